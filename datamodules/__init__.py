@@ -1,0 +1,1 @@
+"""One DataModule per protocol; `worlds` renders procedural data, `formats` reads data sets as distributed."""

@@ -1,0 +1,1 @@
+"""How a run lives: check, identity, build, run, resume, result. Knows no paper."""

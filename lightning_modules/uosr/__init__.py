@@ -1,0 +1,1 @@
+"""UOSR: unified open-set recognition (arXiv 2302.04002)."""

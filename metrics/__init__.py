@@ -1,0 +1,1 @@
+"""torchmetrics classes that torchmetrics lacks and two or more papers need."""
