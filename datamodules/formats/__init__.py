@@ -1,0 +1,1 @@
+"""Readers of data sets exactly as they are distributed."""

@@ -1,0 +1,1 @@
+"""Procedural worlds: images drawn from a seed, with every attribute of every image known."""

@@ -1,0 +1,142 @@
+"""The static check: every `_target_` node against its signature, every key, every type, without importing any of it."""
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from harness import static
+from harness.compose import compose_words, parse, plain, variants
+from harness.errors import BadInputError, nearest
+from harness.origin import origin
+
+# The scalars of conf/config.yaml, the groups, and the two lines an experiment says of itself.
+KNOWN = {
+    "seed": int,
+    "mode": str,
+    "ckpt": str,
+    "force": bool,
+    "runs": str,
+    "about": str,
+    "takes": str,
+    "model": dict,
+    "data": dict,
+    "hardware": dict,
+    "trainer": dict,
+    "callbacks": dict,
+    "logger": dict,
+}
+MODES = ("fit", "test", "check", "cost")
+ALLOWED = ("lightning_modules.", "datamodules.", "harness.", "pytorch_lightning.callbacks.", "pytorch_lightning.loggers.")
+# What the harness hands to a node beside its config.
+GIVEN = {"save_dir", "folder"}
+NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a config group"}
+
+
+class _Findings:
+    def __init__(self, words: list[str], choices: dict[str, Any]) -> None:
+        self.words, self.choices, self.lines = words, choices, list[str]()
+
+    def add(self, key: str, what: str) -> None:
+        self.lines.append(f"{origin(key, self.words, self.choices)}: {key}: {what}")
+
+
+def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
+    for key, value in config.items():
+        if key not in KNOWN:
+            found.add(key, f"no such key{nearest(key, KNOWN)}")
+        elif value is not None and (not isinstance(value, KNOWN[key]) or (KNOWN[key] is int and value is True)):
+            found.add(key, f"is {value!r}, should be {NAMES[KNOWN[key]]}")
+    if config["mode"] not in MODES:
+        found.add("mode", f"no mode {config['mode']!r}{nearest(str(config['mode']), MODES)}")
+
+
+def _check_call(node: dict[str, Any], signature: static.Signature, key: str, found: _Findings, given: set[str]) -> None:
+    for name, value in node.items():
+        path = f"{key}.{name}"
+        if name in {"_target_", "_recursive_", "_convert_"}:
+            continue
+        if name not in signature.params:
+            if not signature.accepts_any:
+                found.add(path, f"no such key{nearest(name, signature.params)}")
+            continue
+        if value == "???":
+            found.add(path, "must be given")
+        elif expected := static.fits(value, signature.params[name].annotation, signature.scope):
+            found.add(path, f"is {value!r}, should be {expected}")
+    for name, param in signature.params.items():
+        if not param.has_default and name not in node and name not in given:
+            found.add(key, f"lacks {name}")
+
+
+def _check_target(node: dict[str, Any], key: str, found: _Findings) -> None:
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        found.add(key, "lacks _target_, the class to build")
+    elif not target.startswith(ALLOWED):
+        found.add(f"{key}._target_", f"{target!r} is not allowed: targets start with {', '.join(ALLOWED)}")
+    elif (signature := static.find(target)) is None:
+        found.add(f"{key}._target_", f"there is no {target!r}")
+    else:
+        _check_call(node, signature, key, found, GIVEN)
+
+
+def _check_trainer(config: dict[str, Any], found: _Findings) -> None:
+    signature = static.find("pytorch_lightning.Trainer")
+    assert signature is not None
+    for key in ("trainer", "hardware"):
+        _check_call(config[key], signature, key, found, set(signature.params))
+    hardware = config["hardware"]
+    world = _world(hardware)
+    batch = (config["data"] or {}).get("batch_size")
+    if isinstance(batch, int) and world > 1 and batch % world:
+        found.add("data.batch_size", f"the global batch of {batch} cannot be divided over {world} processes")
+
+
+def _world(hardware: dict[str, Any]) -> int:
+    devices, nodes = hardware.get("devices"), hardware.get("num_nodes")
+    return devices * nodes if isinstance(devices, int) and isinstance(nodes, int) else 1
+
+
+def mistakes(config: DictConfig, words: list[str]) -> list[str]:
+    """Return a line for everything wrong in a composed config, each with its file and the nearest right thing."""
+    found = _Findings(words, OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
+    try:
+        values = plain(config)
+    except BadInputError as error:
+        return error.lines
+    if found.choices.get("experiment") is None:
+        return ["no experiment chosen: experiment=NAME; `python run.py` prints the shelf"]
+    _check_scalars(values, found)
+    for key in ("model", "data"):
+        if isinstance(values.get(key), dict):
+            _check_target(values[key], key, found)
+        elif key not in (line.split(": ")[1] for line in found.lines):
+            found.add(key, f"no {key} chosen")
+    for key in ("callbacks", "logger"):
+        for name, node in (values.get(key) or {}).items():
+            if isinstance(node, dict):
+                _check_target(node, f"{key}.{name}", found)
+            elif node is not None:
+                found.add(f"{key}.{name}", f"is {node!r}, should be a config group")
+    _check_trainer(values, found)
+    return found.lines
+
+
+def check_words(words: list[str]) -> list[DictConfig]:
+    """Compose and check every variant of a command line (each swept value once).
+
+    Raises:
+        BadInputError: with every mistake found, each told once.
+    """
+    lines: dict[str, None] = {}
+    configs = []
+    for variant in variants(parse(words)):
+        try:
+            configs.append(compose_words(variant))
+        except BadInputError as error:
+            lines |= dict.fromkeys(error.lines)
+            continue
+        lines |= dict.fromkeys(mistakes(configs[-1], variant))
+    if lines:
+        raise BadInputError(*lines)
+    return configs

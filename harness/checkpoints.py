@@ -1,0 +1,71 @@
+"""Checkpoints that are written atomically, loaded as plain data, and refused in one line when they are not ours."""
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from harness.errors import BadInputError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, syncs, then renames; the one before a new `last.ckpt` stays as `last-previous.ckpt`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ANN401, ARG002
+        """Save a checkpoint so that a kill at any moment leaves a whole one."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if target.name == "last.ckpt" and target.exists():
+                target.replace(target.with_name("last-previous.ckpt"))
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ANN401, ARG002
+        """Load a checkpoint; never anything but plain data and tensors."""
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a checkpoint file is complete (a torch zip whose directory and checksums can be read)."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def read_ours(path: str, experiment: str, target: str) -> dict[str, Any]:
+    """Load a checkpoint named by the user.
+
+    Raises:
+        BadInputError: if it is missing, truncated, foreign, or of another experiment.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise BadInputError(f"ckpt={path}: no such file")
+    if not is_whole(file):
+        raise BadInputError(f"ckpt={path}: not a whole checkpoint (truncated, or not written by torch.save)")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a foreign file
+        reason = str(error).splitlines()[0]
+        raise BadInputError(f"ckpt={path}: cannot be loaded as plain tensors ({reason})") from None
+    ours = content.get("quire") if isinstance(content, dict) else None
+    if not ours:
+        raise BadInputError(f"ckpt={path}: not a checkpoint of Quire (no mark of an experiment in it)")
+    if (ours["experiment"], ours["target"]) != (experiment, target):
+        raise BadInputError(
+            f"ckpt={path}: of experiment {ours['experiment']!r} ({ours['target']}), but this run is {experiment!r}"
+            f" ({target}): give a checkpoint under runs/{experiment}/"
+        )
+    return content

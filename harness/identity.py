@@ -1,0 +1,53 @@
+"""What a run is: a hash of everything that can change its result names its folder."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+# What cannot change the result: where it runs, what it writes, how it is watched.
+_LEFT_OUT = {
+    "": {"mode", "force", "runs", "about", "takes", "logger", "callbacks", "ckpt"},
+    "hardware": {"accelerator", "devices", "num_nodes", "strategy"},
+    "data": {"num_workers", "root"},
+}
+
+
+def essence(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a resolved config that can change the result."""
+    kept = {k: v for k, v in config.items() if k not in _LEFT_OUT[""]}
+    for group in ("hardware", "data"):
+        kept[group] = {k: v for k, v in kept[group].items() if k not in _LEFT_OUT[group]}
+    # Initial or tested weights do change the result, and so does testing without training.
+    if config["ckpt"]:
+        kept["ckpt"] = [str(Path(config["ckpt"]).resolve()), config["mode"] == "test"]
+    return kept
+
+
+def identity(config: dict[str, Any]) -> str:
+    """Return the run's hash, 16 hexadecimal digits."""
+    text = json.dumps(essence(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def slug(words: list[str]) -> str:
+    """Return the changed keys as a short name for the folder, `default` when nothing that matters was changed."""
+    parts = []
+    for word in sorted(words):
+        key, _, value = word.lstrip("+~").partition("=")
+        group, _, leaf = key.partition(".")
+        plain_run = group in {"experiment", "hydra"} or key in _LEFT_OUT[""] - {"ckpt"}
+        if plain_run or group in _LEFT_OUT[""] - {"ckpt"} or leaf in _LEFT_OUT.get(group, set()) or key == "hardware":
+            continue
+        short = Path(value).name if "/" in value else value
+        parts.append(f"{key.rsplit('.', 1)[-1]}-{short}")
+    text = re.sub(r"[^A-Za-z0-9.+-]+", "-", "_".join(parts).replace("_", "\0")).replace("\0", "_") if parts else ""
+    return re.sub(r"-*_-*", "_", text).strip("-_.")[:80] or "default"
+
+
+def run_folder(config: dict[str, Any], experiment: str, words: list[str]) -> Path:
+    """Return the folder of this run; one that bears the hash is the one, whatever its slug."""
+    home, code = Path(config["runs"]).absolute() / experiment, identity(config)[:8]
+    there = sorted(path for path in home.glob(f"*-{code}") if path.is_dir())
+    return there[0] if there else home / f"{slug(words)}-{code}"

@@ -1,0 +1,122 @@
+"""Weights & Biases as a mirror: offline by itself when no key is set, and never a reason for a run to stop."""
+
+import netrc
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+
+def key_is_set() -> bool:
+    """Return whether a key for W&B is in the environment or in netrc."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+class WandbMirror(Logger):
+    """Mirrors rows, tables and pictures to W&B; the first failure is told in one line and ends the mirroring.
+
+    Args:
+        folder: run folder; W&B writes into its `wandb/`, or where WANDB_DIR says.
+        project: W&B project.
+        entity: W&B entity, the account's default if None.
+        run: id, name, group and config of the run, from the harness.
+    """
+
+    def __init__(self, folder: str, project: str, entity: str | None = None, run: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self._start = {"dir": os.environ.get("WANDB_DIR", folder), "project": project, "entity": entity, **(run or {})}
+        self._run: Any = None
+        self._broken = False
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return str(self._start.get("name"))
+
+    @property
+    def version(self) -> str:
+        """The run's id."""
+        return str(self._start.get("id"))
+
+    def _try(self, action: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        if self._broken:
+            return
+        try:
+            getattr(self, f"_{action}")(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever W&B does, the run goes on
+            self._broken = True
+            print(f"W&B is off for the rest of this run ({action}: {str(error).splitlines()[0]})", file=sys.stderr)
+
+    def _begin(self) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        mode = os.environ.get("WANDB_MODE") or ("online" if key_is_set() else "offline")
+        settings = wandb.Settings(console="off", x_disable_stats=True, init_timeout=30)
+        self._run = wandb.init(mode=mode, resume="allow" if mode == "online" else None, settings=settings, **self._start)
+        self._run.define_metric("*", step_metric="step")
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+        """Start the run; its config came from the harness."""
+        if self._run is None:
+            self._try("begin")
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Mirror one row."""
+        self._try("send", {**metrics, "step": step})
+
+    def _send(self, values: dict[str, Any]) -> None:
+        if self._run is None:
+            self._begin()
+        self._run.log(values)
+
+    @rank_zero_only
+    def log_table(self, key: str, columns: list[str], data: list[list[Any]]) -> None:
+        """Mirror a table."""
+        self._try("send_table", key, columns, data)
+
+    def _send_table(self, key: str, columns: list[str], data: list[list[Any]]) -> None:
+        import wandb
+
+        self._send({f"tables/{key}": wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
+
+    @rank_zero_only
+    def log_image(self, key: str, images: list[Any], caption: list[str] | None = None) -> None:
+        """Mirror pictures."""
+        self._try("send_images", key, images, caption)
+
+    def _send_images(self, key: str, images: list[Any], caption: list[str] | None) -> None:
+        import wandb
+
+        captions = caption or [""] * len(images)
+        self._send({f"pictures/{key}": [wandb.Image(i, caption=c) for i, c in zip(images, captions, strict=True)]})
+
+    @rank_zero_only
+    def set_summary(self, metrics: Mapping[str, Any]) -> None:
+        """Write the final metrics."""
+        self._try("summarise", metrics)
+
+    def _summarise(self, metrics: Mapping[str, Any]) -> None:
+        if self._run is not None:
+            self._run.summary.update(dict(metrics))
+
+    @rank_zero_only
+    def finish(self, failed: bool = False) -> None:
+        """Close the run's files (Lightning finalises after every stage, the harness once at the end)."""
+        self._try("close", failed)
+
+    def _close(self, failed: bool) -> None:
+        if self._run is not None:
+            self._run.finish(exit_code=int(failed))
+            self._run = None
