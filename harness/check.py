@@ -18,6 +18,7 @@ KNOWN = {
     "runs": str,
     "about": str,
     "takes": str,
+    "headline": list,
     "model": dict,
     "data": dict,
     "hardware": dict,
@@ -26,10 +27,16 @@ KNOWN = {
     "logger": dict,
 }
 MODES = ("fit", "test", "check", "cost")
-ALLOWED = ("lightning_modules.", "datamodules.", "harness.", "pytorch_lightning.callbacks.", "pytorch_lightning.loggers.")
+ALLOWED = (
+    "lightning_modules.",
+    "datamodules.",
+    "harness.",
+    "pytorch_lightning.callbacks.",
+    "pytorch_lightning.loggers.",
+)
 # What the harness hands to a node beside its config.
-GIVEN = {"save_dir", "folder"}
-NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a config group"}
+GIVEN = {"save_dir", "folder", "dirpath", "run"}
+NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a config group", list: "a list"}
 
 
 class _Findings:
@@ -59,10 +66,13 @@ def _check_call(node: dict[str, Any], signature: static.Signature, key: str, fou
             if not signature.accepts_any:
                 found.add(path, f"no such key{nearest(name, signature.params)}")
             continue
+        annotation = signature.params[name].annotation
         if value == "???":
             found.add(path, "must be given")
-        elif expected := static.fits(value, signature.params[name].annotation, signature.scope):
+        elif expected := static.fits(value, annotation, signature.scope):
             found.add(path, f"is {value!r}, should be {expected}")
+        elif isinstance(value, dict) and (nested := static.fields(annotation, signature.scope)):
+            _check_call(value, nested, path, found, set())
     for name, param in signature.params.items():
         if not param.has_default and name not in node and name not in given:
             found.add(key, f"lacks {name}")

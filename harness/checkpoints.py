@@ -14,7 +14,7 @@ from harness.errors import BadInputError
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, syncs, then renames; the one before a new `last.ckpt` stays as `last-previous.ckpt`."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ANN401, ARG002
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save a checkpoint so that a kill at any moment leaves a whole one."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         finally:
             temporary.unlink(missing_ok=True)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ANN401, ARG002
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Load a checkpoint; never anything but plain data and tensors."""
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
 

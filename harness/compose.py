@@ -91,8 +91,9 @@ def compose_words(words: list[str]) -> DictConfig:
     Raises:
         BadInputError: naming every word at fault, each with the nearest right one.
     """
-    wrong, words = [], list(words)
+    wrong: list[str] = []
     unknown: list[str] = []
+    words = list(words)
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF), job_name="run"):
         while True:

@@ -11,7 +11,7 @@ from typing import IO, Any
 from harness.errors import BadInputError, disk_trouble
 
 
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
+def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that a reader sees the old one or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -24,7 +24,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401
         temporary.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401
+def read_json(path: Path) -> Any:
     """Return a JSON file's value, None if the file is missing or broken."""
     try:
         return json.loads(path.read_text())
@@ -53,7 +53,7 @@ class RunFolder:
         """Return running, done, failed, preempted; None for a folder that holds no run yet."""
         return (read_json(self.path / "status.json") or {}).get("status")
 
-    def set_status(self, status: str, **more: Any) -> None:  # noqa: ANN401
+    def set_status(self, status: str, **more: Any) -> None:
         """Write the status with the process that says so."""
         now = {"status": status, "time": time.strftime("%F %T"), "host": socket.gethostname(), "pid": os.getpid()}
         write_json(self.path / "status.json", now | more)
@@ -64,7 +64,7 @@ class RunFolder:
         return read_json(self.path / "result.json")
 
     def claim(self) -> None:
-        """Make the folder and hold it for this process.
+        """Make the folder, hold it for this process, and clear what a killed one left half written.
 
         Raises:
             BadInputError: if the disk does not let us, or another process holds it.
@@ -72,18 +72,24 @@ class RunFolder:
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self._held = (self.path / ".held").open("a+")
+            self._hold(self._held)
+            for left in [*self.path.glob(".*.json.*"), *self.checkpoints.glob(".*.ckpt.*")]:
+                left.unlink()
         except OSError as error:
+            self.release()
             raise disk_trouble(error, self.path) from None
+
+    def _hold(self, file: IO[str]) -> None:
         try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._held.seek(0)
-            holder = self._held.read().strip() or "another process"
-            self._held.close()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            self.release()
             raise BadInputError(f"{self.path}: {holder} is running this very run; wait for it or stop it") from None
-        self._held.truncate(0)
-        self._held.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._held.flush()
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
 
     def release(self) -> None:
         """Let go of the folder."""

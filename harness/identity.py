@@ -8,7 +8,7 @@ from typing import Any
 
 # What cannot change the result: where it runs, what it writes, how it is watched.
 _LEFT_OUT = {
-    "": {"mode", "force", "runs", "about", "takes", "logger", "callbacks", "ckpt"},
+    "": {"mode", "force", "runs", "about", "takes", "headline", "logger", "callbacks", "ckpt"},
     "hardware": {"accelerator", "devices", "num_nodes", "strategy"},
     "data": {"num_workers", "root"},
 }

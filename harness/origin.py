@@ -15,7 +15,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
-def _holds(node: Any, keys: list[str]) -> bool:  # noqa: ANN401
+def _holds(node: Any, keys: list[str]) -> bool:
     for key in keys:
         if not isinstance(node, dict) or key not in node:
             return False

@@ -3,12 +3,15 @@
 import random
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
+# Batches between two agreements of the ranks on saving or stopping.
+_AGREE_EVERY = 8
 _STAGES = {"fit": 0, "validate": 1, "test": 2}
 
 
@@ -16,7 +19,16 @@ class PreemptedError(Exception):
     """Raised between two batches, after the resume point was saved, when the process was asked to stop."""
 
 
-def _seed(*numbers: int) -> None:
+def rows_at(point: Path | None) -> int:
+    """Return how many bytes of metrics.jsonl were written at a resume point, 0 without one."""
+    if point is None:
+        return 0
+    content = torch.load(point, map_location="cpu", weights_only=True, mmap=True)
+    return int(content["callbacks"]["ResumePoint"]["rows"])
+
+
+def seed_generators(*numbers: int) -> None:
+    """Seed Python's, NumPy's and torch's generators from whole numbers."""
     seeds = np.random.SeedSequence(numbers).generate_state(4)
     random.seed(int(seeds[0]))
     np.random.seed(int(seeds[1]))  # noqa: NPY002 - libraries draw from the global generator
@@ -34,21 +46,21 @@ class PositionSeeds(pl.Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Seed the initial weights alike on every rank."""
-        _seed(self.seed, _STAGES.get(stage, 3))
+        seed_generators(self.seed, _STAGES.get(stage, 3))
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401, ARG002
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Seed the noise of one training batch."""
-        _seed(self.seed, 4, trainer.current_epoch, batch_idx, trainer.global_rank)
+        seed_generators(self.seed, 4, trainer.current_epoch, batch_idx, trainer.global_rank)
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Seed the noise of a validation pass, the same at every epoch."""
-        _seed(self.seed, 5, trainer.global_rank)
+        seed_generators(self.seed, 5, trainer.global_rank)
 
-    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Seed the noise of the test."""
-        _seed(self.seed, 6, trainer.global_rank)
+        seed_generators(self.seed, 6, trainer.global_rank)
 
 
 class ResumePoint(pl.Callback):
@@ -65,41 +77,43 @@ class ResumePoint(pl.Callback):
         self.every_seconds = every_seconds
         self._asked_to_stop = False
         self._saved_at = self._began = time.monotonic()
+        self._training, self._spent = False, 0.0
         self._loaded: dict[str, Any] | None = None
         self._handlers: dict[int, Any] = {}
+        self._rows = self._steps = 0
         self.seconds_before = 0.0
 
     @property
     def seconds(self) -> float:
         """Training time so far, over all the processes of this run."""
-        return self.seconds_before + time.monotonic() - self._began
+        return self.seconds_before + (time.monotonic() - self._began if self._training else self._spent)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what Lightning does not keep."""
         return {"rows": self._rows, "steps": self._steps, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the saved state until training starts."""
+        """Take up the time spent; the rest waits until training starts."""
         self._loaded = state_dict
+        self.seconds_before = state_dict["seconds"]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Take up the saved state and listen for requests to stop."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen for requests to stop."""
         self._saved_at = self._began = time.monotonic()
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        self._training = True
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._on_signal)
-        if self._loaded:
-            self.seconds_before = self._loaded["seconds"]
-        for log in self._row_logs(trainer):
-            log.cut_back(self._loaded["rows"] if self._loaded else 0)
 
-    def _on_signal(self, number: int, frame: Any) -> None:  # noqa: ANN401, ARG002
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._asked_to_stop and number == signal.SIGINT:
+            raise KeyboardInterrupt
         self._asked_to_stop = True
 
     @staticmethod
     def _row_logs(trainer: pl.Trainer) -> list[Any]:
         return [logger for logger in trainer.loggers if hasattr(logger, "cut_back")]
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401, ARG002
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Save when it is time, on all ranks or none; never inside an accumulation of gradients."""
         loop = trainer.fit_loop.epoch_loop
         if self._loaded is not None:
@@ -107,24 +121,33 @@ class ResumePoint(pl.Callback):
             loop._batches_that_stepped = self._loaded["steps"]  # noqa: SLF001
             loop.batch_progress.total.ready = loop.batch_progress.total.completed + 1
             self._loaded = None
-        due = self._asked_to_stop or time.monotonic() - self._saved_at >= self.every_seconds
-        due = trainer.strategy.reduce_boolean_decision(due, all=False)
-        if not due or batch_idx % trainer.accumulate_grad_batches:
+        # Agreeing waits for all ranks, so they do not do it before every batch.
+        if batch_idx % trainer.accumulate_grad_batches or (trainer.world_size > 1 and batch_idx % _AGREE_EVERY):
             return
-        logs = self._row_logs(trainer)
-        self._rows = logs[0].position() if logs else 0
-        self._steps = loop._batches_that_stepped  # noqa: SLF001
+        due = self._asked_to_stop or time.monotonic() - self._saved_at >= self.every_seconds
+        if not trainer.strategy.reduce_boolean_decision(due, all=False):
+            return
         stop = trainer.strategy.reduce_boolean_decision(self._asked_to_stop, all=False)
         if batch_idx or trainer.current_epoch:
-            trainer.save_checkpoint(f"{trainer.default_root_dir}/checkpoints/last.ckpt")
+            self.save(trainer)
         self._saved_at = time.monotonic()
         if stop:
             raise PreemptedError
 
-    _rows = 0
-    _steps = 0
+    def save_end(self, trainer: pl.Trainer) -> None:
+        """Save the end of training, from which only the test is left to do."""
+        if self._training:
+            self._spent, self._training = time.monotonic() - self._began, False
+            self.save(trainer)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save `last.ckpt` now, between two batches."""
+        logs = self._row_logs(trainer)
+        self._rows = logs[0].position() if logs else 0
+        self._steps = trainer.fit_loop.epoch_loop._batches_that_stepped  # noqa: SLF001
+        trainer.save_checkpoint(f"{trainer.default_root_dir}/checkpoints/last.ckpt")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the signal handlers back."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -137,6 +160,8 @@ class Mark(pl.Callback):
     def __init__(self, experiment: str, target: str, identity: str) -> None:
         self.mark = {"experiment": experiment, "target": target, "identity": identity}
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Add the mark."""
         checkpoint["quire"] = self.mark

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from harness.folder import write_json
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     number = float(value) if not isinstance(value, int) else value
     return number if math.isfinite(number) else str(number)
 
@@ -46,7 +46,7 @@ class RowLog(Logger):
         """The file of rows."""
         return self.folder / "metrics.jsonl"
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Leave the config to lock.json."""
 
     @rank_zero_only
@@ -64,10 +64,10 @@ class RowLog(Logger):
         write_json(place, {"columns": columns, "rows": data})
 
     @rank_zero_only
-    def log_image(self, key: str, images: list[Any], caption: list[str] | None = None) -> None:  # noqa: ARG002
+    def log_image(self, key: str, images: list[Any], caption: list[str] | None = None) -> None:
         """Write pictures to pictures/<key>.png (matplotlib figure, PIL image or uint8 array)."""
         for number, image in enumerate(images):
-            place = self.folder / "pictures" / f"{key}{number if number else ''}.png"
+            place = self.folder / "pictures" / f"{key}{number or ''}.png"
             place.parent.mkdir(parents=True, exist_ok=True)
             if hasattr(image, "savefig"):
                 image.savefig(place, dpi=120, bbox_inches="tight")
@@ -85,3 +85,11 @@ class RowLog(Logger):
         """Drop the rows written after a resume point: the run will write them again."""
         if self.position() > position:
             os.truncate(self.experiment, position)
+
+
+def last_values(file: Path) -> dict[str, Any]:
+    """Return the last value of every metric in a file of rows."""
+    values: dict[str, Any] = {}
+    for line in file.read_text().splitlines() if file.exists() else []:
+        values |= json.loads(line)
+    return {key: value for key, value in values.items() if key not in {"step", "epoch"}}

@@ -47,7 +47,7 @@ class WandbMirror(Logger):
         """The run's id."""
         return str(self._start.get("id"))
 
-    def _try(self, action: str, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def _try(self, action: str, *args: Any, **kwargs: Any) -> None:
         if self._broken:
             return
         try:
@@ -60,13 +60,14 @@ class WandbMirror(Logger):
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
-        mode = os.environ.get("WANDB_MODE") or ("online" if key_is_set() else "offline")
+        mode: Any = os.environ.get("WANDB_MODE") or ("online" if key_is_set() else "offline")
+        resume: Any = "allow" if mode == "online" else None
         settings = wandb.Settings(console="off", x_disable_stats=True, init_timeout=30)
-        self._run = wandb.init(mode=mode, resume="allow" if mode == "online" else None, settings=settings, **self._start)
+        self._run = wandb.init(mode=mode, resume=resume, settings=settings, **self._start)
         self._run.define_metric("*", step_metric="step")
 
     @rank_zero_only
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG002
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Start the run; its config came from the harness."""
         if self._run is None:
             self._try("begin")
@@ -89,7 +90,7 @@ class WandbMirror(Logger):
     def _send_table(self, key: str, columns: list[str], data: list[list[Any]]) -> None:
         import wandb
 
-        self._send({f"tables/{key}": wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
+        self._send({f"tables/{key}": wandb.Table(columns=list[str | int](columns), data=data, allow_mixed_types=True)})
 
     @rank_zero_only
     def log_image(self, key: str, images: list[Any], caption: list[str] | None = None) -> None:

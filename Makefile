@@ -1,0 +1,31 @@
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+.PHONY: demo test lint format benchmarks
+
+demo: .venv/ready  ## set everything up, then train and test the first paper
+	$(RUN) run.py experiment=uosr logger=local
+
+test: .venv/ready  ## set everything up, then pass the tests
+	$(RUN) -m pytest -n 2 --dist loadgroup
+
+lint: .venv/ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+	.venv/bin/lint-imports
+
+format: .venv/ready
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+benchmarks: .venv/ready  ## our hot paths against what a user would pick instead
+	$(RUN) benchmarks/startup.py
+	$(RUN) benchmarks/step_overhead.py
+	$(RUN) benchmarks/fs_knn.py
+
+# Exact versions with their hashes; made again only when the lock changes.
+.venv/ready: requirements.lock
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@

@@ -1,0 +1,101 @@
+"""From a checked config to the objects of a run, read top to bottom."""
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, RichProgressBar
+
+from harness.checkpoints import AtomicCheckpointIO
+from harness.epoch_lines import EpochLines
+from harness.errors import BadInputError
+from harness.global_batch_norm import GlobalBatchNorm
+from harness.identity import identity
+from harness.instantiate import instantiate
+from harness.job import Job, rank
+from harness.resume import Mark, PositionSeeds, ResumePoint, seed_generators
+from harness.row_log import RowLog
+
+
+class Built(NamedTuple):
+    """What a run is made of."""
+
+    trainer: pl.Trainer
+    module: Any
+    data: Any
+    resume: ResumePoint | None
+
+
+def check_hardware(hardware: dict[str, Any]) -> None:
+    """Raise BadInputError for hardware that this machine does not have."""
+    import torch
+
+    wants_gpu = hardware["accelerator"] in {"gpu", "cuda"}
+    there = torch.cuda.device_count()
+    if wants_gpu and not there:
+        raise BadInputError("hardware: torch sees no GPU on this machine: choose hardware=cpu or hardware=auto")
+    if wants_gpu and isinstance(hardware["devices"], int) and hardware["devices"] > there:
+        raise BadInputError(f"hardware.devices: {hardware['devices']} GPUs asked for, {there} are there")
+
+
+def build_data(config: dict[str, Any]) -> Any:
+    """Return the DataModule, its data known to be there.
+
+    Raises:
+        BadInputError: if they are not, with the expected layout.
+    """
+    data = instantiate(config["data"], "data")
+    try:
+        data.check()
+    except (FileNotFoundError, ValueError) as error:
+        raise BadInputError(f"data: {error}") from None
+    return data
+
+
+def build_module(config: dict[str, Any]) -> Any:
+    """Return the LightningModule, its networks not built yet."""
+    return instantiate(config["model"], "model")
+
+
+def build(job: Job, folder: Path, data: Any) -> Built:
+    """Return everything a run needs."""
+    config, name = job.config, identity(job.config)
+    seed_generators(config["seed"])
+    module = build_module(config)
+
+    callbacks: list[Callback] = [PositionSeeds(config["seed"])]
+    for key, node in config["callbacks"].items():
+        if node:
+            callbacks.append(instantiate(node, f"callbacks.{key}", dirpath=str(folder / "checkpoints")))
+    callbacks.append(Mark(job.experiment, config["model"]["_target_"], name))
+    on_screen = sys.stdout.isatty()
+    callbacks.append(RichProgressBar(leave=False) if on_screen else EpochLines())
+
+    about = {"id": name, "name": folder.name, "group": job.group, "config": config, "job_type": job.experiment}
+    loggers: list[Any] = [RowLog(str(folder))]
+    for key, node in (config["logger"] or {}).items():
+        given = {"folder": str(folder), "save_dir": str(folder), "run": about}
+        loggers.append(instantiate(node, f"logger.{key}", **given))
+
+    hardware = dict(config["hardware"])
+    if hardware["strategy"] == "ddp" and getattr(module, "has_unused_parameters", False):
+        hardware["strategy"] = "ddp_find_unused_parameters_true"
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if job.processes > 1:
+        plugins.append(GlobalBatchNorm())
+
+    trainer = pl.Trainer(
+        **config["trainer"],
+        **hardware,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=plugins,
+        default_root_dir=str(folder),
+        enable_progress_bar=on_screen and rank() == 0,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+    resume = next((callback for callback in callbacks if isinstance(callback, ResumePoint)), None)
+    return Built(trainer, module, data, resume)

@@ -1,0 +1,33 @@
+"""The one road from a config node to an object: only targets of this project and of a short list of libraries."""
+
+import importlib
+import inspect
+from typing import Any
+
+from harness.check import ALLOWED
+from harness.errors import BadInputError
+
+
+def instantiate(node: dict[str, Any], key: str, **given: Any) -> Any:
+    """Build what a node names from its plain values.
+
+    Args:
+        node: `_target_` and plain values.
+        key: where the node stands in the config, for messages.
+        given: what the harness offers; only what the target accepts and the node leaves open is passed.
+
+    Raises:
+        BadInputError: if the target is not allowed, or it refuses its values with ValueError or TypeError.
+    """
+    target = str(node.get("_target_"))
+    if not target.startswith(ALLOWED):
+        raise BadInputError(f"{key}._target_: {target!r} is not allowed: targets start with {', '.join(ALLOWED)}")
+    module, _, name = target.rpartition(".")
+    build = getattr(importlib.import_module(module), name)
+    values = {name: value for name, value in node.items() if name not in {"_target_", "_recursive_", "_convert_"}}
+    accepted = inspect.signature(build).parameters
+    offered = {name: value for name, value in given.items() if name in accepted and name not in values}
+    try:
+        return build(**values, **offered)
+    except (ValueError, TypeError) as error:
+        raise BadInputError(f"{key}: {error}") from error

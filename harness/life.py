@@ -1,0 +1,230 @@
+"""A run's life: finished, resumed or begun; trained, tested; its result written."""
+
+import errno
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import BadInputError, disk_trouble
+from harness.folder import RunFolder, read_json, write_json
+from harness.identity import identity, run_folder
+from harness.job import Job, Outcome, in_own_process, launched_outside, rank
+from harness.quiet import be_quiet
+
+if TYPE_CHECKING:
+    from harness.build import Built
+
+_DISK = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+
+
+def live(job: Job) -> Outcome:
+    """Run a job to its end, wherever its processes have to be started; never raises for the job's own faults."""
+    mode = job.config["mode"]
+    if job.processes > 1 and mode in {"fit", "test"} and not launched_outside():
+        return in_own_process(job)
+    return run_job(job)
+
+
+def run_job(job: Job) -> Outcome:
+    """Run a job as one rank."""
+    be_quiet()
+    folder = RunFolder(run_folder(job.config, job.experiment, job.words))
+    outcome = Outcome("done", str(folder.path), words=job.words)
+    try:
+        outcome.status = {"check": _check, "cost": _cost}.get(job.config["mode"], _fit_or_test)(job, folder)
+    except BadInputError as error:
+        outcome.status, outcome.lines = "bad input", error.lines
+    return outcome
+
+
+def _check(job: Job, folder: RunFolder) -> str:
+    from harness.build import build_data, build_module, check_hardware
+
+    check_hardware(job.config["hardware"])
+    build_data(job.config)
+    build_module(job.config)
+    _given_weights(job)
+    print(f"ok: {job.experiment} can run here; its folder is {folder.path} ({folder.status or 'not begun'})")
+    return "done"
+
+
+def _cost(job: Job, folder: RunFolder) -> str:  # noqa: ARG001
+    from harness.build import build_module
+    from harness.cost import show_cost
+    from harness.instantiate import instantiate
+
+    show_cost(job, build_module(job.config), instantiate(job.config["data"], "data"))
+    return "done"
+
+
+def _given_weights(job: Job) -> dict[str, Any] | None:
+    from harness.checkpoints import read_ours
+
+    path = job.config["ckpt"]
+    return read_ours(path, job.experiment, job.config["model"]["_target_"]) if path else None
+
+
+def _fit_or_test(job: Job, folder: RunFolder) -> str:
+    if rank() == 0 and job.config["mode"] == "fit" and _is_finished(job, folder):
+        return "done"
+    from harness.build import build_data, check_hardware
+
+    check_hardware(job.config["hardware"])
+    data = build_data(job.config)
+    weights = _given_weights(job)
+    if job.config["mode"] == "test" and not weights and folder.status != "done":
+        state = folder.status or "not begun"
+        raise BadInputError(f"{folder.path}: no finished training to test ({state}): mode=fit first, or give ckpt=PATH")
+    if rank() == 0:
+        _take_folder(job, folder, data)
+    try:
+        return _guarded(job, folder, data, weights)
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise disk_trouble(error, folder.path) from None
+    finally:
+        folder.release()
+
+
+def _is_finished(job: Job, folder: RunFolder) -> bool:
+    """Tell of a finished run instead of repeating it, unless force=true."""
+    if folder.status != "done" or folder.result is None or job.config["force"]:
+        return False
+    from harness.lock import code_state
+    from harness.screen import show_result
+
+    show_result(folder.path)
+    changed = (read_json(folder.path / "lock.json") or {}).get("code") != code_state()
+    print(f"finished before, not repeated{'; the code has changed since' if changed else ''}: force=true runs it again")
+    return True
+
+
+def _take_folder(job: Job, folder: RunFolder, data: Any) -> None:
+    """Make the folder ours, the old run set aside if a new one is forced, and write what the run is made of."""
+    from harness.lock import lock
+
+    try:
+        if job.config["force"] and job.config["mode"] == "fit" and folder.status:
+            folder.claim()
+            folder.set_aside()
+            folder.release()
+        folder.claim()
+        write_json(folder.path / "lock.json", lock(job.config, identity(job.config), job.words, data.fingerprint()))
+        folder.set_status("running")
+    except OSError as error:
+        raise disk_trouble(error, folder.path) from None
+
+
+def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | None) -> str:
+    """Train and test, and write the status that this ends with."""
+    from harness.build import build
+    from harness.resume import PreemptedError
+
+    built, failed = None, True
+    try:
+        built = build(job, folder.path, data)
+        _drop_later_rows(folder, built)
+        if job.config["mode"] == "fit":
+            _fit(job, folder, built, weights)
+        _test(job, folder, built, weights)
+        failed = False
+    except PreemptedError:
+        return _end(folder, "preempted", "stopped on request; the same command goes on from here")
+    except (KeyboardInterrupt, SystemExit):
+        return _end(folder, "preempted", "interrupted; the same command goes on from the last resume point")
+    except BadInputError:
+        _end(folder, "failed", "bad input")
+        raise
+    except OSError as error:
+        if error.errno in _DISK:
+            raise
+        return _failed(folder)
+    except Exception:  # noqa: BLE001 - one failing run must not stop a sweep
+        return _failed(folder)
+    finally:
+        for logger in built.trainer.loggers if built else []:
+            if hasattr(logger, "finish"):
+                logger.finish(failed=failed)
+    return "done"
+
+
+def _end(folder: RunFolder, status: str, word: str) -> str:
+    if rank() == 0:
+        folder.set_status(status, word=word)
+        print(f"{folder.path}: {status}: {word}", flush=True)
+    return status
+
+
+def _failed(folder: RunFolder) -> str:
+    trace = traceback.format_exc()
+    print(trace, flush=True)
+    (folder.path / f"error-{rank()}.txt").write_text(trace)
+    return _end(folder, "failed", trace.strip().splitlines()[-1])
+
+
+def _drop_later_rows(folder: RunFolder, built: "Built") -> None:
+    """Drop the rows written after the resume point: the run will write them again."""
+    from harness.resume import rows_at
+
+    if rank() == 0:
+        for logger in built.trainer.loggers:
+            if hasattr(logger, "cut_back"):
+                logger.cut_back(rows_at(folder.resume_point()))
+
+
+def _fit(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | None) -> None:
+    point = folder.resume_point()
+    if point and rank() == 0:
+        print(f"{folder.path}: goes on from its last resume point", flush=True)
+    if point is None and weights:
+        built.module.configure_model()
+        try:
+            built.module.start_from(weights["state_dict"])
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise BadInputError(f"ckpt={job.config['ckpt']}: does not fit this network: {reason}") from None
+    built.trainer.fit(built.module, datamodule=built.data, ckpt_path=point and str(point), weights_only=True)
+    if built.resume:
+        built.resume.save_end(built.trainer)
+
+
+def _test(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | None) -> None:
+    began = time.monotonic()
+    path = job.config["ckpt"] if weights and job.config["mode"] == "test" else folder.checkpoints / "best.ckpt"
+    built.trainer.test(built.module, datamodule=built.data, ckpt_path=str(path), verbose=False, weights_only=True)
+    if rank() == 0:
+        _write_result(job, folder, built, time.monotonic() - began)
+
+
+def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: float) -> None:
+    from harness.row_log import last_values
+    from harness.screen import show_result
+
+    parameters = list(built.module.parameters())
+    fitted = job.config["mode"] == "fit"
+    before = (folder.result or {}).get("cost", {})
+    metrics = last_values(folder.path / "metrics.jsonl")
+    result = {
+        "experiment": job.experiment,
+        "identity": identity(job.config),
+        "overrides": job.words,
+        "headline": job.config.get("headline") or [],
+        "metrics": metrics,
+        "cost": {
+            "seconds": round(built.resume.seconds, 2) if built.resume and fitted else before.get("seconds", 0.0),
+            "test_seconds": round(test_seconds, 2),
+            "parameters": sum(p.numel() for p in parameters),
+            "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+            "steps": built.trainer.global_step if fitted else before.get("steps", 0),
+        },
+        "tables": sorted(str(p.relative_to(folder.path)) for p in Path(folder.path, "tables").glob("*.json")),
+        "pictures": sorted(str(p.relative_to(folder.path)) for p in Path(folder.path, "pictures").glob("*.png")),
+    }
+    write_json(folder.path / "result.json", result)
+    for logger in built.trainer.loggers:
+        if hasattr(logger, "set_summary"):
+            logger.set_summary(metrics)
+    folder.set_status("done")
+    show_result(folder.path)

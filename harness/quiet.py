@@ -1,0 +1,28 @@
+"""A clean run prints nothing but its own words: known chatter of the libraries is turned off, the rest stays."""
+
+import logging
+import os
+import warnings
+
+_CHATTER = (
+    ".*does not have many workers.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*The number of training batches.*is smaller than the logging interval.*",
+    ".*You're resuming from a checkpoint that ended before the epoch ended.*",
+    ".*It is recommended to use `self.log.*sync_dist=True`.*",
+    ".*using a tensor core.*",
+    ".*Experiment logs directory.*exists and is not empty.*",
+    ".*Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",
+    ".*Starting from v1.9.0, `tensorboardX` has been removed.*",
+    ".*No device id is provided via `init_process_group`.*",
+)
+
+
+def be_quiet() -> None:
+    """Silence what the libraries say on every run."""
+    for text in _CHATTER:
+        warnings.filterwarnings("ignore", message=text)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # loader workers and other ranks
+    for name in ("pytorch_lightning", "lightning.pytorch", "torch.distributed", "timm"):
+        logging.getLogger(name).setLevel(logging.ERROR)
