@@ -75,7 +75,7 @@ def show_cost(job: Job, module: Any, data: Any) -> None:
         ["parameters", f"{found['parameters']:,}"],
         ["trained parameters", f"{found['trainable']:,}"],
         [
-            f"GFLOPs a step (forward and backward, batch {batch} of {job.processes} process(es))",
+            f"GFLOPs a step ({step})",
             f"{found['flops'] / 1e9:,.2f}",
         ],
         *[[f"MiB of {name}", f"{value:,.1f}"] for name, value in memory.items()],

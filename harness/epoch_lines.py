@@ -11,7 +11,8 @@ class EpochLines(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print epoch, losses and accuracies."""
         if trainer.is_global_zero:
-            known = {key: float(value) for key, value in trainer.callback_metrics.items() if "_step" not in key}
+            metrics = trainer.callback_metrics.items()
+            known = {k: float(v) for k, v in metrics if not k.endswith(("_step", "_epoch")) and not k.startswith("lr-")}
             figures = "  ".join(f"{key} {value:.4g}" for key, value in known.items())
             clock = time.strftime("%T")
             print(f"{clock}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)

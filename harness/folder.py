@@ -10,6 +10,9 @@ from typing import IO, Any
 
 from harness.errors import BadInputError, disk_trouble
 
+# Seconds after which no loader worker of a killed process is left.
+_ORPHANS_END = 20.0
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that a reader sees the old one or the new one, never a part."""
@@ -30,6 +33,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _is_alive(holder: str) -> bool:
+    """Return whether the process that `holder` names runs, as far as this machine can tell."""
+    words = holder.split()
+    return words[-1] != socket.gethostname() or Path("/proc", words[1]).exists()
 
 
 class RunFolder:
@@ -80,13 +89,20 @@ class RunFolder:
             raise disk_trouble(error, self.path) from None
 
     def _hold(self, file: IO[str]) -> None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            self.release()
-            raise BadInputError(f"{self.path}: {holder} is running this very run; wait for it or stop it") from None
+        """Lock the file; the loader workers of a killed process hold it some seconds longer than it lived."""
+        until = time.monotonic() + _ORPHANS_END
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                if _is_alive(holder) or time.monotonic() > until:
+                    self.release()
+                    message = f"{self.path}: {holder} is running this very run; wait for it or stop it"
+                    raise BadInputError(message) from None
+                time.sleep(0.2)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

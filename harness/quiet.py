@@ -21,6 +21,8 @@ _CHATTER = (
 
 def be_quiet() -> None:
     """Silence what the libraries say on every run."""
+    import pytorch_lightning  # noqa: F401 - it sets its own level when first imported
+
     for text in _CHATTER:
         warnings.filterwarnings("ignore", message=text)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # loader workers and other ranks

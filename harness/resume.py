@@ -10,6 +10,8 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from harness.epoch_sums import add_epoch_sums, epoch_sums
+
 # Batches between two agreements of the ranks on saving or stopping.
 _AGREE_EVERY = 8
 _STAGES = {"fit": 0, "validate": 1, "test": 2}
@@ -81,6 +83,8 @@ class ResumePoint(pl.Callback):
         self._loaded: dict[str, Any] | None = None
         self._handlers: dict[int, Any] = {}
         self._rows = self._steps = 0
+        self._sums: dict[str, Any] = {}
+        self._sums_to_add: dict[str, Any] = {}
         self.seconds_before = 0.0
 
     @property
@@ -90,7 +94,7 @@ class ResumePoint(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what Lightning does not keep."""
-        return {"rows": self._rows, "steps": self._steps, "seconds": self.seconds}
+        return {"rows": self._rows, "steps": self._steps, "sums": self._sums, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the time spent; the rest waits until training starts."""
@@ -120,6 +124,7 @@ class ResumePoint(pl.Callback):
             # Lightning's restart counts a step and a batch that were not made.
             loop._batches_that_stepped = self._loaded["steps"]  # noqa: SLF001
             loop.batch_progress.total.ready = loop.batch_progress.total.completed + 1
+            self._sums_to_add = self._loaded["sums"] if batch_idx else {}
             self._loaded = None
         # Agreeing waits for all ranks, so they do not do it before every batch.
         if batch_idx % trainer.accumulate_grad_batches or (trainer.world_size > 1 and batch_idx % _AGREE_EVERY):
@@ -134,6 +139,11 @@ class ResumePoint(pl.Callback):
         if stop:
             raise PreemptedError
 
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Add what the epoch's figures had summed up before the resume point."""
+        if self._sums_to_add:
+            self._sums_to_add = add_epoch_sums(trainer, self._sums_to_add)
+
     def save_end(self, trainer: pl.Trainer) -> None:
         """Save the end of training, from which only the test is left to do."""
         if self._training:
@@ -145,6 +155,7 @@ class ResumePoint(pl.Callback):
         logs = self._row_logs(trainer)
         self._rows = logs[0].position() if logs else 0
         self._steps = trainer.fit_loop.epoch_loop._batches_that_stepped  # noqa: SLF001
+        self._sums = epoch_sums(trainer) | self._sums_to_add
         trainer.save_checkpoint(f"{trainer.default_root_dir}/checkpoints/last.ckpt")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
