@@ -1,9 +1,30 @@
 """BatchNorm over the global batch on any hardware: torch's own on GPUs, the same arithmetic over gloo on the CPU."""
 
+from typing import Any
+
 import torch
 from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
-from torch import Tensor, nn
-from torch.distributed.nn import functional as collective
+from torch import Tensor, distributed, nn
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over all ranks, whose gradient is the sum of the ranks' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: ARG004
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        total = gradients[0].contiguous().clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def _sum_over_ranks(tensor: Tensor) -> Tensor:
+    return _SumOverRanks.apply(tensor)
 
 
 class _CpuSyncBatchNorm(nn.BatchNorm2d):
@@ -21,11 +42,11 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
         axes = [0, *range(2, input.dim())]
         count = input.new_tensor([input.numel() / input.shape[1]])
         # Two passes, so that the variance keeps the precision of an unsplit batch.
-        total = collective.all_reduce(torch.cat([input.sum(axes), count]))
+        total = _sum_over_ranks(torch.cat([input.sum(axes), count]))
         mean = total[:-1] / total[-1]
         shape = [1, -1] + [1] * (input.dim() - 2)
         centred = input - mean.view(shape)
-        variance = collective.all_reduce(centred.square().sum(axes)) / total[-1]
+        variance = _sum_over_ranks(centred.square().sum(axes)) / total[-1]
         self._track(mean.detach(), variance.detach(), total[-1].detach())
         output = centred * torch.rsqrt(variance + self.eps).view(shape)
         return output * self.weight.view(shape) + self.bias.view(shape) if self.affine else output

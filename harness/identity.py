@@ -41,9 +41,8 @@ def slug(words: list[str]) -> str:
         if plain_run or group in _LEFT_OUT[""] - {"ckpt"} or leaf in _LEFT_OUT.get(group, set()) or key == "hardware":
             continue
         short = Path(value).name if "/" in value else value
-        parts.append(f"{key.rsplit('.', 1)[-1]}-{short}")
-    text = re.sub(r"[^A-Za-z0-9.+-]+", "-", "_".join(parts).replace("_", "\0")).replace("\0", "_") if parts else ""
-    return re.sub(r"-*_-*", "_", text).strip("-_.")[:80] or "default"
+        parts.append(re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{key.rsplit('.', 1)[-1]}-{short}").strip("-"))
+    return "_".join(parts)[:80].strip("-_.") or "default"
 
 
 def run_folder(config: dict[str, Any], experiment: str, words: list[str]) -> Path:

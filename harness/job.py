@@ -87,9 +87,13 @@ def in_own_process(job: Job) -> Outcome:
 
 def main(file: str, answer: str) -> int:
     """Run the job in a file as one rank, and write how it ended."""
+    from torch import distributed
+
     from harness.life import run_job
 
     outcome = run_job(Job(**json.loads(Path(file).read_text())))
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
     if rank() == 0:
         Path(answer).write_text(json.dumps(asdict(outcome)))
     return outcome.code

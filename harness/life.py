@@ -95,9 +95,11 @@ def _is_finished(job: Job, folder: RunFolder) -> bool:
     from harness.lock import code_state
     from harness.screen import show_result
 
-    show_result(folder.path)
+    if not job.group:
+        show_result(folder.path)
     changed = (read_json(folder.path / "lock.json") or {}).get("code") != code_state()
-    print(f"finished before, not repeated{'; the code has changed since' if changed else ''}: force=true runs it again")
+    word = "; the code has changed since" if changed else ""
+    print(f"{folder.path}: finished before, not repeated{word}: force=true runs it again", flush=True)
     return True
 
 
@@ -227,4 +229,7 @@ def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: flo
         if hasattr(logger, "set_summary"):
             logger.set_summary(metrics)
     folder.set_status("done")
-    show_result(folder.path)
+    if job.group:
+        print(f"{folder.path}: done", flush=True)
+    else:
+        show_result(folder.path)

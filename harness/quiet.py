@@ -21,10 +21,10 @@ _CHATTER = (
 
 def be_quiet() -> None:
     """Silence what the libraries say on every run."""
-    import pytorch_lightning  # noqa: F401 - it sets its own level when first imported
+    import pytorch_lightning  # noqa: F401 - it sets levels of its own when first imported
 
     for text in _CHATTER:
         warnings.filterwarnings("ignore", message=text)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # loader workers and other ranks
-    for name in ("pytorch_lightning", "lightning.pytorch", "torch.distributed", "timm"):
+    for name in ("pytorch_lightning", "lightning_fabric", "torch.distributed", "timm"):
         logging.getLogger(name).setLevel(logging.ERROR)
