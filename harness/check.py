@@ -1,5 +1,6 @@
 """The static check: every `_target_` node against its signature, every key, every type, without importing any of it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -42,8 +43,12 @@ NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a c
 class _Findings:
     def __init__(self, words: list[str], choices: dict[str, Any]) -> None:
         self.words, self.choices, self.lines = words, choices, list[str]()
+        self.interpolated: set[str] = set()
 
     def add(self, key: str, what: str) -> None:
+        # A value taken from another key is told of there.
+        if key in self.interpolated:
+            return
         self.lines.append(f"{origin(key, self.words, self.choices)}: {key}: {what}")
 
 
@@ -96,6 +101,9 @@ def _check_trainer(config: dict[str, Any], found: _Findings) -> None:
     for key in ("trainer", "hardware"):
         _check_call(config[key], signature, key, found, set(signature.params))
     hardware = config["hardware"]
+    for key in ("devices", "num_nodes"):
+        if isinstance(hardware.get(key), int) and hardware[key] < 1:
+            found.add(f"hardware.{key}", f"is {hardware[key]}, should be at least 1")
     world = _world(hardware)
     batch = (config["data"] or {}).get("batch_size")
     if isinstance(batch, int) and world > 1 and batch % world:
@@ -107,6 +115,15 @@ def _world(hardware: dict[str, Any]) -> int:
     return devices * nodes if isinstance(devices, int) and isinstance(nodes, int) else 1
 
 
+def _interpolated(node: DictConfig, above: str = "") -> Iterator[str]:
+    """Yield the dotted keys whose value is taken from another key."""
+    for name in map(str, node):
+        if OmegaConf.is_interpolation(node, name):
+            yield above + name
+        elif name != "hydra" and not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig):
+            yield from _interpolated(node[name], f"{above}{name}.")
+
+
 def mistakes(config: DictConfig, words: list[str]) -> list[str]:
     """Return a line for everything wrong in a composed config, each with its file and the nearest right thing."""
     found = _Findings(words, OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
@@ -114,6 +131,7 @@ def mistakes(config: DictConfig, words: list[str]) -> list[str]:
         values = plain(config)
     except BadInputError as error:
         return error.lines
+    found.interpolated = set(_interpolated(config))
     if found.choices.get("experiment") is None:
         return ["no experiment chosen: experiment=NAME; `python run.py` prints the shelf"]
     _check_scalars(values, found)

@@ -136,15 +136,8 @@ def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | N
         return _end(folder, "preempted", "stopped on request; the same command goes on from here")
     except (KeyboardInterrupt, SystemExit):
         return _end(folder, "preempted", "interrupted; the same command goes on from the last resume point")
-    except BadInputError:
-        _end(folder, "failed", "bad input")
-        raise
-    except OSError as error:
-        if error.errno in _DISK:
-            raise
-        return _failed(folder)
-    except Exception:  # noqa: BLE001 - one failing run must not stop a sweep
-        return _failed(folder)
+    except Exception as error:  # noqa: BLE001 - one failing run must not stop a sweep
+        return _failed(folder, error)
     finally:
         for logger in built.trainer.loggers if built else []:
             if hasattr(logger, "finish"):
@@ -159,7 +152,15 @@ def _end(folder: RunFolder, status: str, word: str) -> str:
     return status
 
 
-def _failed(folder: RunFolder) -> str:
+def _failed(folder: RunFolder, error: Exception) -> str:
+    """Write why a run failed; what the user can put right, and a disk that is full, is told without a traceback."""
+    if getattr(error, "is_bad_input", False):
+        error = BadInputError(f"{folder.path.name}: {error}")
+    if isinstance(error, BadInputError):
+        _end(folder, "failed", "bad input")
+        raise error from None
+    if isinstance(error, OSError) and error.errno in _DISK:
+        raise error
     trace = traceback.format_exc()
     print(trace, flush=True)
     (folder.path / f"error-{rank()}.txt").write_text(trace)

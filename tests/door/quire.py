@@ -29,7 +29,9 @@ def quire(*words, **environment):
 def start(*words):
     """Start the door in the background, in a process group of its own."""
     pipe = subprocess.DEVNULL
-    return subprocess.Popen(command(*words), cwd=ROOT, env=ENVIRONMENT, stdout=pipe, stderr=pipe, start_new_session=True)
+    return subprocess.Popen(
+        command(*words), cwd=ROOT, env=ENVIRONMENT, stdout=pipe, stderr=pipe, start_new_session=True
+    )
 
 
 def wait_for(condition, process, seconds=120.0):

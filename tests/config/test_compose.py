@@ -1,0 +1,43 @@
+"""Every file of every group composes, passes the check, and every experiment has a tiny twin."""
+
+import pytest
+
+from harness.check import mistakes
+from harness.compose import CONF, compose_words, options
+
+GROUPS = ("model", "data", "hardware", "trainer", "callbacks", "logger", "debug", "hydra/launcher")
+EXPERIMENTS = options("experiment")
+# The run of each experiment's tiny twin: on data that are here, or in tests/uosr/test_paper_scale.py on miniatures.
+RUN_HERE = {"uosr", "uosr_oe", "uosr_pretrain", "uosr_digits"}
+RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit"}
+
+
+def test_every_experiment_is_run_somewhere_in_these_tests():
+    assert set(EXPERIMENTS) == RUN_HERE | RUN_ON_MINIATURES
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("debug", ["null", "tiny"])
+def test_every_experiment_passes_the_check(experiment, debug):
+    words = [f"experiment={experiment}", f"debug={debug}"]
+    assert mistakes(compose_words(words), words) == []
+
+
+@pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
+def test_every_option_composes(group, option):
+    experiment = "uosr_pretrain" if option == "shapes_pretrain" else "uosr"
+    words = [f"experiment={experiment}", f"{group}={option}"]
+    assert mistakes(compose_words(words), words) == []
+
+
+def test_every_experiment_says_what_it_is():
+    for name in EXPERIMENTS:
+        config = compose_words([f"experiment={name}"])
+        assert config.about
+        assert config.takes
+        assert config.headline
+
+
+def test_no_config_file_is_outside_the_groups():
+    known = {"config", *options("experiment")} | {option for group in GROUPS for option in options(group)}
+    assert {path.stem for path in CONF.rglob("*.yaml")} <= known

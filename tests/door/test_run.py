@@ -1,0 +1,95 @@
+"""One run: what it leaves behind, that it is not repeated, forced, tested again, started from weights."""
+
+import pytest
+
+from tests.door.quire import TINY, checkpoint, equal, only_folder, quire, read
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("run")
+    done = quire(*TINY, f"runs={runs}")
+    assert done.returncode == 0, done.stderr
+    return done, only_folder(runs), runs
+
+
+def test_a_clean_run_prints_its_table_and_places_and_nothing_else(run):
+    done, folder, _ = run
+    assert done.stderr == ""
+    assert "SoftMax" in done.stdout
+    for place in ("metrics.jsonl", "result.json", "best.ckpt", "pictures"):
+        assert str(folder / place) in done.stdout.replace("\n", "") or place in done.stdout
+    assert "Warning" not in done.stdout
+
+
+def test_what_a_run_leaves(run):
+    _, folder, _ = run
+    assert folder.name.startswith("debug-tiny-")
+    assert read(folder / "status.json")["status"] == "done"
+    lock = read(folder / "lock.json")
+    assert {"config", "code", "packages", "hardware", "data", "identity"} <= lock.keys()
+    assert lock["packages"]["torch"]
+    result = read(folder / "result.json")
+    assert result["metrics"]["test/unknown/msp/uosr"] > 0
+    assert result["cost"]["parameters"] > 1000
+    assert result["cost"]["steps"] == 6
+    for picture in result["pictures"]:
+        assert (folder / picture).stat().st_size > 1000
+    assert result["pictures"]
+    assert checkpoint(folder, "best.ckpt")["quire"]["experiment"] == "uosr"
+
+
+def test_a_finished_run_is_not_repeated_and_force_repeats_it(run):
+    _, folder, runs = run
+    before = (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    again = quire(*TINY, f"runs={runs}", "hardware.accelerator=auto", "logger=tensorboard")
+    assert again.returncode == 0
+    assert "finished before, not repeated" in again.stdout
+    assert (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    forced = quire(*TINY, f"runs={runs}", "force=true")
+    assert forced.returncode == 0
+    assert folder.with_name(folder.name + ".old").is_dir()
+    old, new = checkpoint(folder.with_name(folder.name + ".old")), checkpoint(folder)
+    assert equal(old["state_dict"], new["state_dict"])
+
+
+def test_mode_test_tests_the_same_weights_again(run):
+    _, folder, runs = run
+    before = read(folder / "result.json")["metrics"]
+    rows = (folder / "metrics.jsonl").read_text()
+    assert quire(*TINY, f"runs={runs}", "mode=test").returncode == 0
+    assert read(folder / "result.json")["metrics"] == before
+    assert (folder / "metrics.jsonl").read_text() == rows
+    elsewhere = quire(*TINY, f"runs={runs}/other", "mode=test", f"ckpt={folder}/checkpoints/best.ckpt")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    other = read(only_folder(runs / "other") / "result.json")["metrics"]
+    assert {k: v for k, v in before.items() if k.startswith("test/")} == other
+
+
+def test_other_objectives_start_from_these_weights(run, tmp_path):
+    _, folder, _ = run
+    words = (*TINY, f"runs={tmp_path}", f"ckpt={folder}/checkpoints/best.ckpt", "model.objective=tcp")
+    done = quire(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = checkpoint(folder, "best.ckpt")["state_dict"], checkpoint(only_folder(tmp_path))["state_dict"]
+    frozen = [key for key in first if "backbone" in key]
+    assert frozen
+    assert all(equal(first[key], second[key]) for key in frozen)
+
+
+def test_an_unwritable_full_disk_is_one_line(tmp_path):
+    import subprocess
+
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        place = "/dev/full/runs"  # no right to mount here: a device that cannot hold a folder
+    try:
+        done = quire(*TINY, f"runs={place}")
+    finally:
+        if not mounted.returncode:
+            subprocess.run(["umount", str(place)], check=True)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "cannot write there" in done.stderr
+    assert "Traceback" not in done.stderr

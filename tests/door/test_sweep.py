@@ -1,0 +1,34 @@
+"""A sweep skips finished runs, goes on past failing ones, ends with a table and an honest exit code."""
+
+from tests.door.quire import TINY, quire
+
+
+def folders(runs):
+    return sorted(path.name for path in (runs / "uosr").iterdir())
+
+
+def test_a_sweep_with_a_failing_run(tmp_path):
+    words = ("-m", *TINY, f"runs={tmp_path}", "seed=0,1", "model.backbone.name=small_conv,no_such_net")
+    first = quire(*words)
+    assert first.returncode == 1, first.stdout + first.stderr
+    assert "2 of 4 runs done" in first.stdout
+    assert first.stdout.count("failed") >= 2
+    assert len(folders(tmp_path)) == 4
+    second = quire(*words)
+    assert second.returncode == 1
+    assert second.stdout.count("finished before, not repeated") == 2
+
+
+def test_a_clean_sweep_in_other_processes(tmp_path):
+    words = ("-m", *TINY, f"runs={tmp_path}", "seed=0,1", "hydra/launcher=joblib")
+    done = quire(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 runs done" in done.stdout
+    assert len(folders(tmp_path)) == 2
+
+
+def test_a_sweep_with_a_typo_runs_nothing(tmp_path):
+    done = quire("-m", *TINY, f"runs={tmp_path}", "seed=0,x")
+    assert done.returncode == 2
+    assert "seed: is 'x'" in done.stderr
+    assert not list(tmp_path.iterdir())
