@@ -1,4 +1,4 @@
-"""What every DataModule of the house shares: global batches, resumable loaders, a fingerprint."""
+"""What every DataModule of the house shares: named sources, global batches, resumable loaders, a fingerprint."""
 
 import hashlib
 import json
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.loading import Batch, BatchPlan, Mixture, make_loader
 
 
 class BaseDataModule(pl.LightningDataModule):
-    """Base of the DataModules.
+    """Base of the DataModules: a protocol names its sources and says how each is got, the loaders follow from that.
 
     Args:
         batch_size: the GLOBAL batch, divided over the processes.
@@ -20,12 +21,23 @@ class BaseDataModule(pl.LightningDataModule):
         seed: seed of the sample order and of the augmentation.
     """
 
+    image_shape: tuple[int, int, int]
+    """Channels, height and width of a training image."""
+    beside: tuple[str, ...] = ()
+    """Sources whose images come beside the training batch, as `batch[name]`."""
+    test_names: list[str]
+    """Sources of the test loaders, in order."""
+
     def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self._start_batch = 0
+        self._start = (0, 0)
 
     # What a protocol says of itself.
+
+    def source(self, name: str) -> Dataset[Any]:
+        """Return the data set of a name: "fit" (training, augmented), "val", or one of `beside` or `test_names`."""
+        raise NotImplementedError
 
     def check(self) -> None:
         """Raise FileNotFoundError, in one plain line with the expected layout, if the data are not there."""
@@ -36,9 +48,23 @@ class BaseDataModule(pl.LightningDataModule):
 
     def fake_batch(self, size: int) -> Batch:
         """Return a training batch of `size` empty samples with true shapes and types, without reading any data."""
-        raise NotImplementedError
+        numbers = {name: torch.zeros(size, dtype=torch.int64) for name in ("label", "index")}
+        images = {name: torch.zeros(size, *self.image_shape) for name in ("image", *self.beside)}
+        return images | numbers
 
     # Loaders.
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the training split, with the sources beside it."""
+        return self.train_loader({"": self.source("fit")} | {name: self.source(name) for name in self.beside})
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the loader of the validation split, which is never a part of the test."""
+        return self.eval_loader(self.source("val"))
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """Return one loader for each of `test_names`."""
+        return [self.eval_loader(self.source(name)) for name in self.test_names]
 
     def _ranks(self) -> dict[str, int]:
         trainer = self.trainer
@@ -50,13 +76,14 @@ class BaseDataModule(pl.LightningDataModule):
         """Return the shuffled, resumable training loader; the first source leads, the others cycle beside it.
 
         Args:
-            sources: data sets by name; the batch holds the first one's fields and `batch[name]`, the images of each other.
+            sources: data sets by name; a batch holds the fields of the first and the images of the others.
             batch_sizes: global batch of the sources that do not use `batch_size`.
         """
         sizes = {name: len(source) for name, source in sources.items()}  # type: ignore[arg-type]
-        batches = {name: self.batch_size for name in sources} | dict(batch_sizes or {})
+        batches = dict.fromkeys(sources, self.batch_size) | dict(batch_sizes or {})
         plan = BatchPlan(sizes, batches, seed=self.seed, shuffle=True, drop_last=True, **self._ranks())
-        plan.start, self._start_batch = self._start_batch, 0
+        plan.start_at(*self._start)
+        self._start = (0, 0)
         return make_loader(Mixture(sources, self.seed), plan, num_workers=self.num_workers)
 
     def eval_loader(self, source: Dataset[Any], batch_size: int | None = None) -> DataLoader[Any]:
@@ -64,18 +91,24 @@ class BaseDataModule(pl.LightningDataModule):
         plan = BatchPlan({"": len(source)}, {"": batch_size or self.batch_size}, **self._ranks())  # type: ignore[arg-type]
         return make_loader(Mixture({"": source}, self.seed), plan, num_workers=self.num_workers)
 
-    # Resume: the position inside the epoch travels in the checkpoint.
+    # Resume: the position in training travels in the checkpoint.
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of batches of this epoch that training has finished."""
+        """Return the epoch and the batch in it with which training has to go on."""
         assert self.trainer is not None
-        return {"completed_batches": self.trainer.fit_loop.epoch_loop.batch_progress.current.completed}
+        loop = self.trainer.fit_loop
+        begun = loop.epoch_progress.current.started
+        done = loop.epoch_loop.batch_progress.current.completed
+        if begun == 0 or done >= self.trainer.num_training_batches:
+            return {"epoch": begun, "batch": 0}
+        return {"epoch": begun - 1, "batch": done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Let the next training loader start behind the finished batches."""
-        self._start_batch = int(state_dict["completed_batches"])
+        """Let the next training loader start behind the finished batches; a test of a checkpoint changes nothing."""
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            self._start = (int(state_dict["epoch"]), int(state_dict["batch"]))
 
 
-def digest(*parts: Any) -> str:  # noqa: ANN401
+def digest(*parts: Any) -> str:
     """Return a short hash of plain values, for fingerprints."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -23,6 +23,12 @@ class Fetches(Protocol):
         ...
 
 
+class BatchSizeError(ValueError):
+    """A batch that the data or the number of processes cannot make; the user's to put right."""
+
+    is_bad_input = True
+
+
 class Draw(NamedTuple):
     """One sample to load: which source, in which epoch of that source, at which index."""
 
@@ -53,7 +59,7 @@ class BatchPlan:
         world: number of processes.
 
     Raises:
-        ValueError: if a source is empty, smaller than one full batch, or its batch is not divisible by `world`.
+        BatchSizeError: if a source is empty, smaller than one full batch, or its batch is not divisible by `world`.
     """
 
     def __init__(
@@ -71,21 +77,34 @@ class BatchPlan:
             batch = batch_sizes[name]
             if size < (batch if drop_last else 1):
                 msg = f"{name or 'the data'} has {size} samples, fewer than one batch of {batch}: lower data.batch_size"
-                raise ValueError(msg)
+                raise BatchSizeError(msg)
             if shuffle and batch % world:
                 msg = f"the global batch of {batch} cannot be divided over {world} processes"
-                raise ValueError(msg)
+                raise BatchSizeError(msg)
         self.sizes, self.batch_sizes = dict(sizes), dict(batch_sizes)
         self.lead = next(iter(sizes))
         self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
         self.rank, self.world = rank, world
         self.epoch = 0
-        self.start = 0
+        self._resumed = (0, 0)
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
+
+    @property
+    def sampler(self) -> "BatchPlan":
+        """The plan itself: Lightning looks for `set_epoch` on a batch sampler's sampler only."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation of the next pass (Lightning calls this at the start of every epoch)."""
-        self.epoch = epoch
+        # An evaluation is the same in every epoch.
+        self.epoch = epoch if self.shuffle else 0
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Leave out the first `batch` batches of `epoch`, which were done before a restart.
+
+        Loader workers ask for batches before Lightning sets the epoch, so the epoch is chosen here too.
+        """
+        self.epoch, self._resumed = epoch, (epoch, batch)
 
     def __len__(self) -> int:
         """Return the number of batches of a whole epoch, wherever this pass starts."""
@@ -111,18 +130,21 @@ class BatchPlan:
 
     def _mine(self, draws: list[Draw]) -> list[Draw]:
         """Return the share of this rank: equal parts of a full batch, nearly equal ones of a last batch."""
-        return [draws[i] for i in range(self.rank * len(draws) // self.world, (self.rank + 1) * len(draws) // self.world)]
+        return [
+            draws[i] for i in range(self.rank * len(draws) // self.world, (self.rank + 1) * len(draws) // self.world)
+        ]
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Yield this rank's draws of every batch from `start` on; the next pass starts at 0 again."""
-        start, self.start = self.start, 0
-        order, batch = self._order(self.lead, self.epoch), self.batch_sizes[self.lead]
-        for step in range(start, len(self)):
+        """Yield this rank's draws of every batch of the epoch, less those done before a restart."""
+        epoch = self.epoch
+        first = self._resumed[1] if epoch == self._resumed[0] else 0
+        order, batch = self._order(self.lead, epoch), self.batch_sizes[self.lead]
+        for step in range(first, len(self)):
             chosen = order[step * batch : (step + 1) * batch].tolist()
-            draws = self._mine([Draw(self.lead, self.epoch, index) for index in chosen])
+            draws = self._mine([Draw(self.lead, epoch, index) for index in chosen])
             for name in list(self.sizes)[1:]:
                 count = self.batch_sizes[name]
-                done = (self.epoch * len(self) + step) * count
+                done = (epoch * len(self) + step) * count
                 draws += self._mine(self._cycled(name, done, count))
             yield draws
 
@@ -139,16 +161,20 @@ class Mixture(Dataset[Any]):
 
     def _load(self, name: str, draws: list[Draw]) -> Batch:
         source = self.sources[name]
+        if not draws:
+            # A rank's share of a last batch may be empty; a sample tells the shapes it would have had.
+            return {key: value[:0] for key, value in self._load(name, [Draw(name, 0, 0)]).items()}
         if isinstance(source, Fetches):
             batch = source.fetch([draw.index for draw in draws])
         else:
+            salt = list(self.sources).index(name)
             samples = []
             with torch.random.fork_rng(devices=[]):
                 for draw in draws:
-                    torch.default_generator.manual_seed(mix(self.seed, draw.epoch, draw.index))
+                    torch.default_generator.manual_seed(mix(self.seed, salt, draw.epoch, draw.index))
                     samples.append(source[draw.index])
             batch = default_collate(samples)
-        return batch | {"index": torch.tensor([draw.index for draw in draws])}
+        return batch | {"index": torch.tensor([draw.index for draw in draws], dtype=torch.int64)}
 
     def __getitems__(self, draws: list[Draw]) -> Batch:
         """Return the collated batch of these draws."""

@@ -1,4 +1,4 @@
-"""The world of rendered shapes: 256 classes, each a shape filled with stripes of one direction in one hue.
+"""The world of rendered shapes: 256 classes, each a shape with pale and deep stripes of one direction in one hue.
 
 The class number spells its attributes: class = (shape * 4 + stripe) * 8 + hue. Position, scale, rotation, stripe phase
 and frequency, hue jitter, background colour and noise are nuisance, drawn anew for every image.
@@ -20,16 +20,18 @@ NUM_CLASSES = len(SHAPES) * len(STRIPES) * len(HUES)
 # Images are drawn in groups with a generator each, so an image depends on the seed and its place alone.
 _GROUP = 256
 _NOISE = 0.25
-# Lowest and highest value of each nuisance; lengths in half image sides, angles in radians.
+# Pale stripes are half white and deep ones 60 % lit: both stand out from the background, so the outline is never cut.
+_PALE, _DEEP = 0.5, 0.6
+# Lowest and highest value of each nuisance: lengths in half image sides, angles in radians, hue in steps of 1/8 turn.
 _NUISANCE = {
     "x": (-0.25, 0.25),
     "y": (-0.25, 0.25),
-    "radius": (0.5, 0.8),
-    "turn": (-0.4, 0.4),
-    "tilt": (-0.2, 0.2),
+    "radius": (0.4, 0.7),
+    "turn": (-0.5, 0.5),
+    "tilt": (-0.25, 0.25),
     "phase": (0.0, 2 * np.pi),
     "frequency": (1.4, 2.2),
-    "hue": (-0.35, 0.35),
+    "hue": (-0.4, 0.4),
     "red": (0.1, 0.5),
     "green": (0.1, 0.5),
     "blue": (0.1, 0.5),
@@ -91,11 +93,11 @@ def _coverage(shapes: NDArray[np.int64], x: Floats, y: Floats, nuisance: dict[st
 
 
 def _stripes(stripes: NDArray[np.int64], x: Floats, y: Floats, nuisance: dict[str, Floats]) -> Floats:
-    """Return the brightness [n, h, w] of the stripes, 0.2..1."""
+    """Return where the stripes [n, h, w] are pale, 1, or deep, 0."""
     angle = stripes[:, None, None].astype(np.float32) * np.float32(np.pi / 4) + nuisance["tilt"]
     along = np.cos(angle) * x + np.sin(angle) * y
     wave = np.sin(2 * np.float32(np.pi) * nuisance["frequency"] * along + nuisance["phase"])
-    return 0.6 + 0.4 * np.clip(2.0 * wave, -1.0, 1.0)
+    return 0.5 + 0.5 * np.clip(2.0 * wave, -1.0, 1.0)
 
 
 def _render_group(labels: NDArray[np.int64], rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
@@ -107,10 +109,11 @@ def _render_group(labels: NDArray[np.int64], rng: np.random.Generator, size: int
     x = np.broadcast_to(centres, (len(labels), size, size))
     y = np.broadcast_to(centres[:, None], (len(labels), size, size))
     covered = _coverage(labels // 32, x, y, nuisance)[:, None]
-    lit = _stripes(labels // 8 % 4, x, y, nuisance)[:, None]
+    pale = _stripes(labels // 8 % 4, x, y, nuisance)[:, None]
     colour = _colour((labels % 8 + draws[:, list(_NUISANCE).index("hue")]) / np.float32(8))[:, :, None, None]
     background = np.concatenate([nuisance[name][:, None] for name in ("red", "green", "blue")], axis=1)
-    images = background + covered * (colour * lit - background)
+    filling = pale * (_PALE + (1 - _PALE) * colour) + (1 - pale) * _DEEP * colour
+    images = background + covered * (filling - background)
     images = images + _NOISE * rng.standard_normal(images.shape, np.float32)
     return (np.clip(images, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 

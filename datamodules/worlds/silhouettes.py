@@ -30,10 +30,10 @@ def _triangle(x: Floats, y: Floats) -> Floats:
 
 def _cross(x: Floats, y: Floats) -> Floats:
     wide, tall = np.abs(x), np.abs(y)
-    return np.minimum(np.maximum(wide - 1.0, tall - 0.34), np.maximum(wide - 0.34, tall - 1.0))
+    return np.minimum(np.maximum(wide - 1.0, tall - 0.4), np.maximum(wide - 0.4, tall - 1.0))
 
 
-def _star(x: Floats, y: Floats, points: int = 5, outer: float = 1.15, inner: float = 0.48) -> Floats:
+def _star(x: Floats, y: Floats, points: int = 5, outer: float = 1.15, inner: float = 0.55) -> Floats:
     half = np.pi / points
     # All points of the star are mirrored onto the one half of one point, whose only edge is a line.
     angle = np.arctan2(x, -y)
