@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = ("experiment=scratch", "debug=tiny")
+TINY = ("experiment=uosr", "debug=tiny")
 _CLEAN = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "QUIRE_"))}
 ENVIRONMENT = _CLEAN | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -49,7 +49,7 @@ def kill(process):
     process.wait()
 
 
-def only_folder(runs, experiment="scratch"):
+def only_folder(runs, experiment="uosr"):
     """Return the single run folder of an experiment."""
     found = [path for path in (Path(runs) / experiment).iterdir() if path.is_dir()]
     assert len(found) == 1, found

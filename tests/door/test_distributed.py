@@ -1,0 +1,77 @@
+"""Two gloo processes: one folder, and the same run as one process with the same global batch."""
+
+import json
+import math
+
+import pytest
+
+from tests.door.quire import TINY, checkpoint, kill, only_folder, quire, read, start, wait_for
+
+WORDS = (*TINY, "model.objective=oe")
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    runs = {hardware: tmp_path_factory.mktemp(hardware) for hardware in ("cpu", "ddp_cpu")}
+    for hardware, place in runs.items():
+        done = quire(*WORDS, f"hardware={hardware}", f"runs={place}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "terminate called" not in done.stderr
+    return [only_folder(place) for place in runs.values()]
+
+
+def test_one_folder_of_the_same_name(both):
+    one, two = both
+    assert one.name == two.name
+
+
+def test_the_same_metrics_to_1e_5(both):
+    one, two = map(rows, both)
+    assert len(one) == len(two) > 10
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert math.isclose(a[key], b[key], rel_tol=1e-5, abs_tol=1e-5), (key, a, b)
+
+
+def test_the_same_running_statistics(both):
+    one, two = (checkpoint(folder)["state_dict"] for folder in both)
+    keys = [key for key in one if "running_" in key]
+    assert keys
+    for key in keys:
+        assert (one[key] - two[key]).abs().max() < 1e-4, key
+
+
+def test_a_sweep_of_two_process_runs(tmp_path):
+    done = quire("-m", *WORDS, "hardware=ddp_cpu", "seed=0,1", f"runs={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 runs done" in done.stdout
+    assert len(list((tmp_path / "uosr").iterdir())) == 2
+
+
+def test_killed_on_two_processes_and_resumed_on_one(both, tmp_path):
+    words = (*WORDS, f"runs={tmp_path}", "callbacks.resume.every_seconds=0", "trainer.limit_train_batches=10")
+    place = tmp_path / "uosr"
+    process = start(*words, "hardware=ddp_cpu")
+    wait_for(lambda: list(place.glob("*/checkpoints/last.ckpt")), process)
+    kill(process)
+    done = quire(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "goes on from its last resume point" in done.stdout
+    straight = tmp_path / "straight"
+    assert quire(*words, f"runs={straight}").returncode == 0
+    a, b = (read(folder / "result.json")["metrics"] for folder in (only_folder(tmp_path), only_folder(straight)))
+    assert a.keys() == b.keys()
+    for key in a:
+        assert math.isclose(a[key], b[key], rel_tol=1e-4, abs_tol=1e-4), key
+
+
+def test_a_rank_that_fails_ends_the_run_with_its_own_words(tmp_path):
+    done = quire(*WORDS, "hardware=ddp_cpu", "model.backbone.name=no_such_net", f"runs={tmp_path}")
+    assert done.returncode == 1
+    assert "no_such_net" in done.stdout + done.stderr
+    assert read(only_folder(tmp_path) / "status.json")["status"] == "failed"
