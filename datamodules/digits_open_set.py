@@ -22,6 +22,7 @@ class DigitsOpenSet(BaseDataModule):
         seed: seed of the choice of classes, of the splits and of the sample order.
         num_known: number of known digits, of ten.
         channels: the images are grey.
+        image_size: side of an image in pixels.
         val_share: share of a known class kept for validation.
         test_share: share of a known class kept for the test.
         reference_share: share of an unknown class from which few-shot references are taken; the rest is the test.
@@ -35,6 +36,7 @@ class DigitsOpenSet(BaseDataModule):
         seed: int = 0,
         num_known: int = 6,
         channels: Literal[1] = 1,
+        image_size: Literal[8] = 8,
         val_share: float = 0.1,
         test_share: float = 0.3,
         reference_share: float = 0.4,
@@ -44,7 +46,7 @@ class DigitsOpenSet(BaseDataModule):
             raise ValueError(f"data.num_known is {num_known}: of ten digits, 1 to 9 can be known")
         if min(val_share, test_share, reference_share) <= 0 or val_share + test_share >= 1 or reference_share >= 1:
             raise ValueError("data: val_share, test_share and reference_share must leave something of every split")
-        self.num_known, self.image_shape = num_known, (channels, 8, 8)
+        self.num_known, self.image_shape = num_known, (channels, image_size, image_size)
         self.shares = {"val": val_share, "test": test_share, "references": reference_share}
         self.ood_names = ["unknown"]
         self.reference_ood = "unknown"

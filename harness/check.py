@@ -127,13 +127,13 @@ def _interpolated(node: DictConfig, above: str = "") -> Iterator[str]:
 def mistakes(config: DictConfig, words: list[str]) -> list[str]:
     """Return a line for everything wrong in a composed config, each with its file and the nearest right thing."""
     found = _Findings(words, OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
+    if found.choices.get("experiment") is None:
+        return ["no experiment chosen: experiment=NAME; `python run.py` prints the shelf"]
     try:
         values = plain(config)
     except BadInputError as error:
         return error.lines
     found.interpolated = set(_interpolated(config))
-    if found.choices.get("experiment") is None:
-        return ["no experiment chosen: experiment=NAME; `python run.py` prints the shelf"]
     _check_scalars(values, found)
     for key in ("model", "data"):
         if isinstance(values.get(key), dict):

@@ -3,7 +3,7 @@
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -21,7 +21,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
+                _save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             if target.name == "last.ckpt" and target.exists():
@@ -33,6 +33,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Load a checkpoint; never anything but plain data and tensors."""
         return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+
+
+def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        # torch closes its archive on the way out and hides what the disk said behind its own error.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def is_whole(path: Path) -> bool:

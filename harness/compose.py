@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -100,7 +100,7 @@ def compose_words(words: list[str]) -> DictConfig:
             try:
                 config = compose("config", overrides=words, return_hydra_config=True)
                 break
-            except (ConfigCompositionException, MissingConfigException, OmegaConfBaseException, YAMLError) as error:
+            except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
                 line, blamed = _explain(error, words)
             if blamed is None or blamed.startswith("experiment="):
                 raise BadInputError(*wrong, line)

@@ -1,11 +1,10 @@
-"""What a run would cost, before any queue: parameters, FLOPs and memory of one step, by fake tensors."""
+"""What a run would cost, before any queue: parameters, FLOPs and memory of one step, by tensors without data."""
 
 import logging
 import warnings
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.identity import identity
@@ -38,11 +37,11 @@ def measure(module: Any, data: Any, batch_size: int) -> dict[str, float]:
         batch_size: samples of one process's batch.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
+    with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
         module.configure_model()
         module.train()
-        batch = {k: torch.empty_like(v) if v.is_floating_point() else v for k, v in data.fake_batch(batch_size).items()}
+        batch = data.fake_batch(batch_size)
         weights = list(module.parameters())
         saved = _Saved({t.untyped_storage()._cdata for t in [*weights, *module.buffers()]})  # noqa: SLF001
         counter = FlopCounterMode(display=False)

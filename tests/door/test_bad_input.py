@@ -39,6 +39,7 @@ CASES = {
     "batch too large": ([*TINY, "data.batch_size=1000000"], "lower data.batch_size"),
     "read-only place": (["experiment=uosr", "runs=/proc/quire"], "cannot write there"),
     "place is a file": (["experiment=uosr", f"runs={ROOT}/run.py"], "cannot write there"),
+    "no backbone": ([*TINY, "model.backbone.name=no_such_net"], "no_such_net"),
     "untrained": (["experiment=uosr", "mode=test"], "no finished training to test"),
     "no checkpoint": (["experiment=uosr", "ckpt=/nowhere/a.ckpt"], "no such file"),
 }
@@ -122,6 +123,6 @@ def test_bad_checkpoints(kind, trained, tmp_path):
 
 
 def test_weights_of_another_network(trained, tmp_path):
-    done = quire(*TINY, f"ckpt={trained}", "model.backbone.features=64", f"runs={tmp_path}")
+    done = quire(*TINY, f"ckpt={trained}", "model.backbone.name=resnet18", f"runs={tmp_path}")
     assert done.returncode == 2
     assert "does not fit this network" in done.stderr

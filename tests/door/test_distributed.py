@@ -71,7 +71,9 @@ def test_killed_on_two_processes_and_resumed_on_one(both, tmp_path):
 
 
 def test_a_rank_that_fails_ends_the_run_with_its_own_words(tmp_path):
-    done = quire(*WORDS, "hardware=ddp_cpu", "model.backbone.name=no_such_net", f"runs={tmp_path}")
+    done = quire(
+        *WORDS, "hardware=ddp_cpu", "model.optimizer.name=sgd", "model.optimizer.momentum=-1", f"runs={tmp_path}"
+    )
     assert done.returncode == 1
-    assert "no_such_net" in done.stdout + done.stderr
+    assert "Invalid momentum value" in done.stdout + done.stderr
     assert read(only_folder(tmp_path) / "status.json")["status"] == "failed"

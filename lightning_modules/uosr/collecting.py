@@ -1,0 +1,41 @@
+"""Outputs of a test split, gathered from all processes in the order of the data set, each sample once."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+class Collector:
+    """Columns of a test split, batch by batch; `index` says which sample a row is of."""
+
+    def __init__(self) -> None:
+        self.batches: list[dict[str, Tensor]] = []
+
+    def add(self, **columns: Tensor) -> None:
+        """Keep the rows of a batch, on the CPU."""
+        self.batches.append({name: column.detach().cpu() for name, column in columns.items()})
+
+    def gather(self) -> dict[str, Tensor] | None:
+        """Return the columns of all processes in index order on the first process, None on the others.
+
+        A sample that several processes saw (samplers pad so that all have equally many) is kept once.
+        """
+        names = self.batches[0] if self.batches else {}
+        mine = {name: torch.cat([batch[name] for batch in self.batches]) for name in names}
+        parts = [part for part in _to_first(mine) if part]
+        if not parts:
+            return None
+        columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        _, rows = np.unique(columns["index"].numpy(), return_index=True)
+        return {name: column[torch.from_numpy(rows)] for name, column in columns.items()}
+
+
+def _to_first(columns: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return the columns of every process on the first process, an empty list on the others."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return [columns]
+    first = dist.get_rank() == 0
+    parts: list[dict[str, Tensor]] = [{} for _ in range(dist.get_world_size())]
+    dist.gather_object(columns, parts if first else None, dst=0)
+    return parts if first else []

@@ -1,0 +1,37 @@
+"""Which reference samples each try of a few-shot evaluation uses."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+def draw_tries(labels: Int[Tensor, "n"], shots: int) -> Int[Tensor, "tries refs"]:
+    """Return the indices of each try's references: `shots` of every class, no sample in two tries.
+
+    The pool is sorted by class, and try t takes every T-th of it from the t-th on (code: fs_evaluate.py), class by
+    class, so that classes of different sizes serve too; the smallest sets T, the number of tries.
+
+    Args:
+        labels: classes of the pool's samples, any numbers.
+        shots: references per class and try.
+
+    Raises:
+        ValueError: if a class has fewer than `shots` samples, or the pool is empty.
+    """
+    if shots < 1 or not len(labels):
+        raise ValueError(f"{shots} shots of a pool of {len(labels)} references: both must be at least 1")
+    order = labels.argsort(stable=True)
+    classes, counts = labels.unique(return_counts=True)
+    least = int(counts.argmin())
+    tries = int(counts[least]) // shots
+    if not tries:
+        number, count = int(classes[least]), int(counts[least])
+        raise ValueError(f"class {number} has {count} references, fewer than {shots} shots")
+    steps = torch.arange(shots, device=labels.device) * tries
+    first = (counts.cumsum(0) - counts).unsqueeze(1)
+    return torch.stack([order[first + steps + number].flatten() for number in range(tries)])
+
+
+def shared_samples(tested: Int[Tensor, "n"], pool: Int[Tensor, "m"]) -> Int[Tensor, "s"]:
+    """Return the sample numbers that are both tested and in the reference pool: there must be none (leakage)."""
+    return tested[torch.isin(tested, pool)].unique()
