@@ -51,8 +51,8 @@ class BasePaper(pl.LightningModule):
                 if hasattr(logger, "log_table"):
                     logger.log_table(key=name, columns=list(columns), data=[list(row) for row in rows])
 
-    def show_picture(self, name: str, image: Any, caption: str = "") -> None:  # noqa: ANN401
-        """Hand a picture (PIL image, matplotlib figure or H x W x 3 uint8 array) to every logger that keeps pictures."""
+    def show_picture(self, name: str, image: Any, caption: str = "") -> None:
+        """Hand a picture (PIL image, matplotlib figure, uint8 [h, w, 3]) to every logger that keeps pictures."""
         if self.trainer.is_global_zero:
             for logger in self.loggers:
                 if hasattr(logger, "log_image"):

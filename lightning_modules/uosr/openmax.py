@@ -20,8 +20,8 @@ class OpenMax:
     Args:
         logits: activations of the training samples.
         labels: their classes; means and tails are of the correctly classified ones, as in the paper.
-        tail: number of largest distances that a class's tail is fitted to (20, the paper's section 4).
-        alpha: number of top classes that are revised (10, the paper's section 4); clipped to the number of classes.
+        tail: number of largest distances that a class's tail is fitted to (20 in the published code).
+        alpha: number of top classes that are revised (10 in the published code); clipped to the number of classes.
     """
 
     def __init__(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, "n"], tail: int = 20, alpha: int = 10) -> None:
@@ -45,7 +45,7 @@ class OpenMax:
         """Return the log-odds against the most probable known class, float64.
 
         Ordered as one minus its probability, without saturation: high where the unknown class is probable and where no
-        known class is, the two grounds on which the paper rejects (section 3).
+        known class is, the two grounds on which OpenMax rejects.
         """
         logits = logits.double()
         distance = torch.cdist(logits, self.means, compute_mode="donot_use_mm_for_euclid_dist")

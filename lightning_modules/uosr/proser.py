@@ -44,7 +44,8 @@ class Placeholders(TwoStageObjective):
         """Return data_weight * CE(mixed, dummy) + CE(y) + classifier_weight * CE(true logit masked, dummy)."""
         images, labels = batch["image"], batch["label"]
         half = len(images) // 2
-        share = Beta(self.options["alpha"], self.options["alpha"]).sample().to(images.device)
+        alpha = torch.tensor(self.options["alpha"], device="cpu")
+        share = Beta(alpha, alpha).sample().item()
         order = torch.randperm(half, device=images.device)
 
         def mix(hidden: Tensor) -> Tensor:

@@ -85,13 +85,15 @@ class Fit(torch.utils.data.Dataset):
         return self.known[index] | {"outlier": self.outliers.images[index]}
 
 
+LENGTHS = {"train": 96, "known": 41, "unknown": 37, "references": 18}
+
+
 class World(pl.LightningDataModule):
     """6 batches of 16, and test splits whose lengths no batch size or number of processes divides."""
 
     ood_names = ("unknown",)
     reference_ood = "unknown"
     test_names = ("train", "known", "unknown", "references")
-    lengths = {"train": 96, "known": 41, "unknown": 37, "references": 18}
 
     def train_dataloader(self):
         order = torch.Generator().manual_seed(0)
@@ -102,8 +104,9 @@ class World(pl.LightningDataModule):
 
     def test_dataloader(self):
         unknown = range(4, 7)
-        sets = (Squares(96, 1), Squares(41, 4), Squares(37, 5, unknown), Squares(18, 6, unknown))
-        return [DataLoader(each, 16) for each in sets]
+        seeds = {"train": 1, "known": 4, "unknown": 5, "references": 6}
+        classes = {"train": range(CLASSES), "known": range(CLASSES), "unknown": unknown, "references": unknown}
+        return [DataLoader(Squares(LENGTHS[name], seeds[name], classes[name]), 16) for name in self.test_names]
 
 
 def trainer(folder, epochs=2, **changes):
