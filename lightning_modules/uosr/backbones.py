@@ -47,11 +47,12 @@ class SmallConvNet(nn.Sequential):
         widths = (in_channels, 16, 32, 64)
         pools = (2, 2, image_size // 8)
         blocks = [
-            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(pool))
+            # No bias before a batch norm: its gradient is rounding noise, which Adam would blow up to whole steps.
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(pool))
             for a, b, pool in zip(widths, widths[1:], pools, strict=False)
         ]
         last = nn.Sequential(
-            nn.Flatten(), nn.Linear(64 * 4, self.num_features), nn.BatchNorm1d(self.num_features), nn.ReLU()
+            nn.Flatten(), nn.Linear(64 * 4, self.num_features, bias=False), nn.BatchNorm1d(self.num_features), nn.ReLU()
         )
         named = {"block1": blocks[0], "block2": blocks[1], "block3": blocks[2], "features": last}
         super().__init__(OrderedDict(named))

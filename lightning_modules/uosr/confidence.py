@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.uosr.network import Network, Seen
+from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objective import Loss, Objective, TwoStageObjective, correct
 from lightning_modules.uosr.ranks import gather_rows
 
@@ -70,7 +70,7 @@ class LearnedConfidence(Objective):
     def forward(self, network: Network, batch: Mapping[str, Any]) -> Loss:
         """Return NLL(log p') + weight * mean(-ln c), with p' = c' p + (1 - c') onehot and c' = 1 without a hint."""
         seen = network(batch["image"])
-        logit = self.branch(seen.features).float()
+        logit = at_least_float32(self.branch(seen.features))
         hinted = torch.rand_like(logit) < self.hints
         confidence = torch.where(hinted, torch.sigmoid(logit), torch.ones_like(logit))
         right = seen.logits.softmax(dim=1).gather(1, batch["label"][:, None]).squeeze(1)
@@ -105,7 +105,7 @@ class TrueClassProbability(TwoStageObjective):
 
     def _error(self, seen: Seen, labels: Int[Tensor, "n"]) -> Float[Tensor, "n"]:
         target = seen.logits.softmax(dim=1).gather(1, labels[:, None]).squeeze(1).detach()
-        return (torch.sigmoid(self.branch(seen.features.detach()).float()) - target).square()
+        return (torch.sigmoid(at_least_float32(self.branch(seen.features.detach()))) - target).square()
 
     def second_loss(self, network: Network, batch: Mapping[str, Any]) -> Loss:
         """Return the mean squared error of the branch to the true class probability."""
@@ -137,7 +137,9 @@ class RightOrWrong(Objective):
         """Return CE + weight * binary cross-entropy of the branch to `argmax f == y`."""
         seen = network(batch["image"])
         right = correct(seen.logits, batch["label"])
-        beside = functional.binary_cross_entropy_with_logits(self.branch(seen.features).float(), right.float())
+        beside = functional.binary_cross_entropy_with_logits(
+            at_least_float32(self.branch(seen.features)), right.to(seen.logits.dtype)
+        )
         return Loss(functional.cross_entropy(seen.logits, batch["label"]) + self.weight * beside, right)
 
     def score(self, seen: Seen) -> Float64[Tensor, "n"]:

@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
 from lightning_modules.uosr.backbones import Backbone
@@ -113,6 +114,7 @@ class UOSR(BasePaper):
         h = self.hparams
         self.network = Network(h.backbone, h.num_classes, h.in_channels, h.image_size)
         self.objective = self._build_objective(self.network.head.in_features)
+        self.means = nn.ModuleDict({name: MeanMetric() for name in ("val/acc", "val/loss", "val/quality")})
 
     def _build_objective(self, size: int) -> Objective:
         h = self.hparams
@@ -163,8 +165,8 @@ class UOSR(BasePaper):
         """Return the objective's loss."""
         self.objective.progress = self.global_step / self.trainer.estimated_stepping_batches
         loss, correct = self.objective(self.network, batch)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]))
-        self.log("train/acc", correct.float().mean(), batch_size=len(correct))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]), sync_dist=True)
+        self.log("train/acc", correct.float().mean(), batch_size=len(correct), sync_dist=True)
         return loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
@@ -173,16 +175,17 @@ class UOSR(BasePaper):
         self.objective(self.network, batch).total.backward()
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Log accuracy, cross-entropy and what the tested weights are chosen by, over all processes."""
+        """Take accuracy, cross-entropy and what the tested weights are chosen by."""
         seen, labels = self.network(batch["image"]), batch["label"]
-        values = {
-            "val/acc": (seen.logits.argmax(dim=1) == labels).float(),
-            "val/loss": functional.cross_entropy(seen.logits, labels, reduction="none"),
-            "val/quality": self.objective.quality(seen, labels),
-        }
-        # A process may have no sample of a last batch: a mean over none must not become nan.
-        means = {name: value.sum() / max(1, len(labels)) for name, value in values.items()}
-        self.log_dict(means, sync_dist=True, batch_size=len(labels))
+        self.means["val/acc"].update((seen.logits.argmax(dim=1) == labels).float())
+        self.means["val/loss"].update(functional.cross_entropy(seen.logits, labels, reduction="none"))
+        self.means["val/quality"].update(self.objective.quality(seen, labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the samples of all processes, which may hold unequal shares."""
+        self.log_dict({name: mean.compute() for name, mean in self.means.items()})
+        for mean in self.means.values():
+            mean.reset()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule over the optimizer steps of the whole training."""

@@ -17,6 +17,11 @@ class Seen(NamedTuple):
     logits: Float[Tensor, "b k"]
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return half precision as float32, and float32 and float64 as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 class Network(nn.Module):
     """Images to features and logits over the known classes.
 
@@ -37,9 +42,9 @@ class Network(nn.Module):
             nn.init.zeros_(self.head.bias)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Seen:
-        """Return features and logits in float32, whatever autocast computes inside."""
+        """Return features and logits in float32 or better, whatever autocast computes inside."""
         features = self.backbone(images)
-        return Seen(features.float(), self.head(features).float())
+        return Seen(at_least_float32(features), at_least_float32(self.head(features)))
 
     def mixed(self, images: Float[Tensor, "b c h w"], mix: Callable[[Tensor], Tensor]) -> Seen:
         """Like `forward`, but `mix` changes what leaves the backbone's middle block."""
@@ -57,5 +62,5 @@ class Network(nn.Module):
 
     def load_pretrained(self) -> None:
         """Load the weights that the options name, if any; the head stays as it was initialised."""
-        if self.options["weights"]:
+        if self.options["weights"] is not None:
             load_weights(self.backbone, self.options["weights"], self.options["name"])

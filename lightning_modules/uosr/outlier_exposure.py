@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.uosr.network import Network, Seen
+from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objective import Loss, Objective, correct, outliers_of
 
 
@@ -73,7 +73,7 @@ class BackgroundClass(Objective):
         self.background = nn.Linear(num_features, 1)
 
     def _logits(self, seen: Seen) -> Float[Tensor, "n k+1"]:
-        return torch.cat((seen.logits, self.background(seen.features).float()), dim=1)
+        return torch.cat((seen.logits, at_least_float32(self.background(seen.features))), dim=1)
 
     def forward(self, network: Network, batch: Mapping[str, Any]) -> Loss:
         """Return the cross-entropy of known images and outliers, every image weighing the same."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 from torch.nn import functional
 
-from lightning_modules.uosr.network import Network, Seen
+from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objective import Loss, TwoStageObjective, correct
 from lightning_modules.uosr.outlier_exposure import extra_class_probability
 
@@ -38,7 +38,7 @@ class Placeholders(TwoStageObjective):
         self.dummy = nn.Linear(num_features, 1)
 
     def _logits(self, seen: Seen) -> Float[Tensor, "n k+1"]:
-        return torch.cat((seen.logits, self.dummy(seen.features).float()), dim=1)
+        return torch.cat((seen.logits, at_least_float32(self.dummy(seen.features))), dim=1)
 
     def second_loss(self, network: Network, batch: Mapping[str, Any]) -> Loss:
         """Return data_weight * CE(mixed, dummy) + CE(y) + classifier_weight * CE(true logit masked, dummy)."""

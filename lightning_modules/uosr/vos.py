@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Chi2
 from torch.nn import functional
 
-from lightning_modules.uosr.network import Network, Seen
+from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objective import Loss, Objective, correct
 from lightning_modules.uosr.ranks import gather_rows
 
@@ -58,7 +58,7 @@ class FeatureQueues(nn.Module):
         covariance = (centred.T @ centred / len(centred)).double()
         # The published code adds 1e-4 for the same reason: silent features have no variance.
         covariance.diagonal().add_(1e-4)
-        return means, torch.linalg.cholesky(covariance).float()
+        return means, torch.linalg.cholesky(covariance).to(means.dtype)
 
 
 class VirtualOutliers(Objective):
@@ -100,10 +100,10 @@ class VirtualOutliers(Objective):
         seen = network(batch["image"])
         loss = functional.cross_entropy(seen.logits, batch["label"])
         if self.progress >= self.options["start_share"] and self.queues.full:
-            virtual = self.energy(network.head(self.synthesise()).float())
+            virtual = self.energy(at_least_float32(network.head(self.synthesise())))
             energies = torch.cat((self.energy(seen.logits), virtual))
-            known = (torch.arange(len(energies), device=energies.device) < len(seen.logits)).float()
-            logistic = self.logistic(energies[:, None]).float().squeeze(1)
+            known = (torch.arange(len(energies), device=energies.device) < len(seen.logits)).to(energies.dtype)
+            logistic = at_least_float32(self.logistic(energies[:, None])).squeeze(1)
             loss = loss + self.options["weight"] * functional.binary_cross_entropy_with_logits(logistic, known)
         self.queues.push(gather_rows(seen.features), gather_rows(batch["label"]))
         return Loss(loss, correct(seen.logits, batch["label"]))

@@ -1,0 +1,89 @@
+"""Two gloo processes: gathering without padded duplicates (trap 16), and state that is of the global batch."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing
+
+from lightning_modules.uosr.collecting import Collector
+from lightning_modules.uosr.outputs import load_outputs
+from lightning_modules.uosr.ranks import gather_rows
+from tests.uosr.build import LENGTHS, World, batch, built, trainer
+
+
+def _process(rank, folder, port):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    found = {"rows": gather_rows(torch.tensor([[float(rank)], [10.0 + rank]]))}
+    collector = Collector()
+    # Rank 1 has fewer batches, sees them in another order, and sample 0 again, as a padding sampler would give it.
+    for indices in [[0, 2], [4]] if rank == 0 else [[3, 1, 0]]:
+        index = torch.tensor(indices)
+        collector.add(index=index, logits=index[:, None] * 2.0)
+    found["collected"] = collector.gather()
+    empty = Collector()
+    if rank == 0:
+        empty.add(index=torch.tensor([1, 0]))
+    found["one_sided"] = empty.gather()
+    for objective in ("vos", "lc"):
+        module, made = built(objective), batch(16, outliers=False)
+        share = {key: value[8 * rank : 8 * rank + 8] for key, value in made.items()}
+        module.eval()
+        module.objective(module.network, share)
+        found[objective] = module.objective.state_dict()
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    # Another free port for each run of the tests.
+    port = 20000 + os.getpid() % 20000
+    multiprocessing.spawn(_process, (folder, port), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_rows_of_all_ranks_in_order(ranks):
+    for found in ranks:
+        assert found["rows"].flatten().tolist() == [0.0, 10.0, 1.0, 11.0]
+
+
+def test_each_sample_is_collected_once_in_order_on_the_first_rank(ranks):
+    first, second = ranks
+    assert first["collected"]["index"].tolist() == [0, 1, 2, 3, 4]
+    assert first["collected"]["logits"].flatten().tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert second["collected"] is None
+    assert first["one_sided"]["index"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("objective", ["vos", "lc"])
+def test_state_is_that_of_the_global_batch(ranks, objective):
+    module = built(objective).eval()
+    module.objective(module.network, batch(16, outliers=False))
+    for key, value in module.objective.state_dict().items():
+        for found in ranks:
+            assert torch.allclose(found[objective][key], value, atol=1e-5), key
+
+
+def test_a_test_on_two_processes_is_the_test_on_one(tmp_path):
+    """Lightning's own sampler pads 41 and 37 samples to 42 and 38; the metrics must not see that."""
+    module = built()
+    metrics = []
+    for name, changes in (("one", {}), ("two", {"devices": 2, "strategy": "ddp_spawn"})):
+        run = trainer(tmp_path / name, **changes)
+        run.test(module, World(), verbose=False)
+        metrics.append({key: float(value) for key, value in run.callback_metrics.items()})
+    for split, length in LENGTHS.items():
+        one, two = (load_outputs(tmp_path / name / "outputs" / f"{split}.npz") for name in ("one", "two"))
+        assert len(two.labels) == length
+        assert torch.equal(one.labels, two.labels)
+        assert torch.allclose(one.logits, two.logits, atol=1e-5)
+    assert metrics[0].keys() == metrics[1].keys()
+    for key, value in metrics[0].items():
+        assert np.isclose(metrics[1][key], value, rtol=0, atol=0.5), key
+    assert metrics[1]["test/acc"] == metrics[0]["test/acc"]
