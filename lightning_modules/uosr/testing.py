@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxtyping import Float
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_modules.uosr.few_shot import FewShot, FewShotOptions
@@ -94,7 +93,7 @@ def _few_shot_rows(splits: dict[str, Outputs], ood: Outputs, options: FewShotOpt
     pool = splits["references"]
     least = int(pool.labels.unique(return_counts=True)[1].min())
     if least < shots:
-        rank_zero_warn(f"a class has {least} references only: no {shots}-shot scores")
+        print(f"no {shots}-shot scores: a class has {least} reference{'s' * (least != 1)} only", flush=True)
         return {}
     known, fitted = splits["known"], FewShot(splits["train"], pool, shots, options)
     first, second = fitted.scores(known, ood)
