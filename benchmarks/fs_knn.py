@@ -1,20 +1,24 @@
 """FS-KNN scoring against scikit-learn's nearest neighbours: time and agreement, in one process on the same arrays.
 
 The score is 1 - s5(x, train), what FS-KNN needs: 10,000 test samples, 50,000 training samples, 512 features. Run with
-`python -m benchmarks.fs_knn`; `--repeats` and the sizes can be set.
+`python benchmarks/fs_knn.py`; `--repeats` and the sizes can be set.
 """
 
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from lightning_modules.uosr.feature_scores import Knn
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lightning_modules.uosr.feature_scores import Knn  # noqa: E402
 
 K = 5
 
