@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lightning_modules.uosr.feature_scores import Knn  # noqa: E402
+from lightning_modules.uosr.feature_scores import Knn
 
 K = 5
 
