@@ -1,0 +1,47 @@
+"""A run's name changes with all that can change its result, and with nothing else."""
+
+import pytest
+
+from harness.compose import compose_words, plain
+from harness.identity import identity, run_folder, slug
+
+
+def name(*words):
+    return identity(plain(compose_words(["experiment=uosr", *words])))
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["hardware=ddp_cpu", "hardware.devices=4", "logger=local", "data.num_workers=3", "force=true", "runs=/elsewhere",
+     "callbacks.resume.every_seconds=5", "mode=test", "about=other"],
+)  # fmt: skip
+def test_what_cannot_change_the_result(word):
+    assert name(word) == name()
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["seed=1", "hardware.precision=bf16-mixed", "data.batch_size=64", "trainer.max_epochs=9", "model.objective=oe",
+     "model.optimizer.lr=1", "ckpt=/some/where.ckpt", "debug=tiny"],
+)  # fmt: skip
+def test_what_can_change_the_result(word):
+    assert name(word) != name()
+
+
+def test_the_order_of_words_is_nothing():
+    assert name("seed=1", "model.objective=oe") == name("model.objective=oe", "seed=1")
+
+
+def test_slugs_are_the_changed_keys():
+    words = ["experiment=uosr", "model.objective=oe", "seed=2", "hardware=ddp", "logger=local", "runs=/x", "force=true"]
+    assert slug(words) == "objective-oe_seed-2"
+    assert slug(["experiment=uosr"]) == "default"
+    assert "/" not in slug(["ckpt=/a/b c.ckpt", "model.lc.hidden=[1,2]"])
+
+
+def test_a_folder_that_bears_the_hash_is_found_whatever_its_slug(tmp_path):
+    config = plain(compose_words(["experiment=uosr", "seed=0", f"runs={tmp_path}"]))
+    first = run_folder(config, "uosr", ["experiment=uosr", "seed=0"])
+    first.mkdir(parents=True)
+    assert first.name.startswith("seed-0-")
+    assert run_folder(config, "uosr", ["experiment=uosr"]) == first
