@@ -36,9 +36,12 @@ class Residual:
         self.origin = -torch.linalg.pinv(weight.double()) @ bias.double()
         centred = train.double() - self.origin
         # eigh gives rising eigenvalues: the first columns are the least of the training features.
-        _, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+        values, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
         width = train.shape[1]
-        self.rest = vectors[:, : width - principal_dimensions(width)]
+        # Where the features span fewer dimensions, which of the empty ones are called principal would be chance.
+        noise = (torch.finfo(torch.float32).eps * max(train.shape)) ** 2 * values[-1]
+        spanned = int((values > noise).sum())
+        self.rest = vectors[:, : width - min(principal_dimensions(width), spanned)]
 
     def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
         """Return ||R^T (z - o)||, float64, at least 0."""

@@ -69,6 +69,15 @@ def test_residual_is_the_distance_from_the_principal_subspace_through_the_origin
     assert away.item() == pytest.approx(5)
 
 
+def test_residual_of_few_samples_does_not_hang_on_rounding():
+    generator = torch.Generator().manual_seed(0)
+    train, tested = torch.randn(20, 64, generator=generator), torch.randn(5, 64, generator=generator)
+    weight, bias = torch.randn(3, 64, generator=generator), torch.randn(3, generator=generator)
+    shaken = train * (1 + 1e-7 * torch.randn(train.shape, generator=generator))
+    first, second = (Residual(some, weight, bias)(tested) for some in (train, shaken))
+    assert torch.allclose(first, second, rtol=1e-5)
+
+
 def test_vim_scales_the_residual_to_the_logits():
     post_hoc, train = PostHoc(toy().train, toy().weight, toy().bias), toy().train
     scores = post_hoc.scores(train)
