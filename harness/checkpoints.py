@@ -68,7 +68,7 @@ def read_ours(path: str, experiment: str, target: str) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for a foreign file
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInputError(f"ckpt={path}: cannot be loaded as plain tensors ({reason})") from None
     ours = content.get("quire") if isinstance(content, dict) else None
     if not ours:

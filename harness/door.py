@@ -104,7 +104,8 @@ def _hydra(flags: list[str], words: list[str]) -> int:
         raise BadInputError(str(error)) from None
     if not _outcomes:
         return 0
-    return tell(_outcomes[0].lines) if _outcomes[0].lines else _outcomes[0].code
+    tell(_outcomes[0].lines)
+    return _outcomes[0].code
 
 
 def _sweep(flags: list[str], words: list[str], configs: list[DictConfig]) -> int:

@@ -73,7 +73,7 @@ def _fit_or_test(job: Job, folder: RunFolder) -> str:
     check_hardware(job.config["hardware"])
     data = build_data(job.config)
     weights = _given_weights(job)
-    if job.config["mode"] == "test" and not weights and folder.status != "done":
+    if job.config["mode"] == "test" and not weights and folder.result is None:
         state = folder.status or "not begun"
         raise BadInputError(f"{folder.path}: no finished training to test ({state}): mode=fit first, or give ckpt=PATH")
     if rank() == 0:
@@ -108,7 +108,7 @@ def _take_folder(job: Job, folder: RunFolder, data: Any) -> None:
     from harness.lock import lock
 
     try:
-        if job.config["force"] and job.config["mode"] == "fit" and folder.status:
+        if job.config["force"] and job.config["mode"] == "fit" and folder.status == "done":
             folder.claim()
             folder.set_aside()
             folder.release()

@@ -10,7 +10,7 @@ _CHATTER = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*The number of training batches.*is smaller than the logging interval.*",
     ".*You're resuming from a checkpoint that ended before the epoch ended.*",
-    ".*It is recommended to use `self.log.*sync_dist=True`.*",
+    ".*It is recommended to use `self.log.*sync_dist=True.*",
     ".*using a tensor core.*",
     ".*Experiment logs directory.*exists and is not empty.*",
     ".*Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",

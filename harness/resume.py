@@ -79,7 +79,7 @@ class ResumePoint(pl.Callback):
         self.every_seconds = every_seconds
         self._asked_to_stop = False
         self._saved_at = self._began = time.monotonic()
-        self._training, self._spent = False, 0.0
+        self._training, self._ended, self._spent = False, False, 0.0
         self._loaded: dict[str, Any] | None = None
         self._handlers: dict[int, Any] = {}
         self._rows = self._steps = 0
@@ -98,6 +98,9 @@ class ResumePoint(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the time spent; the rest waits until training starts."""
+        if self._ended:
+            # The test restores the callbacks of the tested checkpoint, whose time is no longer ours.
+            return
         self._loaded = state_dict
         self.seconds_before = state_dict["seconds"]
 
@@ -146,6 +149,7 @@ class ResumePoint(pl.Callback):
 
     def save_end(self, trainer: pl.Trainer) -> None:
         """Save the end of training, from which only the test is left to do."""
+        self._ended = True
         if self._training:
             self._spent, self._training = time.monotonic() - self._began, False
             self.save(trainer)

@@ -54,7 +54,8 @@ class WandbMirror(Logger):
             getattr(self, f"_{action}")(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - whatever W&B does, the run goes on
             self._broken = True
-            print(f"W&B is off for the rest of this run ({action}: {str(error).splitlines()[0]})", file=sys.stderr)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            print(f"W&B is off for the rest of this run ({action}: {reason})", file=sys.stderr)
 
     def _begin(self) -> None:
         os.environ.setdefault("WANDB_SILENT", "true")

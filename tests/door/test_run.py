@@ -33,6 +33,10 @@ def test_what_a_run_leaves(run):
     assert result["metrics"]["test/unknown/msp/uosr"] > 0
     assert result["cost"]["parameters"] > 1000
     assert result["cost"]["steps"] == 6
+    # The test restores the callbacks of the tested checkpoint; the time of training must not count twice.
+    assert result["cost"]["seconds"] == pytest.approx(
+        checkpoint(folder)["callbacks"]["ResumePoint"]["seconds"], abs=0.01
+    )
     for picture in result["pictures"]:
         assert (folder / picture).stat().st_size > 1000
     assert result["pictures"]
@@ -60,6 +64,9 @@ def test_mode_test_tests_the_same_weights_again(run):
     assert quire(*TINY, f"runs={runs}", "mode=test").returncode == 0
     assert read(folder / "result.json")["metrics"] == before
     assert (folder / "metrics.jsonl").read_text().count("\n") == rows
+    two = quire(*TINY, f"runs={runs}", "mode=test", "hardware=ddp_cpu")
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert two.stderr == ""
     elsewhere = quire(*TINY, f"runs={runs}/other", "mode=test", f"ckpt={folder}/checkpoints/best.ckpt")
     assert elsewhere.returncode == 0, elsewhere.stderr
     other = read(only_folder(runs / "other") / "result.json")["metrics"]
