@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from harness.checkpoints import AtomicCheckpointIO
 from harness.epoch_lines import EpochLines
@@ -48,7 +49,7 @@ def build_data(config: dict[str, Any]) -> Any:
     data = instantiate(config["data"], "data")
     try:
         data.check()
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise BadInputError(f"data: {error}") from None
     return data
 
@@ -85,17 +86,20 @@ def build(job: Job, folder: Path, data: Any) -> Built:
     if job.processes > 1:
         plugins.append(GlobalBatchNorm())
 
-    trainer = pl.Trainer(
-        **config["trainer"],
-        **hardware,
-        callbacks=callbacks,
-        logger=loggers,
-        plugins=plugins,
-        default_root_dir=str(folder),
-        enable_progress_bar=on_screen and rank() == 0,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    try:
+        trainer = pl.Trainer(
+            **config["trainer"],
+            **hardware,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=plugins,
+            default_root_dir=str(folder),
+            enable_progress_bar=on_screen and rank() == 0,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+    except MisconfigurationException as error:
+        raise BadInputError(f"trainer, hardware: {error}") from None
     resume = next((callback for callback in callbacks if isinstance(callback, ResumePoint)), None)
     return Built(trainer, module, data, resume)

@@ -27,6 +27,19 @@ KNOWN = {
     "callbacks": dict,
     "logger": dict,
 }
+# Keys that may be null or left out; model and data are told of by their own line.
+_MAY_LACK = {"ckpt", "about", "takes", "headline", "logger", "model", "data"}
+# Arguments of the Trainer that harness/build.py sets itself.
+_BUILT = {
+    "callbacks",
+    "logger",
+    "plugins",
+    "default_root_dir",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "num_sanity_val_steps",
+    "use_distributed_sampler",
+}
 MODES = ("fit", "test", "check", "cost")
 ALLOWED = (
     "lightning_modules.",
@@ -58,8 +71,14 @@ def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
             found.add(key, f"no such key{nearest(key, KNOWN)}")
         elif value is not None and (not isinstance(value, KNOWN[key]) or (KNOWN[key] is int and value is True)):
             found.add(key, f"is {value!r}, should be {NAMES[KNOWN[key]]}")
-    if config["mode"] not in MODES:
-        found.add("mode", f"no mode {config['mode']!r}{nearest(str(config['mode']), MODES)}")
+    for key in KNOWN:
+        if config.get(key) is None and key not in _MAY_LACK:
+            found.add(key, "must be given")
+    mode, seed = config.get("mode"), config.get("seed")
+    if isinstance(mode, str) and mode not in MODES:
+        found.add("mode", f"no mode {mode!r}{nearest(mode, MODES)}")
+    if isinstance(seed, int) and seed < 0:
+        found.add("seed", f"is {seed}, should be at least 0")
 
 
 def _check_call(node: dict[str, Any], signature: static.Signature, key: str, found: _Findings, given: set[str]) -> None:
@@ -95,17 +114,31 @@ def _check_target(node: dict[str, Any], key: str, found: _Findings) -> None:
         _check_call(node, signature, key, found, GIVEN)
 
 
+def _check_nodes(nodes: dict[str, Any], key: str, found: _Findings) -> None:
+    for name, node in nodes.items():
+        if isinstance(node, dict):
+            _check_target(node, f"{key}.{name}", found)
+        elif node is not None:
+            found.add(f"{key}.{name}", f"is {node!r}, should be a config group")
+
+
 def _check_trainer(config: dict[str, Any], found: _Findings) -> None:
     signature = static.find("pytorch_lightning.Trainer")
     assert signature is not None
     for key in ("trainer", "hardware"):
         _check_call(config[key], signature, key, found, set(signature.params))
     hardware = config["hardware"]
+    for key in sorted(set(config["trainer"]) & (_BUILT | set(hardware))):
+        found.add(f"trainer.{key}", "is set by the hardware group" if key in hardware else "is set by the harness")
     for key in ("devices", "num_nodes"):
-        if isinstance(hardware.get(key), int) and hardware[key] < 1:
-            found.add(f"hardware.{key}", f"is {hardware[key]}, should be at least 1")
+        count = hardware.get(key)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            found.add(f"hardware.{key}", f"is {count!r}, should be a whole number, at least 1")
+    if config["trainer"].get("max_epochs") == 0 or config["trainer"].get("max_steps") == 0:
+        found.add("trainer", "max_epochs or max_steps is 0, so there would be nothing to test; -1 sets no limit")
     world = _world(hardware)
-    batch = (config["data"] or {}).get("batch_size")
+    data = config.get("data")
+    batch = data.get("batch_size") if isinstance(data, dict) else None
     if isinstance(batch, int) and world > 1 and batch % world:
         found.add("data.batch_size", f"the global batch of {batch} cannot be divided over {world} processes")
 
@@ -141,12 +174,10 @@ def mistakes(config: DictConfig, words: list[str]) -> list[str]:
         elif key not in (line.split(": ")[1] for line in found.lines):
             found.add(key, f"no {key} chosen")
     for key in ("callbacks", "logger"):
-        for name, node in (values.get(key) or {}).items():
-            if isinstance(node, dict):
-                _check_target(node, f"{key}.{name}", found)
-            elif node is not None:
-                found.add(f"{key}.{name}", f"is {node!r}, should be a config group")
-    _check_trainer(values, found)
+        if isinstance(values.get(key), dict):
+            _check_nodes(values[key], key, found)
+    if isinstance(values.get("trainer"), dict) and isinstance(values.get("hardware"), dict):
+        _check_trainer(values, found)
     return found.lines
 
 

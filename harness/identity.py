@@ -8,16 +8,17 @@ from typing import Any
 
 # What cannot change the result: where it runs, what it writes, how it is watched.
 _LEFT_OUT = {
-    "": {"mode", "force", "runs", "about", "takes", "headline", "logger", "callbacks", "ckpt"},
+    "": {"mode", "force", "runs", "about", "takes", "headline", "logger", "ckpt"},
     "hardware": {"accelerator", "devices", "num_nodes", "strategy"},
     "data": {"num_workers", "root"},
+    "callbacks": {"resume", "lr"},
 }
 
 
 def essence(config: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved config that can change the result."""
     kept = {k: v for k, v in config.items() if k not in _LEFT_OUT[""]}
-    for group in ("hardware", "data"):
+    for group in ("hardware", "data", "callbacks"):
         kept[group] = {k: v for k, v in kept[group].items() if k not in _LEFT_OUT[group]}
     # Initial or tested weights do change the result, and so does testing without training.
     if config["ckpt"]:
@@ -38,7 +39,12 @@ def slug(words: list[str]) -> str:
         key, _, value = word.lstrip("+~").partition("=")
         group, _, leaf = key.partition(".")
         plain_run = group in {"experiment", "hydra"} or key in _LEFT_OUT[""] - {"ckpt"}
-        if plain_run or group in _LEFT_OUT[""] - {"ckpt"} or leaf in _LEFT_OUT.get(group, set()) or key == "hardware":
+        if (
+            plain_run
+            or group in _LEFT_OUT[""] - {"ckpt"}
+            or leaf.split(".")[0] in _LEFT_OUT.get(group, set())
+            or key == "hardware"
+        ):
             continue
         short = Path(value).name if "/" in value else value
         parts.append(re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{key.rsplit('.', 1)[-1]}-{short}").strip("-"))

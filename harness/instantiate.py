@@ -22,6 +22,8 @@ def instantiate(node: dict[str, Any], key: str, **given: Any) -> Any:
     target = str(node.get("_target_"))
     if not target.startswith(ALLOWED):
         raise BadInputError(f"{key}._target_: {target!r} is not allowed: targets start with {', '.join(ALLOWED)}")
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
     module, _, name = target.rpartition(".")
     build = getattr(importlib.import_module(module), name)
     values = {name: value for name, value in node.items() if name not in {"_target_", "_recursive_", "_convert_"}}
@@ -29,5 +31,5 @@ def instantiate(node: dict[str, Any], key: str, **given: Any) -> Any:
     offered = {name: value for name, value in given.items() if name in accepted and name not in values}
     try:
         return build(**values, **offered)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, MisconfigurationException) as error:
         raise BadInputError(f"{key}: {error}") from error

@@ -22,7 +22,8 @@ def test_what_cannot_change_the_result(word):
 @pytest.mark.parametrize(
     "word",
     ["seed=1", "hardware.precision=bf16-mixed", "data.batch_size=64", "trainer.max_epochs=9", "model.objective=oe",
-     "model.optimizer.lr=1", "ckpt=/some/where.ckpt", "debug=tiny"],
+     "model.optimizer.lr=1", "ckpt=/some/where.ckpt", "debug=tiny",
+     "callbacks.best.monitor=val/acc", "callbacks.best.mode=min"],
 )  # fmt: skip
 def test_what_can_change_the_result(word):
     assert name(word) != name()
