@@ -4,7 +4,7 @@ RUN = .venv/bin/python
 .PHONY: demo test lint format benchmarks
 
 demo: .venv/ready  ## set everything up, then train and test the first paper
-	$(RUN) run.py experiment=uosr logger=local
+	$(RUN) run.py experiment=uosr
 
 test: .venv/ready  ## set everything up, then pass the tests
 	$(RUN) -m pytest -n 2 --dist loadgroup

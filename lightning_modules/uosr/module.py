@@ -36,8 +36,8 @@ from lightning_modules.uosr.outlier_exposure import (
 from lightning_modules.uosr.outputs import Outputs, save_outputs
 from lightning_modules.uosr.post_hoc import PostHocOptions
 from lightning_modules.uosr.proser import Placeholders, ProserOptions
+from lightning_modules.uosr.scoring import score_splits
 from lightning_modules.uosr.table import HEADER, table_rows
-from lightning_modules.uosr.testing import score_splits
 from lightning_modules.uosr.unified_metrics import METRICS
 from lightning_modules.uosr.vos import VirtualOutlierOptions, VirtualOutliers
 

@@ -100,3 +100,27 @@ def test_an_unwritable_full_disk_is_one_line(tmp_path):
     assert done.returncode == 2, done.stdout + done.stderr
     assert "cannot write there" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("experiment", ["uosr_oe", "uosr_pretrain", "uosr_digits"])
+def test_the_tiny_twin_of_every_other_experiment_that_runs_here(experiment, tmp_path):
+    done = quire(f"experiment={experiment}", "debug=tiny", f"runs={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    metrics = read(only_folder(tmp_path, experiment) / "result.json")["metrics"]
+    assert "test/unknown/msp/uosr" in metrics
+    assert ("test/unknown/fs_knns_1shot/uosr" in metrics) == (experiment != "uosr_pretrain")
+
+
+def test_fine_tuning_takes_the_pre_trained_backbone(tmp_path):
+    first = quire("experiment=uosr_pretrain", "debug=tiny", f"runs={tmp_path}")
+    assert first.returncode == 0, first.stdout + first.stderr
+    best = only_folder(tmp_path, "uosr_pretrain") / "checkpoints" / "best.ckpt"
+    # Without a learning rate the parameters that are tested are the very ones that were loaded.
+    words = (*TINY, f"runs={tmp_path}", f"model.backbone.weights={best}", "model.optimizer.lr=0")
+    done = quire(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, after = (checkpoint(path, "best.ckpt")["state_dict"] for path in (best.parents[1], only_folder(tmp_path)))
+    loaded = [k for k in before if k.startswith("network.backbone.") and k.endswith(("weight", "bias"))]
+    assert len(loaded) >= 8
+    assert all(equal(before[key], after[key]) for key in loaded)
