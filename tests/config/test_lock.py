@@ -1,0 +1,30 @@
+"""The lock holds whatever is released tomorrow: old pips resolve a name with extras anew unless the lock has them."""
+
+import importlib.metadata
+
+from packaging.requirements import Requirement
+
+from tests.door.quire import ROOT
+
+
+def locked():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return [Requirement(line.rstrip(" \\")) for line in lines if line and line[0] not in "# "]
+
+
+def test_every_line_is_pinned_exactly():
+    assert len(locked()) > 100
+    for requirement in locked():
+        assert [specifier.operator for specifier in requirement.specifier] == ["=="], requirement
+
+
+def test_extras_that_packages_ask_for_without_a_pin_are_in_the_lock():
+    extras = {}
+    for requirement in locked():
+        extras.setdefault(requirement.name, set()).update(requirement.extras)
+    asked = [Requirement(text) for dist in importlib.metadata.distributions() for text in dist.requires or []]
+    for one in asked:
+        wanted = one.extras and (one.marker is None or one.marker.evaluate({"extra": ""}))
+        pinned = [specifier.operator for specifier in one.specifier] == ["=="]
+        if wanted and not pinned:
+            assert one.extras <= extras[one.name], one
