@@ -15,6 +15,7 @@ from harness.global_batch_norm import GlobalBatchNorm
 from harness.identity import identity
 from harness.instantiate import instantiate
 from harness.job import Job, rank
+from harness.needed import with_weights
 from harness.resume import Mark, PositionSeeds, ResumePoint, seed_generators
 from harness.row_log import RowLog
 
@@ -56,7 +57,7 @@ def build_data(config: dict[str, Any]) -> Any:
 
 def build_module(config: dict[str, Any]) -> Any:
     """Return the LightningModule, its networks not built yet."""
-    return instantiate(config["model"], "model")
+    return instantiate(with_weights(config["model"], config), "model")
 
 
 def build(job: Job, folder: Path, data: Any) -> Built:
@@ -73,7 +74,13 @@ def build(job: Job, folder: Path, data: Any) -> Built:
     on_screen = sys.stdout.isatty()
     callbacks.append(RichProgressBar(leave=False) if on_screen else EpochLines())
 
-    about = {"id": name, "name": folder.name, "group": job.group, "config": config, "job_type": job.experiment}
+    about = {
+        "id": name,
+        "name": folder.name,
+        "group": job.group,
+        "config": config,
+        "job_type": job.arm or job.experiment,
+    }
     loggers: list[Any] = [RowLog(str(folder))]
     for key, node in (config["logger"] or {}).items():
         given = {"folder": str(folder), "save_dir": str(folder), "run": about}

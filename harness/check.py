@@ -9,6 +9,7 @@ from harness import static
 from harness.compose import compose_words, parse, plain, variants
 from harness.errors import BadInputError, nearest
 from harness.origin import origin
+from harness.references import MARK, needed_job, references
 
 # The scalars of conf/config.yaml, the groups, and the two lines an experiment says of itself.
 KNOWN = {
@@ -20,15 +21,18 @@ KNOWN = {
     "about": str,
     "takes": str,
     "headline": list,
+    "seeds": int,
+    "is_tiny": bool,
     "model": dict,
     "data": dict,
     "hardware": dict,
     "trainer": dict,
     "callbacks": dict,
     "logger": dict,
+    "claim": dict,
 }
 # Keys that may be null or left out; model and data are told of by their own line.
-_MAY_LACK = {"ckpt", "about", "takes", "headline", "logger", "model", "data"}
+_MAY_LACK = {"ckpt", "about", "takes", "headline", "logger", "model", "data", "claim"}
 # Arguments of the Trainer that harness/build.py sets itself.
 _BUILT = {
     "callbacks",
@@ -40,7 +44,8 @@ _BUILT = {
     "num_sanity_val_steps",
     "use_distributed_sampler",
 }
-MODES = ("fit", "test", "check", "cost")
+# The last three are about a claim's or any runs' results, and run nothing.
+MODES = ("fit", "test", "check", "cost", "report", "publish", "dashboard")
 ALLOWED = (
     "lightning_modules.",
     "datamodules.",
@@ -95,8 +100,9 @@ def _check_call(node: dict[str, Any], signature: static.Signature, key: str, fou
             found.add(path, "must be given")
         elif expected := static.fits(value, annotation, signature.scope):
             found.add(path, f"is {value!r}, should be {expected}")
-        elif isinstance(value, dict) and (nested := static.fields(annotation, signature.scope)):
-            _check_call(value, nested, path, found, set())
+        else:
+            for place, inner, fields in static.nested(value, annotation, signature.scope, path):
+                _check_call(inner, fields, place, found, set())
     for name, param in signature.params.items():
         if not param.has_default and name not in node and name not in given:
             found.add(key, f"lacks {name}")
@@ -143,6 +149,29 @@ def _check_trainer(config: dict[str, Any], found: _Findings) -> None:
         found.add("data.batch_size", f"the global batch of {batch} cannot be divided over {world} processes")
 
 
+def _check_claim(claim: dict[str, Any], found: _Findings) -> None:
+    from harness.claim import mistakes_of
+
+    signature, before = static.typed_dict("harness.claim.Claim"), len(found.lines)
+    assert signature is not None
+    _check_call(claim, signature, "claim", found, set())
+    if len(found.lines) == before:
+        for key, complaint in mistakes_of(claim):
+            found.add(key, complaint)
+
+
+def _check_references(config: dict[str, Any], found: _Findings) -> None:
+    for key in ("model", "ckpt"):
+        for reference in dict.fromkeys(references(config[key])):
+            try:
+                needed_job(reference, config)
+            except BadInputError as error:
+                found.lines += [f"{reference}: {line.removeprefix('command line: ')}" for line in error.lines]
+                continue
+            words = reference.removeprefix(MARK).split()
+            found.lines += [f"{reference}: {line}" for line in mistakes(compose_words(words), words)]
+
+
 def _world(hardware: dict[str, Any]) -> int:
     devices, nodes = hardware.get("devices"), hardware.get("num_nodes")
     return devices * nodes if isinstance(devices, int) and isinstance(nodes, int) else 1
@@ -178,6 +207,10 @@ def mistakes(config: DictConfig, words: list[str]) -> list[str]:
             _check_nodes(values[key], key, found)
     if isinstance(values.get("trainer"), dict) and isinstance(values.get("hardware"), dict):
         _check_trainer(values, found)
+    if isinstance(values.get("claim"), dict):
+        _check_claim(values["claim"], found)
+    if not found.lines:
+        _check_references(values, found)
     return found.lines
 
 

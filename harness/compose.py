@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,18 @@ def _paths(config: DictConfig) -> list[str]:
     return [str(k) for k, v in config.items() if isinstance(v, DictConfig)]
 
 
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Give the composition a Hydra of its own, also within a run that Hydra has started."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = None
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF), job_name="run"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
 def compose_words(words: list[str]) -> DictConfig:
     """Compose one config from override words.
 
@@ -94,8 +107,7 @@ def compose_words(words: list[str]) -> DictConfig:
     wrong: list[str] = []
     unknown: list[str] = []
     words = list(words)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF), job_name="run"):
+    with _own_hydra():
         while True:
             try:
                 config = compose("config", overrides=words, return_hydra_config=True)

@@ -1,18 +1,20 @@
 """What happens behind `python run.py`: the shelf, the check of every word, then Hydra with its launchers."""
 
-import hashlib
 import os
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from harness import claim, claim_modes
 from harness.check import check_words
 from harness.compose import CONF, compose_words, parse, plain, variants
 from harness.errors import BadInputError, tell
+from harness.identity import digest
 from harness.job import Job, Outcome
 
 # Flags of Hydra's that print and do nothing; `=` or a following word may give them a value.
@@ -63,15 +65,24 @@ def _answer(flags: list[str], words: list[str]) -> int:
         for variant in variants(parse(words)):
             compose_words(variant)
         return _hydra(flags, words)
+    if claim_modes.looks_at_results(words):
+        return claim_modes.answer(words)
+    if claim.name_of(words):
+        return _sweep(flags, words, claim.check_claim(words))
     configs = check_words(words)
     if _MULTIRUN & set(flags):
-        return _sweep(flags, words, configs)
+        return _sweep(flags, words, configs[0])
     if any(override.is_sweep_override() for override in parse(words)):
         raise BadInputError("command line: several values for one key: add -m to run them all")
     return _hydra(flags, words)
 
 
 _outcomes: list[Outcome] = []
+_swept_by: int | None = None
+
+
+class _StoppedError(SystemExit):
+    """Passes through Hydra, which catches exceptions of a job but no request to exit."""
 
 
 def _task(config: DictConfig) -> None:
@@ -81,9 +92,13 @@ def _task(config: DictConfig) -> None:
     from harness.life import live
 
     hydra: Any = HydraConfig.get()
-    words = list(hydra.overrides.task)
-    group = os.environ.get("QUIRE_SWEEP")
-    outcome = live(Job(plain(config), str(hydra.runtime.choices["experiment"]), words, group))
+    words, values = list(hydra.overrides.task), plain(config)
+    group, claimed = os.environ.get("QUIRE_SWEEP"), values.pop("claim")
+    arm = claim.arm_of(words, claimed["arms"]) if claimed else None
+    if claimed and arm is None:
+        # The grid of the swept values has cells that no arm asks for.
+        return
+    outcome = live(Job(values, str(hydra.runtime.choices["experiment"]), words, group, arm))
     if outcome.lines and group:
         tell(outcome.lines)
     _outcomes.append(outcome)
@@ -91,6 +106,9 @@ def _task(config: DictConfig) -> None:
         from harness.sweep import note_outcome
 
         note_outcome(Path(hydra.sweep.dir), int(hydra.job.num), outcome)
+        if outcome.status == "preempted" and os.getpid() == _swept_by:
+            # Who stops the one process of a sweep means all of it.
+            raise _StoppedError
 
 
 def _hydra(flags: list[str], words: list[str]) -> int:
@@ -108,17 +126,25 @@ def _hydra(flags: list[str], words: list[str]) -> int:
     return _outcomes[0].code
 
 
-def _sweep(flags: list[str], words: list[str], configs: list[DictConfig]) -> int:
+def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
     from harness.sweep import begin, end
 
-    name = hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()[:8]
-    experiment = OmegaConf.select(configs[0], "hydra.runtime.choices.experiment")
-    os.environ["QUIRE_SWEEP"] = f"{experiment}-{name}"
-    folder = Path(str(configs[0].runs)) / ".sweeps" / os.environ["QUIRE_SWEEP"]
+    claimed = claim.name_of(words)
+    swept = [*words, *(claim.axes(words) if claimed else [])]
+    if claimed:
+        group = claim.claim_folder(config, claimed, words).name
+    else:
+        group = f"{OmegaConf.select(config, 'hydra.runtime.choices.experiment')}-{digest(' '.join(sorted(words)))[:8]}"
+    os.environ["QUIRE_SWEEP"] = group
+    folder = Path(str(config.runs)) / ".sweeps" / group
     begin(folder)
-    _hydra(flags, words)
-    return end(folder, _axes(words))
+    global _swept_by  # noqa: PLW0603 - Hydra leaves no other way to its task
+    _swept_by = os.getpid()
+    with suppress(_StoppedError):
+        _hydra(flags, words)
+    code = end(folder, [str(o.get_key_element()) for o in parse(swept) if o.is_sweep_override()])
+    if claimed and config.mode in {"fit", "test"}:
+        from harness.claim_result import conclude
 
-
-def _axes(words: list[str]) -> list[str]:
-    return [str(o.get_key_element()) for o in parse(words) if o.is_sweep_override()]
+        conclude(words, plain(config))
+    return code

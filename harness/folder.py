@@ -107,6 +107,17 @@ class RunFolder:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
 
+    def is_held(self) -> bool:
+        """Return whether a process is at work in the folder now."""
+        try:
+            with (self.path / ".held").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def release(self) -> None:
         """Let go of the folder."""
         if self._held:

@@ -20,12 +20,13 @@ EXIT_CODES = {"done": 0, "failed": 1, "bad input": 2, "preempted": 143}
 
 @dataclass
 class Job:
-    """What is asked for: the resolved config, the experiment's name, the words that changed it, the sweep's name."""
+    """What is asked for: resolved config, experiment, the words that changed it, the sweep's name, the claim's arm."""
 
     config: dict[str, Any]
     experiment: str
     words: list[str]
     group: str | None = None
+    arm: str | None = None
 
     @property
     def processes(self) -> int:

@@ -21,9 +21,19 @@ _DISK = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, err
 def live(job: Job) -> Outcome:
     """Run a job to its end, wherever its processes have to be started; never raises for the job's own faults."""
     mode = job.config["mode"]
+    if mode in {"fit", "test"} and (unmet := _needs(job)):
+        return unmet
     if job.processes > 1 and mode in {"fit", "test"} and not launched_outside():
         return in_own_process(job)
     return run_job(job)
+
+
+def _needs(job: Job) -> Outcome | None:
+    """Make the runs that this one takes weights from, unless it is finished itself."""
+    from harness.needed import run_needed
+
+    finished = RunFolder(run_folder(job.config, job.experiment, job.words)).status == "done"
+    return None if finished and job.config["mode"] == "fit" and not job.config["force"] else run_needed(job)
 
 
 def run_job(job: Job) -> Outcome:
@@ -40,11 +50,17 @@ def run_job(job: Job) -> Outcome:
 
 def _check(job: Job, folder: RunFolder) -> str:
     from harness.build import build_data, build_module, check_hardware
+    from harness.needed import needed_folder
+    from harness.references import references
 
     check_hardware(job.config["hardware"])
     build_data(job.config)
     build_module(job.config)
-    _given_weights(job)
+    needed = list(references([job.config["model"], job.config["ckpt"]]))
+    for reference in needed:
+        print(f"first it makes {reference} ({needed_folder(reference, job.config).status or 'not begun'})")
+    if job.config["ckpt"] not in needed:
+        _given_weights(job)
     print(f"ok: {job.experiment} can run here; its folder is {folder.path} ({folder.status or 'not begun'})")
     return "done"
 
@@ -60,8 +76,9 @@ def _cost(job: Job, folder: RunFolder) -> str:  # noqa: ARG001
 
 def _given_weights(job: Job) -> dict[str, Any] | None:
     from harness.checkpoints import read_ours
+    from harness.needed import with_weights
 
-    path = job.config["ckpt"]
+    path = with_weights(job.config["ckpt"], job.config)
     return read_ours(path, job.experiment, job.config["model"]["_target_"]) if path else None
 
 
@@ -194,8 +211,11 @@ def _fit(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | 
 
 
 def _test(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | None) -> None:
+    from harness.needed import with_weights
+
     began = time.monotonic()
-    path = job.config["ckpt"] if weights and job.config["mode"] == "test" else folder.checkpoints / "best.ckpt"
+    given = with_weights(job.config["ckpt"], job.config) if weights and job.config["mode"] == "test" else None
+    path = given or folder.checkpoints / "best.ckpt"
     built.trainer.test(built.module, datamodule=built.data, ckpt_path=str(path), verbose=False, weights_only=True)
     if rank() == 0:
         _write_result(job, folder, built, time.monotonic() - began)

@@ -41,7 +41,7 @@ def origin(key: str, words: list[str], choices: dict[str, Any]) -> str:
     if any(word.split("=", 1)[0].lstrip("+~") == key for word in words):
         return "command line"
     keys = key.split(".")
-    for group in ("debug", "experiment"):
+    for group in ("debug", "claim", "experiment"):
         if choices.get(group):
             for path in _with_bases(group, choices[group]):
                 if _holds(read_yaml(path), keys):

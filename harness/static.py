@@ -1,6 +1,7 @@
 """Signatures read from source text, so that a config is checked without importing torch or anything else."""
 
 import ast
+from collections.abc import Iterator
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -154,11 +155,37 @@ def fields(annotation: ast.expr | None, scope: Scope) -> Signature | None:
         inherited |= above.params if above else {}
     total = not any(k.arg == "total" and getattr(k.value, "value", True) is False for k in node.keywords)
     own = {
-        item.target.id: Param(item.annotation, not total)
+        item.target.id: _field(item.annotation, total)
         for item in node.body
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
     }
     return Signature(inherited | own, accepts_any=False, scope=home)
+
+
+def _field(annotation: ast.expr, total: bool) -> Param:
+    if isinstance(annotation, ast.Subscript) and _name(annotation.value) == "NotRequired":
+        return Param(annotation.slice, has_default=True)
+    return Param(annotation, has_default=not total)
+
+
+def typed_dict(dotted: str) -> Signature | None:
+    """Return the fields of the TypedDict with a dotted name as a signature."""
+    module, _, name = dotted.rpartition(".")
+    scope = _scope(module)
+    return fields(ast.Name(name), scope) if scope else None
+
+
+def nested(value: Any, annotation: ast.expr | None, scope: Scope, path: str) -> Iterator[tuple[str, Any, Signature]]:
+    """Yield path, value and fields of every TypedDict that a value holds by its annotation, itself or one level down."""
+    if isinstance(value, dict) and (own := fields(annotation, scope)):
+        yield path, value, own
+    elif isinstance(annotation, ast.BinOp):
+        yield from nested(value, annotation.left, scope, path)
+        yield from nested(value, annotation.right, scope, path)
+    elif isinstance(annotation, ast.Subscript) and isinstance(value, dict | list):
+        inner = annotation.slice.elts[-1] if isinstance(annotation.slice, ast.Tuple) else annotation.slice
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from nested(item, inner, scope, f"{path}.{name}")
 
 
 def _ancestors(node: ast.ClassDef, scope: Scope) -> set[str]:

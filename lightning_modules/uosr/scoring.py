@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,6 +63,7 @@ def score_splits(
         ood = splits[name]
         ood_scores = _with_own(fitted.scores(ood), ood, own_score)
         rows = {key: unified_metrics(known_scores[key], known.correct(), ood_scores[key]) for key in known_scores}
+        rows["msp_permuted"] = _with_errors_by_lot(known, known_scores["msp"], ood_scores["msp"])
         for key in known_scores:
             write_score_file(folder / name / f"{key}.npz", _plain_file(known, ood, known_scores[key], ood_scores[key]))
         if name == reference_ood:
@@ -70,6 +72,16 @@ def score_splits(
         result.metrics[name] = rows
         result.pictures[name] = _picture(known, known_scores[own_score], ood_scores[own_score], name, own_score)
     return result
+
+
+def _with_errors_by_lot(known: Outputs, known_score: Tensor, ood_score: Tensor) -> dict[str, float]:
+    """Return the softmax score's metrics if wrong predictions were strewn over the known samples by lot.
+
+    A control: as many samples are to be rejected, but those are not the uncertain ones.
+    """
+    right = known.correct()
+    lot = torch.randperm(len(right), generator=torch.Generator().manual_seed(0))
+    return unified_metrics(known_score, right[lot], ood_score)
 
 
 def _with_own(scores: Scores, outputs: Outputs, own_score: str) -> Scores:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 NAMES = {
     "msp": "SoftMax (MSP)",
+    "msp_permuted": "MSP, errors by lot (control)",
     "max_logit": "MaxLogit",
     "energy": "Energy",
     "entropy": "Entropy",

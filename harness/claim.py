@@ -1,0 +1,159 @@
+"""What a claim file says (conf/claim/*.yaml), and which runs it is made of."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+
+from omegaconf import DictConfig, OmegaConf
+
+from harness.compose import compose_words, parse, plain
+from harness.errors import BadInputError, nearest
+from harness.identity import changes, digest, run_folder, slug
+
+
+class Arm(TypedDict):
+    """One of the compared settings: the words that choose it among the swept ones, and what it is."""
+
+    words: str
+    about: str
+
+
+class Control(TypedDict):
+    """A comparison that must not reach the method's gain; what is left out is as in the part that it controls."""
+
+    name: str
+    method: NotRequired[str]
+    metric: NotRequired[str]
+    baseline: NotRequired[str]
+    baseline_metric: NotRequired[str]
+
+
+class Part(TypedDict):
+    """A metric of the method's arm against a metric (the same, if none is given) of the baseline's arm."""
+
+    text: NotRequired[str]
+    method: str
+    metric: str
+    baseline: str
+    baseline_metric: NotRequired[str]
+    direction: Literal["up", "down"]
+    least: float
+    controls: NotRequired[list[Control]]
+
+
+class Statement(TypedDict):
+    """One thing that the paper says, as one or more comparisons that all have to hold."""
+
+    text: str
+    parts: list[Part]
+
+
+class PaperNumbers(TypedDict):
+    """Numbers of the paper itself, shown apart from ours."""
+
+    source: str
+    columns: list[str]
+    rows: list[list[str | int | float | None]]
+
+
+class Claim(TypedDict):
+    """The content of `claim` in a claim file."""
+
+    paper: str
+    text: str
+    stand_in: str
+    takes: str
+    arms: dict[str, Arm]
+    statements: dict[str, Statement]
+    columns: list[str]
+    curves: list[str]
+    paper_numbers: NotRequired[PaperNumbers | None]
+
+
+class ClaimRun(NamedTuple):
+    """A run of a claim: its arm, what was asked, its config and its folder."""
+
+    arm: str
+    words: list[str]
+    config: dict[str, Any]
+    folder: Path
+
+
+def name_of(words: list[str]) -> str | None:
+    """Return which claim a command line asks for."""
+    chosen = (o.value() for o in parse(words) if o.key_or_group == "claim" and not o.is_delete())
+    return next((str(value) for value in chosen if value is not None), None)
+
+
+def axes(words: list[str]) -> list[str]:
+    """Return the words of a claim's swept keys that the command line leaves open."""
+    params = OmegaConf.select(compose_words(words), "hydra.sweeper.params") or {}
+    given = {override.key_or_group for override in parse(words)}
+    return [f"{key}={value}" for key, value in params.items() if key not in given]
+
+
+def arm_of(words: Iterable[str], arms: Mapping[str, Arm]) -> str | None:
+    """Return the arm that a run's words belong to: the one that asks for most of them."""
+    said = {word.lstrip("+~") for word in words}
+    fitting = [name for name, arm in arms.items() if set(arm["words"].split()) <= said]
+    return max(fitting, key=lambda name: len(arms[name]["words"].split()), default=None)
+
+
+def runs_of(words: list[str]) -> Iterator[ClaimRun]:
+    """Yield the runs of a claim, arm by arm in the order of the claim file, each arm by seed."""
+    found: list[ClaimRun] = []
+    for cell in _cells([*words, *axes(words)]):
+        config = compose_words(cell)
+        values = plain(config)
+        arm = arm_of(cell, values["claim"]["arms"])
+        if arm is not None:
+            experiment = str(OmegaConf.select(config, "hydra.runtime.choices.experiment"))
+            found.append(ClaimRun(arm, cell, values, run_folder(values, experiment, cell)))
+    order = list(found[0].config["claim"]["arms"]) if found else []
+    yield from sorted(found, key=lambda run: (order.index(run.arm), run.config["seed"]))
+
+
+def _cells(words: list[str]) -> Iterator[list[str]]:
+    """Yield the override words of every combination of the swept values, as Hydra's sweeper makes them."""
+    choices = []
+    for override in parse(words):
+        if override.is_sweep_override():
+            choices.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
+        else:
+            choices.append([override.input_line or ""])
+    yield from (list(cell) for cell in product(*choices))
+
+
+def claim_folder(config: Mapping[str, Any], name: str, words: list[str]) -> Path:
+    """Return where a claim's files go: runs/claims/NAME, with the changed words and their hash if there are any."""
+    # The hardware group may set the precision, which matters too.
+    changed = sorted([*changes(words), *(word for word in words if word.startswith("hardware="))])
+    more = f"-{slug(changed)}-{digest(' '.join(changed))[:8]}" if changed else ""
+    return Path(config["runs"]).absolute() / "claims" / f"{name}{more}"
+
+
+def mistakes_of(claim: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield key and complaint for what a claim says of arms that it does not have."""
+    arms = claim["arms"]
+    for name, statement in claim["statements"].items():
+        for number, part in enumerate(statement["parts"]):
+            sides = [part, *part.get("controls", [])]
+            asked = [side[role] for side in sides for role in ("method", "baseline") if role in side]
+            for arm in dict.fromkeys(asked):
+                if arm not in arms:
+                    yield f"claim.statements.{name}.parts.{number}", f"there is no arm {arm!r}{nearest(arm, arms)}"
+
+
+def check_claim(words: list[str]) -> DictConfig:
+    """Check every run of a claim, and return the composed config of the claim itself.
+
+    Raises:
+        BadInputError: with every mistake found.
+    """
+    from harness.check import check_words
+
+    configs = check_words([*words, *axes(words)])
+    if next(runs_of(words), None) is None:
+        raise BadInputError(f"claim={name_of(words)}: with these words no run belongs to any of its arms")
+    return configs[0]

@@ -1,0 +1,109 @@
+"""What is asked of results that are there, running nothing: `mode=report`, `mode=publish`, `mode=dashboard`."""
+
+from pathlib import Path
+from typing import Any
+
+from harness.claim import check_claim, claim_folder, name_of
+from harness.compose import CONF, plain
+from harness.errors import BadInputError, nearest
+from harness.folder import read_json, write_json
+
+RESULTS = CONF.parent / "docs" / "results"
+_LOOKING = ("report", "publish", "dashboard")
+
+
+def looks_at_results(words: list[str]) -> bool:
+    """Return whether a command line asks for results instead of runs."""
+    return any(word in {f"mode={mode}" for mode in _LOOKING} for word in words)
+
+
+def answer(words: list[str]) -> int:
+    """Do what such a command line asks; returns the exit code."""
+    mode = next(word for word in reversed(words) if word.startswith("mode=")).removeprefix("mode=")
+    if any(word.startswith("claim=") for word in words):
+        config = plain(check_claim(words))
+        # The page tells the command that makes the runs.
+        return {"report": _report, "publish": _publish, "dashboard": _dashboard}[mode](
+            [word for word in words if not word.startswith("mode=")], config
+        )
+    if mode != "report":
+        raise BadInputError(f"mode={mode}: of which claim? add claim=NAME{nearest('', _claims())}")
+    return _compare(words)
+
+
+def _claims() -> list[str]:
+    return [path.stem for path in (CONF / "claim").glob("*.yaml")]
+
+
+def _report(words: list[str], config: dict[str, Any]) -> int:
+    from harness.claim_result import conclude
+
+    conclude(words, config)
+    return 0
+
+
+def _publish(words: list[str], config: dict[str, Any]) -> int:
+    from harness.claim_result import conclude
+
+    name = str(name_of(words))
+    if claim_folder(config, name, words).name != name:
+        raise BadInputError(
+            f"mode=publish: the words change what claim={name} is: only the claim as written is published"
+        )
+    content = conclude(words, config)
+    wanting = [r["folder"] for arm in content["arms"].values() for r in arm["runs"] if r["status"] != "done"]
+    if wanting:
+        raise BadInputError(*(f"mode=publish: {folder} is not done: run claim={name} first" for folder in wanting))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    write_json(RESULTS / f"{name}.json", content)
+    print(f"written: docs/results/{name}.json; `make docs` takes it into the README and the docs")
+    return 0
+
+
+def _dashboard(words: list[str], config: dict[str, Any]) -> int:
+    from harness.dashboard import show_dashboard
+
+    name = str(name_of(words))
+    place = claim_folder(config, name, words)
+    content = read_json(place / "claim.json") or _not_run_yet(name, config["claim"])
+    wandb = (config["logger"] or {}).get("wandb") or {}
+    place.mkdir(parents=True, exist_ok=True)
+    print(
+        show_dashboard(
+            content, wandb.get("project", "quire"), wandb.get("entity"), place.name, place / "dashboard.json"
+        )
+    )
+    return 0
+
+
+def _not_run_yet(name: str, claim: dict[str, Any]) -> dict[str, Any]:
+    statements = [{"name": key, "text": said["text"]} for key, said in claim["statements"].items()]
+    return {**claim, "claim": name, "statements": statements}
+
+
+def _compare(words: list[str]) -> int:
+    from harness.identity import digest
+    from harness.report import write_report
+
+    given = next((word.removeprefix("runs=") for word in words if word.startswith("runs=")), "")
+    others = [word for word in words if not word.startswith(("runs=", "mode="))]
+    if others or not given:
+        also = f" ({others[0]} does not belong there)" if others else ""
+        raise BadInputError(f"mode=report: give claim=NAME, or runs=FOLDER,FOLDER,... alone{also}")
+    folders = [Path(folder) for folder in dict.fromkeys(given.strip("[]").split(","))]
+    wrong = [f"runs: {folder}: not a run folder (no lock.json in it)" for folder in folders if not _is_run(folder)]
+    if wrong:
+        raise BadInputError(*wrong)
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    place = Path("runs", "reports", f"{digest(given)[:8]}.html")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    command = f"python run.py mode=report runs={given}"
+    write_report(place, {name: [folder] for name, folder in zip(names, folders, strict=True)}, None, [command])
+    print(f"report: {place}")
+    return 0
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "lock.json").is_file()

@@ -1,0 +1,210 @@
+"""From the finished runs of a claim to its verdicts: claim.json, the page, and what is said on screen."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.claim import ClaimRun, Part, claim_folder, name_of, runs_of
+from harness.folder import RunFolder, read_json, write_json
+from harness.needed import needed_folder
+from harness.references import references
+from harness.verdict import Judgement, interval, judge, judge_control, with_controls, worst
+
+# The packages that a number most likely depends on; each run's lock.json has them all.
+_TOLD = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "timm",
+    "diffusers",
+    "open_clip_torch",
+)
+
+Metrics = dict[str, dict[int, dict[str, float]]]
+
+
+def judge_claim(words: list[str], config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+    """Return the content of claim.json, and the run folders of each arm that are there.
+
+    Args:
+        words: the command line's words.
+        config: the composed config of one run of the claim.
+    """
+    claim, runs = config["claim"], list(runs_of(words))
+    metrics: Metrics = {arm: {} for arm in claim["arms"]}
+    for run in runs:
+        if RunFolder(run.folder).status == "done":
+            metrics[run.arm][run.config["seed"]] = _result(run).get("metrics", {})
+    statements = [_statement(name, said, metrics) for name, said in claim["statements"].items()]
+    content = {
+        "claim": name_of(words),
+        **{key: claim[key] for key in ("paper", "text", "stand_in", "takes")},
+        "seeds": sorted({run.config["seed"] for run in runs}),
+        "verdict": worst(statement["verdict"] for statement in statements),
+        "statements": statements,
+        "arms": {
+            name: _arm(arm, [run for run in runs if run.arm == name], claim) for name, arm in claim["arms"].items()
+        },
+        **{key: claim.get(key) for key in ("columns", "curves", "paper_numbers")},
+        "commands": [f"python run.py {' '.join(words)}"],
+        "cost": _cost(runs),
+        "lock": _lock(runs),
+    }
+    folders = {name: [run.folder for run in runs if run.arm == name and run.folder.exists()] for name in claim["arms"]}
+    return content, {name: there for name, there in folders.items() if there}
+
+
+def conclude(words: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Judge a claim, write claim.json and report.html, print the verdicts; return the content of claim.json."""
+    from harness.report import write_report
+
+    content, folders = judge_claim(words, config)
+    place = claim_folder(config, str(name_of(words)), words)
+    place.mkdir(parents=True, exist_ok=True)
+    write_json(place / "claim.json", content)
+    write_report(place / "report.html", folders, content, content["commands"])
+    _show(content, place)
+    return content
+
+
+def _result(run: ClaimRun) -> dict[str, Any]:
+    return read_json(run.folder / "result.json") or {}
+
+
+def _statement(name: str, said: Mapping[str, Any], metrics: Metrics) -> dict[str, Any]:
+    parts = [_part(part, metrics) for part in said["parts"]]
+    first, verdict = parts[0], worst(part["verdict"] for part in parts)
+    to_blame = next(part for part in parts if part["verdict"] == verdict)
+    reason = f"{to_blame['text'] or 'the comparison'}: {to_blame['reason']}" if len(parts) > 1 else first["reason"]
+    return {
+        "name": name,
+        "text": said["text"],
+        "metric": first["metric"],
+        "verdict": verdict,
+        "reason": "every part holds" if verdict == "holds" and len(parts) > 1 else reason,
+        "effect": first["effect"],
+        "interval": first["interval"],
+        "arms": list(dict.fromkeys(part[role] for part in parts for role in ("method", "baseline"))),
+        "parts": parts,
+    }
+
+
+def _part(part: Part, metrics: Metrics) -> dict[str, Any]:
+    whole = {"text": "", "baseline_metric": part["metric"], "controls": [], **part}
+    pairs = _pairs(whole, metrics)
+    gains = _gains(pairs, part["direction"])
+    judged, controls = judge(list(gains.values()), part["least"]), []
+    for control in whole["controls"]:
+        side = {key: control.get(key, whole[key]) for key in ("method", "metric", "baseline", "baseline_metric")}
+        own = _gains(_pairs(side, metrics), part["direction"])
+        both = [seed for seed in gains if seed in own]
+        verdict = judge_control([gains[seed] for seed in both], [own[seed] for seed in both])
+        controls.append(({"name": control["name"], "arm": side["method"], **side, **_plain(verdict)}, verdict))
+    judged = with_controls(judged, [(content["name"], verdict) for content, verdict in controls])
+    return {
+        **whole,
+        "seeds": list(pairs),
+        "method_values": [method for method, _ in pairs.values()],
+        "baseline_values": [baseline for _, baseline in pairs.values()],
+        **_plain(judged),
+        "controls": [content for content, _ in controls],
+    }
+
+
+def _pairs(side: Mapping[str, Any], metrics: Metrics) -> dict[int, tuple[float, float]]:
+    """Return method's and baseline's value for each seed that has both."""
+    method, baseline = metrics[side["method"]], metrics[side["baseline"]]
+    pairs = {}
+    for seed in sorted(set(method) & set(baseline)):
+        first, second = method[seed].get(side["metric"]), baseline[seed].get(side["baseline_metric"])
+        if first is not None and second is not None:
+            pairs[seed] = (float(first), float(second))
+    return pairs
+
+
+def _gains(pairs: Mapping[int, tuple[float, float]], direction: str) -> dict[int, float]:
+    sign = 1 if direction == "up" else -1
+    return {seed: sign * (method - baseline) for seed, (method, baseline) in pairs.items()}
+
+
+def _plain(judged: Judgement) -> dict[str, Any]:
+    return judged._asdict() | {"interval": judged.interval and list(judged.interval)}
+
+
+def _arm(arm: Mapping[str, Any], runs: Sequence[ClaimRun], claim: Mapping[str, Any]) -> dict[str, Any]:
+    done = [_result(run) for run in runs if RunFolder(run.folder).status == "done"]
+    values = {key: [float(r["metrics"][key]) for r in done if key in r["metrics"]] for key in claim["columns"]}
+    return {
+        **arm,
+        "runs": [
+            {
+                "seed": run.config["seed"],
+                "folder": _near(run.folder),
+                "status": RunFolder(run.folder).status or "missing",
+            }
+            for run in runs
+        ],
+        "metrics": {key: summary(found) for key, found in values.items() if found},
+        "cost": {key: statistics.fmean(r["cost"][key] for r in done) for key in done[0]["cost"]} if done else {},
+    }
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean, standard deviation and 95 % interval of some values (None for one value)."""
+    bounds = interval(values)
+    return {
+        "mean": statistics.fmean(values),
+        "sd": statistics.stdev(values) if bounds else None,
+        "interval": bounds and list(bounds),
+        "values": list(values),
+    }
+
+
+def _cost(runs: Iterable[ClaimRun]) -> dict[str, Any]:
+    """Return the seconds and the number of all finished runs, those that they needed included."""
+    folders = {run.folder for run in runs}
+    for run in runs:
+        folders |= {needed_folder(name, run.config).path for name in references(run.config["model"])}
+    costs = [result["cost"] for folder in folders if (result := read_json(folder / "result.json"))]
+    seconds = sum(cost["seconds"] + cost["test_seconds"] for cost in costs)
+    return {"seconds": round(seconds, 1), "runs": len(costs)}
+
+
+def _lock(runs: Iterable[ClaimRun]) -> dict[str, Any]:
+    """Return what the last run was made of, and every commit and machine that a run is from."""
+    locks = [lock for run in runs if (lock := read_json(run.folder / "lock.json"))]
+    if not locks:
+        return {}
+    last = locks[-1]
+    return {
+        "code": last["code"],
+        "commits": sorted({str(lock["code"]["commit"]) for lock in locks}),
+        "python": last["python"],
+        "packages": {name: last["packages"][name] for name in _TOLD if name in last["packages"]},
+        "hardware": last["hardware"],
+        "data": sorted({str(lock["data"]) for lock in locks}),
+    }
+
+
+def _near(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _show(content: Mapping[str, Any], place: Path) -> None:
+    from harness.screen import show_table
+
+    rows = []
+    for statement in content["statements"]:
+        for part in statement["parts"]:
+            bounds = part["interval"]
+            between = f"{bounds[0]:+.2f} to {bounds[1]:+.2f}" if bounds else ""
+            effect = None if part["effect"] is None else f"{part['effect']:+.2f}"
+            what = part["text"] or part["metric"].removeprefix("test/")
+            rows.append([statement["name"], what, part["verdict"], effect, between, part["least"], part["reason"]])
+    columns = ["statement", "compared", "verdict", "effect", "95 % interval", "least", "why"]
+    show_table(f"claim {content['claim']}: {content['verdict']}", columns, rows)
+    print(f"report: {_near(place / 'report.html')}", flush=True)
