@@ -74,13 +74,8 @@ def build(job: Job, folder: Path, data: Any) -> Built:
     on_screen = sys.stdout.isatty()
     callbacks.append(RichProgressBar(leave=False) if on_screen else EpochLines())
 
-    about = {
-        "id": name,
-        "name": folder.name,
-        "group": job.group,
-        "config": config,
-        "job_type": job.arm or job.experiment,
-    }
+    about = {"id": name, "name": folder.name, "group": job.group, "config": config}
+    about["job_type"] = job.arm or job.experiment
     loggers: list[Any] = [RowLog(str(folder))]
     for key, node in (config["logger"] or {}).items():
         given = {"folder": str(folder), "save_dir": str(folder), "run": about}

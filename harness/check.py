@@ -205,13 +205,18 @@ def mistakes(config: DictConfig, words: list[str]) -> list[str]:
     for key in ("callbacks", "logger"):
         if isinstance(values.get(key), dict):
             _check_nodes(values[key], key, found)
+    _check_across(values, found)
+    return found.lines
+
+
+def _check_across(values: dict[str, Any], found: _Findings) -> None:
+    """Check what several groups have to agree on."""
     if isinstance(values.get("trainer"), dict) and isinstance(values.get("hardware"), dict):
         _check_trainer(values, found)
     if isinstance(values.get("claim"), dict):
         _check_claim(values["claim"], found)
     if not found.lines:
         _check_references(values, found)
-    return found.lines
 
 
 def check_words(words: list[str]) -> list[DictConfig]:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from omegaconf import DictConfig, OmegaConf
 
-from harness.compose import compose_words, parse, plain
+from harness.compose import compose_words, parse, plain, variants
 from harness.errors import BadInputError, nearest
 from harness.identity import changes, digest, run_folder, slug
 
@@ -88,7 +88,7 @@ def name_of(words: list[str]) -> str | None:
 
 def axes(words: list[str]) -> list[str]:
     """Return the words of a claim's swept keys that the command line leaves open."""
-    params = OmegaConf.select(compose_words(words), "hydra.sweeper.params") or {}
+    params = OmegaConf.select(compose_words(next(variants(parse(words)))), "hydra.sweeper.params") or {}
     given = {override.key_or_group for override in parse(words)}
     return [f"{key}={value}" for key, value in params.items() if key not in given]
 
@@ -134,9 +134,11 @@ def claim_folder(config: Mapping[str, Any], name: str, words: list[str]) -> Path
 
 
 def mistakes_of(claim: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield key and complaint for what a claim says of arms that it does not have."""
+    """Yield key and complaint for every statement without parts and every arm that is named but not there."""
     arms = claim["arms"]
     for name, statement in claim["statements"].items():
+        if not statement["parts"]:
+            yield f"claim.statements.{name}", "has no parts, so there is nothing to measure"
         for number, part in enumerate(statement["parts"]):
             sides = [part, *part.get("controls", [])]
             asked = [side[role] for side in sides for role in ("method", "baseline") if role in side]
@@ -153,6 +155,7 @@ def check_claim(words: list[str]) -> DictConfig:
     """
     from harness.check import check_words
 
+    check_words(words)
     configs = check_words([*words, *axes(words)])
     if next(runs_of(words), None) is None:
         raise BadInputError(f"claim={name_of(words)}: with these words no run belongs to any of its arms")

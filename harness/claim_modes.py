@@ -7,8 +7,8 @@ from harness.claim import check_claim, claim_folder, name_of
 from harness.compose import CONF, plain
 from harness.errors import BadInputError, nearest
 from harness.folder import read_json, write_json
+from harness.shelf import RESULTS
 
-RESULTS = CONF.parent / "docs" / "results"
 _LOOKING = ("report", "publish", "dashboard")
 
 
@@ -47,9 +47,7 @@ def _publish(words: list[str], config: dict[str, Any]) -> int:
 
     name = str(name_of(words))
     if claim_folder(config, name, words).name != name:
-        raise BadInputError(
-            f"mode=publish: the words change what claim={name} is: only the claim as written is published"
-        )
+        raise BadInputError(f"mode=publish: only claim={name} as it is written is published, without other words")
     content = conclude(words, config)
     wanting = [r["folder"] for arm in content["arms"].values() for r in arm["runs"] if r["status"] != "done"]
     if wanting:
@@ -68,11 +66,8 @@ def _dashboard(words: list[str], config: dict[str, Any]) -> int:
     content = read_json(place / "claim.json") or _not_run_yet(name, config["claim"])
     wandb = (config["logger"] or {}).get("wandb") or {}
     place.mkdir(parents=True, exist_ok=True)
-    print(
-        show_dashboard(
-            content, wandb.get("project", "quire"), wandb.get("entity"), place.name, place / "dashboard.json"
-        )
-    )
+    project, file = wandb.get("project", "quire"), place / "dashboard.json"
+    print(show_dashboard(content, project, wandb.get("entity"), place.name, file))
     return 0
 
 
@@ -97,7 +92,7 @@ def _compare(words: list[str]) -> int:
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    place = Path("runs", "reports", f"{digest(given)[:8]}.html")
+    place = folders[0].resolve().parent.parent / "reports" / f"{digest(given)[:8]}.html"
     place.parent.mkdir(parents=True, exist_ok=True)
     command = f"python run.py mode=report runs={given}"
     write_report(place, {name: [folder] for name, folder in zip(names, folders, strict=True)}, None, [command])

@@ -40,21 +40,20 @@ def judge_claim(words: list[str], config: Mapping[str, Any]) -> tuple[dict[str, 
         if RunFolder(run.folder).status == "done":
             metrics[run.arm][run.config["seed"]] = _result(run).get("metrics", {})
     statements = [_statement(name, said, metrics) for name, said in claim["statements"].items()]
+    by_arm = {name: [run for run in runs if run.arm == name] for name in claim["arms"]}
     content = {
         "claim": name_of(words),
         **{key: claim[key] for key in ("paper", "text", "stand_in", "takes")},
         "seeds": sorted({run.config["seed"] for run in runs}),
         "verdict": worst(statement["verdict"] for statement in statements),
         "statements": statements,
-        "arms": {
-            name: _arm(arm, [run for run in runs if run.arm == name], claim) for name, arm in claim["arms"].items()
-        },
+        "arms": {name: _arm(arm, by_arm[name], claim["columns"]) for name, arm in claim["arms"].items()},
         **{key: claim.get(key) for key in ("columns", "curves", "paper_numbers")},
         "commands": [f"python run.py {' '.join(words)}"],
         "cost": _cost(runs),
         "lock": _lock(runs),
     }
-    folders = {name: [run.folder for run in runs if run.arm == name and run.folder.exists()] for name in claim["arms"]}
+    folders = {name: [run.folder for run in own if run.folder.exists()] for name, own in by_arm.items()}
     return content, {name: there for name, there in folders.items() if there}
 
 
@@ -94,7 +93,7 @@ def _statement(name: str, said: Mapping[str, Any], metrics: Metrics) -> dict[str
 
 
 def _part(part: Part, metrics: Metrics) -> dict[str, Any]:
-    whole = {"text": "", "baseline_metric": part["metric"], "controls": [], **part}
+    whole: dict[str, Any] = {"text": "", "baseline_metric": part["metric"], "controls": [], **part}
     pairs = _pairs(whole, metrics)
     gains = _gains(pairs, part["direction"])
     judged, controls = judge(list(gains.values()), part["least"]), []
@@ -135,9 +134,9 @@ def _plain(judged: Judgement) -> dict[str, Any]:
     return judged._asdict() | {"interval": judged.interval and list(judged.interval)}
 
 
-def _arm(arm: Mapping[str, Any], runs: Sequence[ClaimRun], claim: Mapping[str, Any]) -> dict[str, Any]:
+def _arm(arm: Mapping[str, Any], runs: Sequence[ClaimRun], columns: Sequence[str]) -> dict[str, Any]:
     done = [_result(run) for run in runs if RunFolder(run.folder).status == "done"]
-    values = {key: [float(r["metrics"][key]) for r in done if key in r["metrics"]] for key in claim["columns"]}
+    values = {key: [float(r["metrics"][key]) for r in done if key in r["metrics"]] for key in columns}
     return {
         **arm,
         "runs": [

@@ -93,7 +93,7 @@ def _task(config: DictConfig) -> None:
 
     hydra: Any = HydraConfig.get()
     words, values = list(hydra.overrides.task), plain(config)
-    group, claimed = os.environ.get("QUIRE_SWEEP"), values.pop("claim")
+    group, claimed = os.environ.get("QUIRE_SWEEP"), values.pop("claim", None)
     arm = claim.arm_of(words, claimed["arms"]) if claimed else None
     if claimed and arm is None:
         # The grid of the swept values has cells that no arm asks for.

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.folder import RunFolder
@@ -30,11 +31,8 @@ def run_needed(job: Job) -> Outcome | None:
     for reference in dict.fromkeys(references([job.config["model"], job.config["ckpt"]])):
         outcome = _make(reference, job)
         if outcome.status != "done":
-            lines = [
-                *outcome.lines,
-                f"{reference}: {outcome.status}, but this run needs its weights ({outcome.folder})",
-            ]
-            return Outcome(outcome.status, lines=lines, words=job.words)
+            why = f"{reference}: {outcome.status}, but this run needs its weights ({outcome.folder})"
+            return Outcome(outcome.status, lines=[*outcome.lines, why], words=job.words)
     return None
 
 
@@ -51,7 +49,7 @@ def _make(reference: str, job: Job) -> Outcome:
             time.sleep(1)
             continue
         print(f"first: {reference.removeprefix(MARK)}", flush=True)
-        outcome = live(needed_job(reference, job.config))
+        outcome = live(replace(needed_job(reference, job.config), group=job.group))
         if outcome.status == "done" or not folder.is_held():
             return outcome
     return Outcome("done", str(folder.path))

@@ -176,7 +176,7 @@ def typed_dict(dotted: str) -> Signature | None:
 
 
 def nested(value: Any, annotation: ast.expr | None, scope: Scope, path: str) -> Iterator[tuple[str, Any, Signature]]:
-    """Yield path, value and fields of every TypedDict that a value holds by its annotation, itself or one level down."""
+    """Yield path, value and fields of each TypedDict that a value is by its annotation, or holds one level down."""
     if isinstance(value, dict) and (own := fields(annotation, scope)):
         yield path, value, own
     elif isinstance(annotation, ast.BinOp):

@@ -55,6 +55,7 @@ def end(folder: Path, axes: list[str]) -> int:
         rows.append([number, *swept, outcome.status, *figures, seconds, Path(outcome.folder).name])
     short = [key.removeprefix("test/") for key in headline]
     show_table(f"sweep {folder.name}", ["run", *axes, "status", *short, "seconds", "folder"], rows)
+    homes = ", ".join(sorted({str(Path(outcome.folder).parent) for outcome in outcomes if outcome.folder}))
     done = [outcome.status for outcome in outcomes]
-    print(f"{done.count('done')} of {len(done)} runs done; their folders are in {Path(outcomes[0].folder).parent}")
+    print(f"{done.count('done')} of {len(done)} runs done; their folders are in {homes}")
     return next((EXIT_CODES[status] for status in done if status != "done"), 0)

@@ -1,18 +1,19 @@
 """The rule of verdicts, written down here and nowhere else.
 
-Runs are paired by seed. A part of a statement compares a method with a baseline: its difference for each seed, signed so
-that positive is as claimed, has a mean (the effect) and a 95 % interval (Student's t on the paired differences, which
-needs at least two seeds). With the least effect that the claim promises:
+Runs are paired by seed. A part of a statement compares a method with a baseline: its difference for each seed, signed
+so that positive is as claimed, has a mean (the effect) and a 95 % interval (Student's t on the paired differences, for
+which two seeds are needed). With the least effect that the claim promises:
 
 - holds: the whole interval is above zero and the effect is at least the least effect;
 - fails: the whole interval is below the least effect (below or at zero where none is promised);
 - undecided: anything else, and always with fewer than two seeds.
 
-A control shows what the effect would look like if its cause were another. The method's gain less the control's gain, paired
-the same way, has to be above zero with its whole interval. Where its mean is zero or less, the control reaches the
-method's gain and the part fails; in between, the part is undecided.
+A control shows what the effect would look like if its cause were another. The method's gain less the control's gain,
+paired the same way, has to be above zero with its whole interval. Where its mean is zero or less, the control reaches
+the method's gain and the part fails; in between, the part is undecided.
 
-A statement takes the worst verdict of its parts and a claim the worst of its statements: fails, then undecided, then holds.
+A statement takes the worst verdict of its parts and a claim the worst of its statements: fails, then undecided, then
+holds.
 """
 
 import math

@@ -5,10 +5,10 @@ import pytest
 from harness.check import mistakes
 from harness.compose import CONF, compose_words, options
 
-GROUPS = ("model", "data", "hardware", "trainer", "callbacks", "logger", "debug", "hydra/launcher")
+GROUPS = ("model", "data", "hardware", "trainer", "callbacks", "logger", "debug", "claim", "hydra/launcher")
 EXPERIMENTS = options("experiment")
 # The run of each experiment's tiny twin: on data that are here, or in tests/uosr/test_paper_scale.py on miniatures.
-RUN_HERE = {"uosr", "uosr_oe", "uosr_pretrain", "uosr_digits"}
+RUN_HERE = {"uosr", "uosr_oe", "uosr_pretrain", "uosr_pretrained", "uosr_digits"}
 RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit"}
 
 
