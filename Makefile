@@ -1,7 +1,7 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo test lint format benchmarks
+.PHONY: demo test lint format docs benchmarks
 
 demo: .venv/ready  ## set everything up, then train and test the first paper
 	$(RUN) run.py experiment=uosr
@@ -18,6 +18,10 @@ lint: .venv/ready
 format: .venv/ready
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+docs: .venv/ready  ## take the results into the README and the pages, then build the site into .site/
+	$(RUN) docs/fill.py
+	.venv/bin/mkdocs build --quiet --strict
 
 benchmarks: .venv/ready  ## our hot paths against what a user would pick instead
 	$(RUN) benchmarks/startup.py

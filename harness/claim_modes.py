@@ -78,7 +78,7 @@ def _not_run_yet(name: str, claim: dict[str, Any]) -> dict[str, Any]:
 
 def _compare(words: list[str]) -> int:
     from harness.identity import digest
-    from harness.report import write_report
+    from harness.report.page import write_report
 
     given = next((word.removeprefix("runs=") for word in words if word.startswith("runs=")), "")
     others = [word for word in words if not word.startswith(("runs=", "mode="))]

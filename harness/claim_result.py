@@ -59,7 +59,7 @@ def judge_claim(words: list[str], config: Mapping[str, Any]) -> tuple[dict[str, 
 
 def conclude(words: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
     """Judge a claim, write claim.json and report.html, print the verdicts; return the content of claim.json."""
-    from harness.report import write_report
+    from harness.report.page import write_report
 
     content, folders = judge_claim(words, config)
     place = claim_folder(config, str(name_of(words)), words)

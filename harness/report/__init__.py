@@ -1,0 +1,1 @@
+"""The report of a claim, or of any runs: one self-contained HTML file."""
