@@ -1,5 +1,6 @@
 """What a claim file says (conf/claim/*.yaml), and which runs it is made of."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
@@ -78,6 +79,11 @@ class ClaimRun(NamedTuple):
     words: list[str]
     config: dict[str, Any]
     folder: Path
+
+
+def command(words: list[str]) -> str:
+    """Return the command line of some words, as one types it."""
+    return shlex.join(["python", "run.py", *words])
 
 
 def name_of(words: list[str]) -> str | None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from harness.claim import check_claim, claim_folder, name_of
+from harness.claim import check_claim, claim_folder, command, name_of
 from harness.compose import CONF, plain
 from harness.errors import BadInputError, nearest
 from harness.folder import read_json, write_json
@@ -63,7 +63,7 @@ def _dashboard(words: list[str], config: dict[str, Any]) -> int:
 
     name = str(name_of(words))
     place = claim_folder(config, name, words)
-    content = read_json(place / "claim.json") or _not_run_yet(name, config["claim"])
+    content = read_json(place / "claim.json") or _not_run_yet(words, config["claim"])
     wandb = (config["logger"] or {}).get("wandb") or {}
     place.mkdir(parents=True, exist_ok=True)
     project, file = wandb.get("project", "quire"), place / "dashboard.json"
@@ -71,9 +71,9 @@ def _dashboard(words: list[str], config: dict[str, Any]) -> int:
     return 0
 
 
-def _not_run_yet(name: str, claim: dict[str, Any]) -> dict[str, Any]:
+def _not_run_yet(words: list[str], claim: dict[str, Any]) -> dict[str, Any]:
     statements = [{"name": key, "text": said["text"]} for key, said in claim["statements"].items()]
-    return {**claim, "claim": name, "statements": statements}
+    return {**claim, "claim": name_of(words), "statements": statements, "commands": [command(words)]}
 
 
 def _compare(words: list[str]) -> int:
@@ -94,8 +94,8 @@ def _compare(words: list[str]) -> int:
         names = [str(folder) for folder in folders]
     place = folders[0].resolve().parent.parent / "reports" / f"{digest(given)[:8]}.html"
     place.parent.mkdir(parents=True, exist_ok=True)
-    command = f"python run.py mode=report runs={given}"
-    write_report(place, {name: [folder] for name, folder in zip(names, folders, strict=True)}, None, [command])
+    arms = {name: [folder] for name, folder in zip(names, folders, strict=True)}
+    write_report(place, arms, None, [command(["mode=report", f"runs={given}"])])
     print(f"report: {place}")
     return 0
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.claim import ClaimRun, Part, claim_folder, name_of, runs_of
+from harness.claim import ClaimRun, Part, claim_folder, command, name_of, runs_of
+from harness.errors import nearest
 from harness.folder import RunFolder, read_json, write_json
 from harness.needed import needed_folder
 from harness.references import references
@@ -49,7 +50,7 @@ def judge_claim(words: list[str], config: Mapping[str, Any]) -> tuple[dict[str, 
         "statements": statements,
         "arms": {name: _arm(arm, by_arm[name], claim["columns"]) for name, arm in claim["arms"].items()},
         **{key: claim.get(key) for key in ("columns", "curves", "paper_numbers")},
-        "commands": [f"python run.py {' '.join(words)}"],
+        "commands": [command(words)],
         "cost": _cost(runs),
         "lock": _lock(runs),
     }
@@ -97,6 +98,8 @@ def _part(part: Part, metrics: Metrics) -> dict[str, Any]:
     pairs = _pairs(whole, metrics)
     gains = _gains(pairs, part["direction"])
     judged, controls = judge(list(gains.values()), part["least"]), []
+    if not gains and (unknown := _unknown_metric(whole, metrics)):
+        judged = judged._replace(reason=unknown)
     for control in whole["controls"]:
         side = {key: control.get(key, whole[key]) for key in ("method", "metric", "baseline", "baseline_metric")}
         own = _gains(_pairs(side, metrics), part["direction"])
@@ -123,6 +126,16 @@ def _pairs(side: Mapping[str, Any], metrics: Metrics) -> dict[int, tuple[float, 
         if first is not None and second is not None:
             pairs[seed] = (float(first), float(second))
     return pairs
+
+
+def _unknown_metric(side: Mapping[str, Any], metrics: Metrics) -> str | None:
+    """Return a word on a metric that finished runs do not have."""
+    for role, key in (("method", "metric"), ("baseline", "baseline_metric")):
+        known = {name for values in metrics[side[role]].values() for name in values}
+        if known and side[key] not in known:
+            hint = nearest(side[key], known)
+            return f"no run of {side[role]} has {side[key]}{hint if 'did you mean' in hint else ''}"
+    return None
 
 
 def _gains(pairs: Mapping[int, tuple[float, float]], direction: str) -> dict[int, float]:

@@ -1,24 +1,34 @@
 """Weights & Biases as a mirror: offline by itself when no key is set, and never a reason for a run to stop."""
 
+import json
 import netrc
 import os
+import shutil
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
+
+# Where `wandb login` leaves a key for W&B's own server, since 0.31 and before.
+_HOSTS = ("api.forge.coreweave.com", "api.wandb.ai")
+# Seconds after which a row is in the file: what a killed run has not written there is not in W&B.
+_FLUSH_EVERY = 1.0
 
 
 def key_is_set() -> bool:
     """Return whether a key for W&B is in the environment or in netrc."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    server = os.environ.get("WANDB_BASE_URL")
     try:
-        return netrc.netrc().authenticators(host) is not None
+        known = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(known.authenticators(host) for host in ([urlsplit(server).netloc] if server else _HOSTS))
 
 
 class WandbMirror(Logger):
@@ -34,6 +44,7 @@ class WandbMirror(Logger):
     def __init__(self, folder: str, project: str, entity: str | None = None, run: dict[str, Any] | None = None) -> None:
         super().__init__()
         self._start = {"dir": os.environ.get("WANDB_DIR", folder), "project": project, "entity": entity, **(run or {})}
+        self._rows = Path(folder, "metrics.jsonl")
         self._run: Any = None
         self._broken = False
 
@@ -63,9 +74,25 @@ class WandbMirror(Logger):
 
         mode: Any = os.environ.get("WANDB_MODE") or ("online" if key_is_set() else "offline")
         resume: Any = "allow" if mode == "online" else None
-        settings = wandb.Settings(console="off", x_disable_stats=True, init_timeout=30)
+        settings = wandb.Settings(
+            console="off", x_disable_stats=True, init_timeout=30, x_transaction_log_flush_interval=_FLUSH_EVERY
+        )
+        before = list(Path(self._start["dir"], "wandb").glob(f"offline-run-*-{self.version}"))
         self._run = wandb.init(mode=mode, resume=resume, settings=settings, **self._start)
         self._run.define_metric("*", step_metric="step")
+        if mode == "offline":
+            self._take_over(before)
+
+    def _take_over(self, before: list[Path]) -> None:
+        """Repeat the rows of a run that goes on, so that its newest offline folder holds all of it.
+
+        Those before are dropped: one that a kill left empty would keep `wandb sync` from uploading any.
+        """
+        for line in self._rows.read_text().splitlines() if self._rows.exists() else []:
+            row = json.loads(line)
+            self._run.log({key: float(value) if isinstance(value, str) else value for key, value in row.items()})
+        for folder in before:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
@@ -119,6 +146,8 @@ class WandbMirror(Logger):
         self._try("close", failed)
 
     def _close(self, failed: bool) -> None:
+        if self._run is None and failed:
+            self._begin()
         if self._run is not None:
             self._run.finish(exit_code=int(failed))
             self._run = None

@@ -101,6 +101,7 @@ def test_verdicts_are_paired_by_seed_and_signed_by_direction(words):
     assert "pre-training" in training["reason"]
     # FS-KNNS has no rows here.
     assert few["parts"][2]["verdict"] == "undecided"
+    assert few["parts"][2]["reason"].startswith("no run of ce has test/unknown/fs_knns_5shot/uosr - did you mean")
     assert json.loads(json.dumps(content)) == content
 
 
