@@ -12,9 +12,15 @@ from harness.compose import compose_words, parse, plain, variants
 from harness.errors import BadInputError, nearest
 from harness.identity import changes, digest, run_folder, slug
 
+# An arm by its name, or a weighted sum of arms.
+Side = str | dict[str, float]
+
 
 class Arm(TypedDict):
-    """One of the compared settings: the words that choose it among the swept ones, and what it is."""
+    """One of the compared settings: the words that choose it among the swept ones, and what it is.
+
+    `key=a|b` takes either value; for a seed, the arm's value is the mean over such runs.
+    """
 
     words: str
     about: str
@@ -24,9 +30,9 @@ class Control(TypedDict):
     """A comparison that must not reach the method's gain; what is left out is as in the part that it controls."""
 
     name: str
-    method: NotRequired[str]
+    method: NotRequired[Side]
     metric: NotRequired[str]
-    baseline: NotRequired[str]
+    baseline: NotRequired[Side]
     baseline_metric: NotRequired[str]
 
 
@@ -34,9 +40,9 @@ class Part(TypedDict):
     """A metric of the method's arm against a metric (the same, if none is given) of the baseline's arm."""
 
     text: NotRequired[str]
-    method: str
+    method: Side
     metric: str
-    baseline: str
+    baseline: Side
     baseline_metric: NotRequired[str]
     direction: Literal["up", "down"]
     least: float
@@ -48,6 +54,21 @@ class Statement(TypedDict):
 
     text: str
     parts: list[Part]
+
+
+class Choice(TypedDict):
+    """A swept key whose value is chosen for each arm by a validation metric, as a mean over the arm's runs."""
+
+    key: str
+    by: str
+    direction: Literal["up", "down"]
+
+
+class Scatter(TypedDict):
+    """Two metrics of the arms against each other; `cost/...` are metrics too."""
+
+    x: str
+    y: str
 
 
 class PaperNumbers(TypedDict):
@@ -69,6 +90,8 @@ class Claim(TypedDict):
     statements: dict[str, Statement]
     columns: list[str]
     curves: list[str]
+    choose: NotRequired[Choice | None]
+    scatter: NotRequired[Scatter | None]
     paper_numbers: NotRequired[PaperNumbers | None]
 
 
@@ -102,21 +125,32 @@ def axes(words: list[str]) -> list[str]:
 def arm_of(words: Iterable[str], arms: Mapping[str, Arm]) -> str | None:
     """Return the arm that a run's words belong to: the one that asks for most of them."""
     said = {word.lstrip("+~") for word in words}
-    fitting = [name for name, arm in arms.items() if set(arm["words"].split()) <= said]
+    fitting = [name for name, arm in arms.items() if all(said & _either(word) for word in arm["words"].split())]
     return max(fitting, key=lambda name: len(arms[name]["words"].split()), default=None)
+
+
+def _either(word: str) -> set[str]:
+    key, _, values = word.partition("=")
+    return {f"{key}={value}" for value in values.split("|")}
+
+
+def weights_of(side: str | Mapping[str, float]) -> dict[str, float]:
+    """Return the weight of each arm in a side of a comparison."""
+    return {side: 1.0} if isinstance(side, str) else dict(side)
 
 
 def runs_of(words: list[str]) -> Iterator[ClaimRun]:
     """Yield the runs of a claim, arm by arm in the order of the claim file, each arm by seed."""
     found: list[ClaimRun] = []
+    arms = plain(compose_words(next(variants(parse(words)))))["claim"]["arms"]
     for cell in _cells([*words, *axes(words)]):
-        config = compose_words(cell)
-        values = plain(config)
-        arm = arm_of(cell, values["claim"]["arms"])
+        arm = arm_of(cell, arms)
         if arm is not None:
+            config = compose_words(cell)
+            values = plain(config)
             experiment = str(OmegaConf.select(config, "hydra.runtime.choices.experiment"))
             found.append(ClaimRun(arm, cell, values, run_folder(values, experiment, cell)))
-    order = list(found[0].config["claim"]["arms"]) if found else []
+    order = list(arms)
     yield from sorted(found, key=lambda run: (order.index(run.arm), run.config["seed"]))
 
 
@@ -147,8 +181,8 @@ def mistakes_of(claim: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"claim.statements.{name}", "has no parts, so there is nothing to measure"
         for number, part in enumerate(statement["parts"]):
             sides = [part, *part.get("controls", [])]
-            asked = [side[role] for side in sides for role in ("method", "baseline") if role in side]
-            for arm in dict.fromkeys(asked):
+            asked = [weights_of(side[role]) for side in sides for role in ("method", "baseline") if role in side]
+            for arm in dict.fromkeys(name for weights in asked for name in weights):
                 if arm not in arms:
                     yield f"claim.statements.{name}.parts.{number}", f"there is no arm {arm!r}{nearest(arm, arms)}"
 

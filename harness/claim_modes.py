@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.claim import check_claim, claim_folder, command, name_of
-from harness.compose import CONF, plain
+from harness.compose import CONF, compose_words, plain
 from harness.errors import BadInputError, nearest
 from harness.folder import read_json, write_json
 from harness.shelf import RESULTS
@@ -48,6 +48,9 @@ def _publish(words: list[str], config: dict[str, Any]) -> int:
     name = str(name_of(words))
     if claim_folder(config, name, words).name != name:
         raise BadInputError(f"mode=publish: only claim={name} as it is written is published, without other words")
+    asked = compose_words([f"claim={name}"]).seeds
+    if config["seeds"] < asked:
+        raise BadInputError(f"mode=publish: the claim has {asked} seeds, not {config['seeds']}: leave seeds= out")
     content = conclude(words, config)
     wanting = [r["folder"] for arm in content["arms"].values() for r in arm["runs"] if r["status"] != "done"]
     if wanting:

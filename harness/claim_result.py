@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.claim import ClaimRun, Part, claim_folder, command, name_of, runs_of
+from harness.claim import ClaimRun, Part, claim_folder, command, name_of, runs_of, weights_of
+from harness.claim_arms import ArmRuns, arm_runs, read_status, side_name, side_values
 from harness.errors import nearest
-from harness.folder import RunFolder, read_json, write_json
+from harness.folder import read_json, write_json
 from harness.needed import needed_folder
 from harness.references import references
 from harness.verdict import Judgement, interval, judge, judge_control, with_controls, worst
@@ -25,7 +26,7 @@ _TOLD = (
     "open_clip_torch",
 )
 
-Metrics = dict[str, dict[int, dict[str, float]]]
+Arms = Mapping[str, ArmRuns]
 
 
 def judge_claim(words: list[str], config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Path]]]:
@@ -36,25 +37,21 @@ def judge_claim(words: list[str], config: Mapping[str, Any]) -> tuple[dict[str, 
         config: the composed config of one run of the claim.
     """
     claim, runs = config["claim"], list(runs_of(words))
-    metrics: Metrics = {arm: {} for arm in claim["arms"]}
-    for run in runs:
-        if RunFolder(run.folder).status == "done":
-            metrics[run.arm][run.config["seed"]] = _result(run).get("metrics", {})
-    statements = [_statement(name, said, metrics) for name, said in claim["statements"].items()]
-    by_arm = {name: [run for run in runs if run.arm == name] for name in claim["arms"]}
+    arms = {name: arm_runs([run for run in runs if run.arm == name], claim.get("choose")) for name in claim["arms"]}
+    statements = [_statement(name, said, arms) for name, said in claim["statements"].items()]
     content = {
         "claim": name_of(words),
         **{key: claim[key] for key in ("paper", "text", "stand_in", "takes")},
         "seeds": sorted({run.config["seed"] for run in runs}),
         "verdict": worst(statement["verdict"] for statement in statements),
         "statements": statements,
-        "arms": {name: _arm(arm, by_arm[name], claim["columns"]) for name, arm in claim["arms"].items()},
-        **{key: claim.get(key) for key in ("columns", "curves", "paper_numbers")},
+        "arms": {name: _arm(about, arms[name], claim["columns"]) for name, about in claim["arms"].items()},
+        **{key: claim.get(key) for key in ("columns", "curves", "choose", "scatter", "paper_numbers")},
         "commands": [command(words)],
         "cost": _cost(runs),
         "lock": _lock(runs),
     }
-    folders = {name: [run.folder for run in own if run.folder.exists()] for name, own in by_arm.items()}
+    folders = {name: [run.folder for run in arm.runs if run.folder.exists()] for name, arm in arms.items()}
     return content, {name: there for name, there in folders.items() if there}
 
 
@@ -71,12 +68,8 @@ def conclude(words: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _result(run: ClaimRun) -> dict[str, Any]:
-    return read_json(run.folder / "result.json") or {}
-
-
-def _statement(name: str, said: Mapping[str, Any], metrics: Metrics) -> dict[str, Any]:
-    parts = [_part(part, metrics) for part in said["parts"]]
+def _statement(name: str, said: Mapping[str, Any], arms: Arms) -> dict[str, Any]:
+    parts = [_part(part, arms) for part in said["parts"]]
     first, verdict = parts[0], worst(part["verdict"] for part in parts)
     to_blame = next(part for part in parts if part["verdict"] == verdict)
     reason = f"{to_blame['text'] or 'the comparison'}: {to_blame['reason']}" if len(parts) > 1 else first["reason"]
@@ -88,27 +81,29 @@ def _statement(name: str, said: Mapping[str, Any], metrics: Metrics) -> dict[str
         "reason": "every part holds" if verdict == "holds" and len(parts) > 1 else reason,
         "effect": first["effect"],
         "interval": first["interval"],
-        "arms": list(dict.fromkeys(part[role] for part in parts for role in ("method", "baseline"))),
+        "arms": list(
+            dict.fromkeys(name for p in said["parts"] for s in (p["method"], p["baseline"]) for name in weights_of(s))
+        ),
         "parts": parts,
     }
 
 
-def _part(part: Part, metrics: Metrics) -> dict[str, Any]:
+def _part(part: Part, arms: Arms) -> dict[str, Any]:
     whole: dict[str, Any] = {"text": "", "baseline_metric": part["metric"], "controls": [], **part}
-    pairs = _pairs(whole, metrics)
+    pairs = _pairs(whole, arms)
     gains = _gains(pairs, part["direction"])
     judged, controls = judge(list(gains.values()), part["least"]), []
-    if not gains and (unknown := _unknown_metric(whole, metrics)):
+    if not gains and (unknown := _unknown_metric(whole, arms)):
         judged = judged._replace(reason=unknown)
     for control in whole["controls"]:
         side = {key: control.get(key, whole[key]) for key in ("method", "metric", "baseline", "baseline_metric")}
-        own = _gains(_pairs(side, metrics), part["direction"])
+        own = _gains(_pairs(side, arms), part["direction"])
         both = [seed for seed in gains if seed in own]
         verdict = judge_control([gains[seed] for seed in both], [own[seed] for seed in both])
-        controls.append(({"name": control["name"], "arm": side["method"], **side, **_plain(verdict)}, verdict))
+        controls.append(({"name": control["name"], **_named(side), **_plain(verdict)}, verdict))
     judged = with_controls(judged, [(content["name"], verdict) for content, verdict in controls])
     return {
-        **whole,
+        **_named(whole),
         "seeds": list(pairs),
         "method_values": [method for method, _ in pairs.values()],
         "baseline_values": [baseline for _, baseline in pairs.values()],
@@ -117,24 +112,25 @@ def _part(part: Part, metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def _pairs(side: Mapping[str, Any], metrics: Metrics) -> dict[int, tuple[float, float]]:
+def _named(side: Mapping[str, Any]) -> dict[str, Any]:
+    return {**side, "method": side_name(side["method"]), "baseline": side_name(side["baseline"])}
+
+
+def _pairs(side: Mapping[str, Any], arms: Arms) -> dict[int, tuple[float, float]]:
     """Return method's and baseline's value for each seed that has both."""
-    method, baseline = metrics[side["method"]], metrics[side["baseline"]]
-    pairs = {}
-    for seed in sorted(set(method) & set(baseline)):
-        first, second = method[seed].get(side["metric"]), baseline[seed].get(side["baseline_metric"])
-        if first is not None and second is not None:
-            pairs[seed] = (float(first), float(second))
-    return pairs
+    method = side_values(side["method"], side["metric"], arms)
+    baseline = side_values(side["baseline"], side["baseline_metric"], arms)
+    return {seed: (method[seed], baseline[seed]) for seed in method if seed in baseline}
 
 
-def _unknown_metric(side: Mapping[str, Any], metrics: Metrics) -> str | None:
+def _unknown_metric(side: Mapping[str, Any], arms: Arms) -> str | None:
     """Return a word on a metric that finished runs do not have."""
     for role, key in (("method", "metric"), ("baseline", "baseline_metric")):
-        known = {name for values in metrics[side[role]].values() for name in values}
-        if known and side[key] not in known:
-            hint = nearest(side[key], known)
-            return f"no run of {side[role]} has {side[key]}{hint if 'did you mean' in hint else ''}"
+        for arm in weights_of(side[role]):
+            known = {name for values in arms[arm].by_seed.values() for name in values}
+            if known and side[key] not in known:
+                hint = nearest(side[key], known)
+                return f"no run of {arm} has {side[key]}{hint if 'did you mean' in hint else ''}"
     return None
 
 
@@ -147,21 +143,20 @@ def _plain(judged: Judgement) -> dict[str, Any]:
     return judged._asdict() | {"interval": judged.interval and list(judged.interval)}
 
 
-def _arm(arm: Mapping[str, Any], runs: Sequence[ClaimRun], columns: Sequence[str]) -> dict[str, Any]:
-    done = [_result(run) for run in runs if RunFolder(run.folder).status == "done"]
-    values = {key: [float(r["metrics"][key]) for r in done if key in r["metrics"]] for key in columns}
+def _arm(about: Mapping[str, Any], arm: ArmRuns, columns: Sequence[str]) -> dict[str, Any]:
+    values = {key: [of[key] for of in arm.by_seed.values() if key in of] for key in columns}
+    costs = {key for of in arm.by_seed.values() for key in of if key.startswith("cost/")}
     return {
-        **arm,
+        **about,
+        "chosen": arm.chosen,
         "runs": [
-            {
-                "seed": run.config["seed"],
-                "folder": _near(run.folder),
-                "status": RunFolder(run.folder).status or "missing",
-            }
-            for run in runs
+            {"seed": run.config["seed"], "folder": _near(run.folder), "status": read_status(run)} for run in arm.runs
         ],
         "metrics": {key: summary(found) for key, found in values.items() if found},
-        "cost": {key: statistics.fmean(r["cost"][key] for r in done) for key in done[0]["cost"]} if done else {},
+        "cost": {
+            key.removeprefix("cost/"): statistics.fmean(of[key] for of in arm.by_seed.values() if key in of)
+            for key in sorted(costs)
+        },
     }
 
 

@@ -227,6 +227,7 @@ def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: flo
 
     parameters = list(built.module.parameters())
     fitted = job.config["mode"] == "fit"
+    tuner, best = getattr(built.module, "tuner", None), folder.checkpoints / "best.ckpt"
     before = (folder.result or {}).get("cost", {})
     metrics = last_values(folder.path / "metrics.jsonl")
     result = {
@@ -240,6 +241,8 @@ def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: flo
             "test_seconds": round(test_seconds, 2),
             "parameters": sum(p.numel() for p in parameters),
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+            "tuner": tuner.num_trainable() if tuner is not None else None,
+            "checkpoint_bytes": best.stat().st_size if best.exists() else None,
             "steps": built.trainer.global_step if fitted else before.get("steps", 0),
         },
         "tables": sorted(str(p.relative_to(folder.path)) for p in Path(folder.path, "tables").glob("*.json")),

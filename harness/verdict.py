@@ -8,6 +8,9 @@ which two seeds are needed). With the least effect that the claim promises:
 - fails: the whole interval is below the least effect (below or at zero where none is promised);
 - undecided: anything else, and always with fewer than two seeds.
 
+A least effect below zero is a margin (the method loses no more than that): the interval then has to be above the margin
+to hold, and below it to fail.
+
 A control shows what the effect would look like if its cause were another. The method's gain less the control's gain,
 paired the same way, has to be above zero with its whole interval. Where its mean is zero or less, the control reaches
 the method's gain and the part fails; in between, the part is undecided.
@@ -54,6 +57,8 @@ def judge(differences: Sequence[float], least: float) -> Judgement:
     effect, bounds = statistics.fmean(differences), interval(differences)
     assert bounds is not None
     low, high = bounds
+    if least < 0:
+        return _within(least, effect, bounds)
     if low > 0 and effect >= least:
         return Judgement("holds", effect, bounds, "the interval is above zero and the least effect is reached")
     if high < least or high <= 0:
@@ -61,6 +66,14 @@ def judge(differences: Sequence[float], least: float) -> Judgement:
         return Judgement("fails", effect, bounds, f"the whole interval is {'at or ' * (high == 0)}below {below}")
     why = "the interval includes zero" if low <= 0 else "the effect is below the least effect, but its interval is not"
     return Judgement("undecided", effect, bounds, why)
+
+
+def _within(margin: float, effect: float, bounds: tuple[float, float]) -> Judgement:
+    if bounds[0] > margin:
+        return Judgement("holds", effect, bounds, "the interval is above the margin")
+    if bounds[1] < margin:
+        return Judgement("fails", effect, bounds, "the whole interval is below the margin")
+    return Judgement("undecided", effect, bounds, "the interval includes the margin")
 
 
 def judge_control(method_gains: Sequence[float], control_gains: Sequence[float]) -> Judgement:

@@ -52,6 +52,7 @@ def test_a_claim_is_killed_resumed_and_extended(tmp_path):
 
 
 def test_a_deliberately_broken_arm_fails(tmp_path):
+    part = "{method: oe, metric: test/acc, baseline: ce, direction: up, least: 1}"
     # The method's arm does not learn at all; cells of the grid that belong to no arm are not run.
     words = (
         "claim=uosr",
@@ -60,8 +61,7 @@ def test_a_deliberately_broken_arm_fails(tmp_path):
         "model.optimizer.lr=0.003,0",
         "claim.arms.ce.words='experiment=uosr model.optimizer.lr=0.003'",
         "claim.arms.oe.words='experiment=uosr_oe model.optimizer.lr=0'",
-        "claim.statements.unified_is_easier.parts="
-        "[{method: oe, metric: test/acc, baseline: ce, direction: up, least: 1}]",
+        f"claim.statements.unified_is_easier.parts=[{part}]",
         "data.train_size=2000",
         "data.outlier_size=1000",
         "data.test_size=500",

@@ -43,7 +43,7 @@ def test_cfg_prints_the_composed_config():
 def test_cfg_with_a_typo_is_one_line():
     done = quire("experiment=uosr", "sed=7", "--cfg", "job")
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: command line: sed: no such key in the config - did you mean seed?"
+    assert done.stderr.strip() == "error: command line: sed: no such key in the config - did you mean seed or seeds?"
 
 
 def test_cost_allocates_nothing_and_check_writes_nothing(tmp_path):

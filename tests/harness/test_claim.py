@@ -36,7 +36,7 @@ def uosr_metrics(seed, shift=0.0):
 @pytest.fixture
 def words(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return ["claim=uosr", f"runs={tmp_path / 'runs'}"]
+    return ["claim=uosr", "seeds=3", f"runs={tmp_path / 'runs'}"]
 
 
 def test_every_claim_checks_and_every_arm_has_runs():
@@ -148,6 +148,9 @@ def test_a_part_with_an_unknown_arm_is_told_with_the_nearest(tmp_path):
 
 def test_publish_writes_what_is_complete_and_refuses_the_rest(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(claim_modes, "RESULTS", tmp_path / "results")
+    with pytest.raises(BadInputError, match="the claim has 5 seeds, not 3"):
+        claim_modes.answer([*words, "mode=publish"])
+    words.remove("seeds=3")
     with pytest.raises(BadInputError, match="is not done"):
         claim_modes.answer([*words, "mode=publish"])
     with pytest.raises(BadInputError, match="without other words"):

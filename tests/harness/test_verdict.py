@@ -29,6 +29,9 @@ def test_the_interval_is_students():
         ([100.0], 0, "undecided"),
         ([], 0, "undecided"),
         ([1.0, math.nan], 0, "undecided"),
+        ([-0.1, 0.1, 0.0], -0.5, "holds"),  # no worse than by the margin
+        ([-2.0, -2.1, -1.9], -0.5, "fails"),
+        ([-2.0, 1.0, 0.5], -0.5, "undecided"),
     ],
 )
 def test_the_rule(differences, least, verdict):

@@ -1,0 +1,250 @@
+"""README and docs are up to date, build without warnings or network, and every command in them passes the check."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import markdown
+import pytest
+
+from harness.check import check_words
+from harness.claim import axes, name_of
+from harness.compose import parse
+from harness.door import _split
+from harness.errors import BadInputError
+from tests.docs.result import result
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WRONG = re.compile(r"<!-- wrong on purpose -->\n```bash\n(.*?)\n```\n\n```text\n(.*?)\n```", re.DOTALL)
+
+
+def fill(root, *arguments):
+    command = [sys.executable, str(root / "docs/fill.py"), *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    for name in ("docs", "conf"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "mkdocs.yml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def publish(root, content, name="uosr"):
+    path = root / f"docs/results/{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def region(path, name):
+    return path.read_text().split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
+
+
+# What is filled in.
+
+
+def test_the_pages_are_up_to_date():
+    done = fill(ROOT, "--check")
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}run python docs/fill.py"
+
+
+def test_a_changed_result_makes_the_pages_stale_until_they_are_filled(copy):
+    publish(copy, result())
+    assert fill(copy).returncode == 0
+    assert "+10.10 (+9.20 to +10.90) | 12 runs, 10 min" in (copy / "README.md").read_text()
+    assert fill(copy, "--check").stdout == ""
+
+    publish(copy, result() | {"verdict": "fails"})
+    done = fill(copy, "--check")
+    assert done.returncode == 1
+    assert done.stdout.split("\n")[:3] == ["README.md: stale", "docs/index.md: stale", "docs/papers/uosr.md: stale"]
+
+    fill(copy)
+    assert fill(copy, "--check").returncode == 0
+    assert "| **fails** |" in region(copy / "README.md", "papers")
+    assert "[UOSR](docs/papers/uosr.md)" in region(copy / "README.md", "papers")
+    assert "[UOSR](papers/uosr.md)" in region(copy / "docs/index.md", "papers")
+    assert "Verdict: **fails**" in region(copy / "docs/papers/uosr.md", "results")
+
+
+def test_a_stale_readme_is_named_and_nothing_is_written(copy):
+    readme = copy / "README.md"
+    readme.write_text(readme.read_text().replace("| paper |", "| papers |"))
+    before = readme.read_text()
+    done = fill(copy, "--check")
+    assert done.returncode == 1
+    assert "README.md: stale" in done.stdout
+    assert readme.read_text() == before
+
+
+def test_a_claim_that_was_not_measured_is_said_to_be_so(copy):
+    shutil.rmtree(copy / "docs/results", ignore_errors=True)
+    fill(copy)
+    assert "| not yet measured | - | - |" in region(copy / "README.md", "papers")
+    assert "Not yet measured." in region(copy / "docs/papers/uosr.md", "results")
+
+
+def test_a_result_without_a_page_is_told(copy):
+    publish(copy, result(), "other")
+    done = fill(copy)
+    assert done.returncode == 1
+    assert "docs/results/other.json: no page" in done.stdout
+
+
+def test_the_results_have_every_part_control_and_arm(copy):
+    publish(copy, result())
+    fill(copy)
+    block = region(copy / "docs/papers/uosr.md", "results")
+    assert "| `ce: unknown/msp/uosr` &gt; `ce: unknown/msp/osr` | holds | +10.10 | +9.20 to +10.90 | 5.00 |" in block
+    assert "| control: errors by lot | holds | +0.10 | -0.20 to +0.40 | - |" in block
+    assert "InC/InW down: `oe: unknown/msp/uosr` &lt; `ce: unknown/msp/osr` | undecided | -2.00 | - | 1.00 |" in block
+    assert "| `ce` | the baseline | 75.61 ± 0.20 | - |" in block
+    assert "commit `012345678`" in block
+
+
+HOSTILE = "a | b <script>alert(1)</script> [x](javascript:alert(1)) *c* `d|e` <!-- /results -->\n| f |"
+
+
+def poisoned(value):
+    """Return a result with every free text replaced; names, verdicts and numbers stay."""
+    if isinstance(value, dict):
+        free = {"text", "about", "reason", "stand_in", "paper"}
+        return {key: HOSTILE if key in free else poisoned(inner) for key, inner in value.items()}
+    return [poisoned(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_hostile_text_in_a_result_stays_text_in_its_cell(copy):
+    publish(copy, poisoned(result()) | {"verdict": HOSTILE, "commands": [HOSTILE]})
+    fill(copy)
+    assert fill(copy, "--check").returncode == 0
+    for page, name in ((copy / "README.md", "papers"), (copy / "docs/papers/uosr.md", "results")):
+        html = markdown.markdown(region(page, name), extensions=["tables"])
+        assert "alert(1)" in html
+        for harm in ("<script", '<a href="javascript', "<em>", "<!--"):
+            assert harm not in html
+        for table in re.findall(r"(?:^\|.*\n)+", region(page, name), re.MULTILINE):
+            # GitHub drops cells beyond the header's, so they are counted in the source.
+            assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1, table
+    assert "<code>d|e</code>" in html
+
+
+# The reference.
+
+
+def test_the_reference_has_every_file_and_every_key_with_its_comment():
+    page = region(ROOT / "docs/reference.md", "reference")
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        assert f"### {path.relative_to(ROOT)}\n".replace("_", "\\_") in page, path
+    for row in (
+        "| `seed` | `0` | weights, sample order, augmentation, splits drawn by seed |",
+        "| `model._target_` | `lightning_modules.uosr.module.UOSR` |  |",
+        "| `model.vos.queue` | `200` | features kept of each class; our choice, 1000 in the published code |",
+        "| `model.energy.m_in` | `-25.0` |  |",
+        "| `model.energy` |  | section 2.3; m\\_out -7 when pre-trained |",
+        "| `hydra.launcher.n_jobs` | `2` |  |",
+        "| `trainer.max_epochs` | `8` | section 6 |",
+    ):
+        assert row in page
+
+
+# Commands and links.
+
+
+def commands(page):
+    """Return the words of every `python run.py` line of a page; lines with a placeholder are left out."""
+    lines = re.findall(r"python run\.py([^`\n]*)", WRONG.sub("", page.read_text()))
+    found = [shlex.split(re.split(r" & | # |\s#\s", line)[0]) for line in lines if not re.search("NAME|FOLDER", line)]
+    return [words for words in found if any(word.startswith(("experiment=", "claim=")) for word in words)]
+
+
+COMMANDS = sorted({tuple(words) for page in PAGES for words in commands(page)})
+
+
+def test_there_are_commands_to_test():
+    assert len(COMMANDS) > 20
+    assert {"README.md", "quickstart.md", "claims.md", "uosr.md"} <= {page.name for page in PAGES if commands(page)}
+
+
+@pytest.mark.filterwarnings("ignore:\\s*'hydra/launcher")
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_passes_the_check(command):
+    flags, words = _split(list(command))
+    claimed = name_of(words) is not None
+    assert claimed or "-m" in flags or not any(override.is_sweep_override() for override in parse(words))
+    check_words([*words, *(axes(words) if claimed else [])])
+
+
+def test_what_is_wrong_on_purpose_is_told_as_the_page_says():
+    found = [match for page in PAGES for match in WRONG.findall(page.read_text())]
+    assert found
+    for command, told in found:
+        with pytest.raises(BadInputError) as caught:
+            check_words(shlex.split(command.removeprefix("python run.py")))
+        assert [f"error: {line}" for line in caught.value.lines] == told.split("\n")
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_the_pages_outside_the_site_lead_somewhere(name):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / name).read_text())
+    assert links
+    for link in links:
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+
+
+# The site.
+
+
+class Assets(HTMLParser):
+    """Collects the addresses of what a page loads by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        if tag in {"script", "link", "img", "iframe", "source", "object", "video"}:
+            self.found += [value for key, value in attributes if key in {"src", "href", "srcset", "data"} and value]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    place = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place
+
+
+def test_the_site_has_every_page_and_loads_nothing_from_the_network(site):
+    pages = {page.relative_to(site).with_suffix(".md") for page in site.rglob("*.html")} - {Path("404.md")}
+    assert pages == {page.relative_to(ROOT / "docs") for page in (ROOT / "docs").rglob("*.md")}
+    for page in site.rglob("*.html"):
+        assets = Assets()
+        assets.feed(page.read_text())
+        assert assets.found
+        for address in assets.found:
+            assert not re.match(r"(https?:)?//", address), f"{page}: {address}"
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", sheet.read_text()), sheet
+
+
+def test_no_python_and_no_cache_in_the_site(site):
+    assert not [path for path in site.rglob("*") if path.suffix in {".py", ".pyc"}]
+
+
+def test_pictures_are_well_formed_and_complete(site):
+    for picture in (site / "pictures").glob("*.svg"):
+        tree = ElementTree.parse(picture)
+        assert tree.getroot().get("viewBox")
+        assert not re.search(r"(href|url\()[=\"']*\s*https?:", picture.read_text())
