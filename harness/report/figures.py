@@ -75,7 +75,7 @@ def interval(ends: Any, decimals: int | None, *, sign: bool = False) -> str | No
     return " to ".join(written(end, decimals, sign=sign) for end in ends)
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Return three to seven round numbers between two others."""
     raw = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(raw))
@@ -111,12 +111,12 @@ def _track(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "least_text": written(row.get("least"), decimals),
         }
         marked.append(row | marks)
-    ticks = _ticks(low, high)
-    step = ticks[1] - ticks[0]
+    marks_at = ticks(low, high)
+    step = marks_at[1] - marks_at[0]
     return {
         "zero": at(0),
         "rows": marked,
-        "ticks": [(at(tick), written(tick, max(0, -math.floor(math.log10(step) + 1e-9)))) for tick in ticks],
+        "ticks": [(at(tick), written(tick, max(0, -math.floor(math.log10(step) + 1e-9)))) for tick in marks_at],
     }
 
 

@@ -22,6 +22,7 @@ from harness.report.runs import (
     to_show,
     warnings,
 )
+from harness.report.scatter import scatter
 from harness.verdict import WORST_FIRST
 from harness.verdict import __doc__ as rule
 
@@ -151,6 +152,7 @@ def page(arms: Mapping[str, Sequence[Path]], claim: Mapping[str, Any] | None, co
         arms=shown,
         columns=told.get("columns") or headlines(runs),
         curves=drawn,
+        scatter=scatter(told, shown),
         curve_data={"arms": [{key: arm[key] for key in ("name", "colour", "dash")} for arm in shown], "figures": drawn},
         pictures=exhibits.pictures(best),
         tables=exhibits.tables(best),

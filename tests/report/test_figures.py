@@ -9,6 +9,7 @@ import pytest
 from harness.report import figures
 from harness.report.exhibits import pictures, tables
 from harness.report.runs import Run, to_show
+from harness.report.scatter import scatter
 
 
 @pytest.mark.parametrize(
@@ -132,3 +133,26 @@ def test_large_pictures_are_made_smaller(tmp_path):
     assert cell["image"]["address"].startswith("data:image/webp;base64,")
     assert len(cell["image"]["address"]) < 2_500_000
     assert (cell["image"]["width"], cell["image"]["height"]) == (2000, 1200)
+
+
+def test_the_scatter_is_logarithmic_and_gives_zero_a_place():
+    told = {
+        "scatter": {"x": "cost/tuner", "y": "test/acc"},
+        "arms": {
+            name: {"cost": {"tuner": x}, "metrics": {"test/acc": {"mean": y, "interval": [y - 1, y + 1]}}}
+            for name, x, y in (("linear", 0, 60.0), ("small", 1000, 70.0), ("large", 100_000, 80.0))
+        },
+    }
+    told["arms"]["unfinished"] = {"cost": {}, "metrics": {}}
+    shown = [{"name": name, "colour": i} for i, name in enumerate(told["arms"])]
+    drawn = scatter(told, shown)
+    by_name = {point["name"]: point for point in drawn["points"]}
+    assert list(by_name) == ["linear", "small", "large"]
+    assert by_name["linear"]["left"] < by_name["small"]["left"] < by_name["large"]["left"]
+    # 1e3 to 1e5 is two of the axis' decades.
+    decades = {text: place for place, text in drawn["columns"]}
+    assert by_name["large"]["left"] - by_name["small"]["left"] == pytest.approx(decades["1e5"] - decades["1000"])
+    assert by_name["linear"]["top"] > by_name["small"]["top"] > by_name["large"]["top"]
+    assert drawn["columns"][0][1] == "0"
+    assert scatter({"arms": told["arms"]}, shown) is None
+    assert scatter(told | {"arms": {}}, shown) is None
