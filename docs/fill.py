@@ -1,4 +1,4 @@
-"""Writes what README and docs take from other files: tables of papers, results of claims, the config reference.
+"""Writes what README and docs take from other files: tables of papers, results of claims, tuners, config.
 
 `python docs/fill.py` rewrites the regions between `<!-- name -->` and `<!-- /name -->` in place; with `--check` it
 changes nothing, names every stale file and exits with 1.
@@ -163,6 +163,19 @@ def about(path: Path) -> str:
     return " ".join(line.lstrip("# ") for line in lines)
 
 
+def matrix(found: dict[str, Any]) -> str:
+    """Return the table of tuners and families of networks, and what refuses, by the number it has in the table."""
+    cells = [of for row in found["matrix"].values() for of in row.values()]
+    lines = list(dict.fromkeys(of["line"] for of in cells if "line" in of))
+    rows = []
+    for name, count in found["parameters"].items():
+        here = [row[name] for row in found["matrix"].values()]
+        states = [of["state"] + (f" ({lines.index(of['line']) + 1})" if "line" in of else "") for of in here]
+        rows.append([code(name), f"{count:,}", *states])
+    notes = "\n".join(f"{place}. {text(line)}" for place, line in enumerate(lines, start=1))
+    return f"{table(['tuner', 'trained in ViT-B/16', *map(text, found['matrix'])], rows)}\n\n{notes}"
+
+
 def fill(path: Path, name: str, content: str) -> str:
     """Return a page with the region of that name replaced."""
     before, opening, rest = path.read_text().partition(f"<!-- {name} -->\n")
@@ -178,6 +191,8 @@ def filled(root: Path) -> dict[Path, str]:
     homes, own = (root / "README.md", root / "docs/index.md"), root / "docs/reference.md"
     pages = {page: fill(page, "papers", papers_table(entries, page.parent)) for page in homes}
     pages |= {entry["page"]: fill(entry["page"], "results", results(entry["result"])) for entry in entries}
+    tuners, tried = root / "docs/tuners.md", json.loads((root / "docs/tuner_matrix.json").read_text())
+    pages |= {tuners: fill(tuners, "matrix", matrix(tried))}
     return pages | {own: fill(own, "reference", reference(root / "conf"))}
 
 

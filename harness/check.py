@@ -25,6 +25,7 @@ KNOWN = {
     "is_tiny": bool,
     "model": dict,
     "data": dict,
+    "tuner": dict,
     "hardware": dict,
     "trainer": dict,
     "callbacks": dict,
@@ -49,6 +50,7 @@ MODES = ("fit", "test", "check", "cost", "report", "publish", "dashboard")
 ALLOWED = (
     "lightning_modules.",
     "datamodules.",
+    "tuners.",
     "harness.",
     "pytorch_lightning.callbacks.",
     "pytorch_lightning.loggers.",
@@ -118,6 +120,15 @@ def _check_target(node: dict[str, Any], key: str, found: _Findings) -> None:
         found.add(f"{key}._target_", f"there is no {target!r}")
     else:
         _check_call(node, signature, key, found, GIVEN)
+
+
+def _check_tuner(config: dict[str, Any], found: _Findings) -> None:
+    tuner, model = config.get("tuner"), config.get("model")
+    if not isinstance(tuner, dict) or not tuner.get("_target_"):
+        return
+    _check_target(tuner, "tuner", found)
+    if isinstance(model, dict) and "tuner" not in model:
+        found.add("tuner", f"the model {found.choices.get('model')} takes no tuner: tuner=none")
 
 
 def _check_nodes(nodes: dict[str, Any], key: str, found: _Findings) -> None:
@@ -202,6 +213,7 @@ def mistakes(config: DictConfig, words: list[str]) -> list[str]:
             _check_target(values[key], key, found)
         elif key not in (line.split(": ")[1] for line in found.lines):
             found.add(key, f"no {key} chosen")
+    _check_tuner(values, found)
     for key in ("callbacks", "logger"):
         if isinstance(values.get(key), dict):
             _check_nodes(values[key], key, found)

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
@@ -124,14 +125,21 @@ def axes(words: list[str]) -> list[str]:
 
 def arm_of(words: Iterable[str], arms: Mapping[str, Arm]) -> str | None:
     """Return the arm that a run's words belong to: the one that asks for most of them."""
-    said = {word.lstrip("+~") for word in words}
+    said = {_canonical(word) for word in words}
     fitting = [name for name, arm in arms.items() if all(said & _either(word) for word in arm["words"].split())]
     return max(fitting, key=lambda name: len(arms[name]["words"].split()), default=None)
 
 
 def _either(word: str) -> set[str]:
     key, _, values = word.partition("=")
-    return {f"{key}={value}" for value in values.split("|")}
+    return {_canonical(f"{key}={value}") for value in values.split("|")}
+
+
+@cache
+def _canonical(word: str) -> str:
+    """Return a word as Hydra writes it, so that 3e-3 and 0.003 are the same."""
+    override = parse([word])[0]
+    return f"{override.key_or_group}={override.get_value_element_as_str()}"
 
 
 def weights_of(side: str | Mapping[str, float]) -> dict[str, float]:
@@ -197,6 +205,7 @@ def check_claim(words: list[str]) -> DictConfig:
 
     check_words(words)
     configs = check_words([*words, *axes(words)])
-    if next(runs_of(words), None) is None:
+    arms = plain(configs[0])["claim"]["arms"]
+    if not any(arm_of(cell, arms) for cell in _cells([*words, *axes(words)])):
         raise BadInputError(f"claim={name_of(words)}: with these words no run belongs to any of its arms")
     return configs[0]

@@ -28,8 +28,8 @@ class _Saved:
         return tensor
 
 
-def measure(module: Any, data: Any, batch_size: int) -> dict[str, float]:
-    """Return parameters, trainable parameters, FLOPs of a step and memory in bytes of one process.
+def measure(module: Any, data: Any, batch_size: int) -> dict[str, Any]:
+    """Return parameters (all, trained, the tuner's), FLOPs of a step and memory in bytes of one process.
 
     Args:
         module: a paper's module, its networks not built yet.
@@ -40,6 +40,7 @@ def measure(module: Any, data: Any, batch_size: int) -> dict[str, float]:
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
         module.configure_model()
+        module.attach_tuner()
         module.train()
         batch = data.fake_batch(batch_size)
         weights = list(module.parameters())
@@ -53,6 +54,7 @@ def measure(module: Any, data: Any, batch_size: int) -> dict[str, float]:
     return {
         "parameters": sum(p.numel() for p in weights),
         "trainable": sum(p.numel() for p in trained),
+        "tuner": module.tuner.num_trainable() if module.tuner is not None else None,
         "flops": counter.get_total_flops(),
         "weights": size,
         "gradients": trained_size,
@@ -73,6 +75,7 @@ def show_cost(job: Job, module: Any, data: Any) -> None:
     rows = [
         ["parameters", f"{found['parameters']:,}"],
         ["trained parameters", f"{found['trainable']:,}"],
+        *([] if found["tuner"] is None else [["of them the tuner's, without head", f"{found['tuner']:,}"]]),
         [
             f"GFLOPs a step ({step})",
             f"{found['flops'] / 1e9:,.2f}",

@@ -22,6 +22,10 @@ def essence(config: dict[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in config.items() if k not in _LEFT_OUT[""]}
     for group in ("hardware", "data", "callbacks"):
         kept[group] = {k: v for k, v in kept[group].items() if k not in _LEFT_OUT[group]}
+    # The model node holds the tuner; none is as if there were no such group.
+    kept.pop("tuner", None)
+    if not (kept["model"].get("tuner") or {}).get("_target_"):
+        kept["model"] = {key: value for key, value in kept["model"].items() if key != "tuner"}
     # A reference to another run (harness/needed.py) stands for whatever can change that run's weights.
     for reference in dict.fromkeys(references([config["model"], config["ckpt"]])):
         kept.setdefault("needed", {})[reference] = identity(needed_job(reference, config).config)

@@ -15,6 +15,7 @@ _CHATTER = (
     ".*Experiment logs directory.*exists and is not empty.*",
     ".*Detected call of `lr_scheduler.step\\(\\)` before `optimizer.step\\(\\)`.*",
     ".*Starting from v1.9.0, `tensorboardX` has been removed.*",
+    ".*module\\(s\\) in eval mode at the start of training.*",  # the backbone under a tuner is meant to be
     ".*No device id is provided via `init_process_group`.*",
 )
 

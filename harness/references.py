@@ -4,6 +4,8 @@ Runs folder, hardware, loggers and `debug=tiny` of the needed run are those of t
 """
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -30,10 +32,16 @@ def needed_job(reference: str, config: Mapping[str, Any]) -> Job:
     Raises:
         BadInputError: if its words are wrong, each named.
     """
+    own, experiment = _composed(reference, config["is_tiny"])
+    own = deepcopy(own) | {key: config[key] for key in ("runs", "hardware", "logger")}
+    return Job(own, experiment, reference.removeprefix(MARK).split())
+
+
+@cache
+def _composed(reference: str, is_tiny: bool) -> tuple[dict[str, Any], str]:
     words = reference.removeprefix(MARK).split()
-    composed = compose_words([*words, *(["debug=tiny"] if config["is_tiny"] else [])])
+    composed = compose_words([*words, *(["debug=tiny"] if is_tiny else [])])
     experiment = OmegaConf.select(composed, "hydra.runtime.choices.experiment")
     if experiment is None:
         raise BadInputError(f"{reference}: names no experiment: write {MARK}experiment=NAME")
-    own = plain(composed) | {key: config[key] for key in ("runs", "hardware", "logger")}
-    return Job(own, str(experiment), words)
+    return plain(composed), str(experiment)

@@ -1,30 +1,57 @@
-"""What every paper's LightningModule shares: when weights are loaded, tables and pictures that reach every logger."""
+"""What every paper's LightningModule shares: weights, tuners, and tables and pictures that reach every logger."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+from torch import Tensor, nn
+
+from tuners.build import build_tuner
+from tuners.tuner import Tuner, TunerError
 
 
 class BasePaper(pl.LightningModule):
     """Base of the papers; constructors take plain values only, networks are built in `configure_model`.
 
     A run takes its first weights from one place: a checkpoint to go on from, weights named by `ckpt=PATH`
-    (`start_from`), or else what the paper's config names (`load_pretrained`).
+    (`start_from`), or else what the paper's config names (`load_pretrained`). Then the tuner that the config names
+    (hyper-parameter `tuner`, if any) is attached to the part that the paper calls `tunable`.
     """
 
     # Whether a step may leave trainable parameters without a gradient, which DDP has to be told.
     has_unused_parameters = False
     # Numbers that the optimizer keeps for each trained parameter, for estimates of memory: 2 for Adam.
     optimizer_states = 2
+    # Full-match regular expressions of module names by op, for a tunable part of no family that tuners know.
+    site_patterns: Mapping[str, str] = {}
+    # Whether `load_pretrained` loads weights that a file names, so that checkpoints of a tuner can leave them out.
+    names_weights = False
     _given_weights = False
+    _leaves_out = False
+    _gradients_seen = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tuner: Tuner | None = None
+
+    @property
+    def tunable(self) -> nn.Module:
+        """The network that a tuner freezes and is attached to; heads and the like are not part of it.
+
+        Raises:
+            TunerError: if the paper has no such part.
+        """
+        raise TunerError(f"{type(self).__name__} has no part that a tuner could be attached to: take tuner=none")
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Return inputs of one forward pass of the tunable part, for a tuner to read shapes from."""
+        raise NotImplementedError
 
     def load_pretrained(self) -> None:
         """Load the pre-trained weights that the config names; called once, before a training that starts anew."""
 
-    def start_from(self, weights: Mapping[str, torch.Tensor]) -> None:
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Start from a checkpoint's weights instead of pre-trained ones; call `configure_model` first.
 
         Raises:
@@ -34,10 +61,90 @@ class BasePaper(pl.LightningModule):
         self._given_weights = True
 
     def setup(self, stage: str) -> None:
-        """Load pre-trained weights unless training goes on from a checkpoint or starts from given weights."""
-        if stage == "fit" and not self.trainer.ckpt_path and not self._given_weights:
+        """Build the networks, load what training starts from, and attach the tuner."""
+        starts = stage == "fit" and not self.trainer.ckpt_path
+        self.prepare(load=(starts and not self._given_weights) or (self.names_weights and self._has_tuner()))
+
+    def prepare(self, *, load: bool) -> None:
+        """Build the networks and attach the tuner, once.
+
+        Args:
+            load: whether the weights that the config names are loaded in between.
+        """
+        if self.tuner is None:
             self.configure_model()
-            self.load_pretrained()
+            if load:
+                self.load_pretrained()
+            self.attach_tuner()
+
+    def _has_tuner(self) -> bool:
+        return bool((self.hparams.get("tuner") or {}).get("_target_"))
+
+    def attach_tuner(self) -> None:
+        """Attach the tuner that the config names, if any; everything outside the tunable part stays trained."""
+        if self.tuner is None and self._has_tuner():
+            tuner = build_tuner(self.hparams.tuner)
+            tuner.attach(self.tunable, *self.example(), patterns=self.site_patterns)
+            self.tuner = tuner
+            self._leaves_out = self.names_weights and not self._given_weights and not tuner.trains_backbone
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that an optimizer has to move."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def train(self, mode: bool = True) -> "BasePaper":
+        """Set the mode; the backbone under a tuner stays in eval mode."""
+        super().train(mode)
+        if self.tuner is not None:
+            self.tuner.hold()
+        return self
+
+    def on_after_backward(self) -> None:
+        """After the first step, refuse a tuner that is cut off from the loss.
+
+        Raises:
+            TunerError: naming the parameters without a gradient.
+        """
+        if self.tuner is not None and not self._gradients_seen:
+            self._gradients_seen = True
+            trained = dict(self.tuner.named_parameters()) | self.tuner.trained_in_backbone()
+            lost = [name for name, p in trained.items() if p.requires_grad and p.grad is None]
+            if lost:
+                raise TunerError(f"tuner: no gradient reaches {', '.join(lost[:3])}: it changes nothing of the output")
+
+    # Checkpoints of a tuner hold tuner and head; a backbone that comes from a file is named by its hash.
+
+    def _frozen_keys(self) -> list[str]:
+        backbone = self.tunable
+        place = next(name for name, module in self.named_modules() if module is backbone)
+        trained = {name for name, p in backbone.named_parameters() if p.requires_grad}
+        return [f"{place}.{name}" for name in backbone.state_dict() if name not in trained]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the frozen backbone, if a file has it."""
+        if self.tuner is not None:
+            known = self.tuner.backbone_hash
+            checkpoint["tuner"] = {"backbone": known, "left_out": self._leaves_out}
+            for key in self._frozen_keys() if self._leaves_out else []:
+                del checkpoint["state_dict"][key]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Build what the checkpoint's tensors go into; put the backbone in that it leaves out.
+
+        Raises:
+            TunerError: if the backbone here is not the one that the tuner was trained on.
+        """
+        about = checkpoint.get("tuner")
+        if about is None:
+            return
+        self.prepare(load=about["left_out"])
+        assert self.tuner is not None
+        self._leaves_out = about["left_out"]
+        if about["left_out"]:
+            self.tuner.require_backbone(about["backbone"])
+            own = self.state_dict()
+            checkpoint["state_dict"] |= {key: own[key] for key in self._frozen_keys()}
+        self.tuner.backbone_hash = about["backbone"]
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one training step's forward and backward pass without a trainer, to count what it costs."""

@@ -1,32 +1,20 @@
-"""Backbones: the small convolutional net of the rendered shapes, and any timm model by name; weights by path."""
+"""Backbones: the small convolutional net of the rendered shapes, or any that the libraries have."""
 
 from collections import OrderedDict
-from pathlib import Path
-from typing import TypedDict
 
-import timm
-import torch
-from timm.models import load_state_dict as read_weights
-from torch import Tensor, nn
+from torch import nn
+
+import networks.backbones
+from networks.backbones import BackboneError
+
+# What a tuner finds in the small net, which is of no family that tuners know.
+SITE_PATTERNS = {"block": r"block\d"}
 
 
-class Backbone(TypedDict):
-    """What the features come from.
+class Backbone(networks.backbones.Backbone):
+    """`name` may be `small`; `zero_head` starts the linear head at zero, as BiT does."""
 
-    `name` is `small` or a timm model. `weights` is null (from scratch), a checkpoint of this project (`.ckpt`),
-    Google's BiT file (`.npz`), a timm file (`.safetensors`, `.pth`) or `hub` (timm fetches its own). `zero_head`
-    starts the linear head at zero, as BiT does.
-    """
-
-    name: str
-    weights: str | None
     zero_head: bool
-
-
-class BackboneError(ValueError):
-    """There is no such backbone, or no such weights; the user can put it right."""
-
-    is_bad_input = True
 
 
 class SmallConvNet(nn.Sequential):
@@ -62,24 +50,16 @@ def build_backbone(name: str, in_channels: int, image_size: int) -> nn.Module:
     """Return an untrained backbone: images [b, c, h, w] to penultimate features [b, d].
 
     Args:
-        name: `small` or the name of a timm model.
+        name: `small`, or see `networks.backbones.Backbone`.
         in_channels: channels of the images.
-        image_size: side of the images in pixels (only the small net is built for one).
+        image_size: side of the images in pixels.
 
     Raises:
         BackboneError: if there is no such backbone.
     """
     if name == "small":
         return SmallConvNet(in_channels, image_size)
-    if not timm.is_model(name):
-        near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
-        raise BackboneError(f"there is no backbone '{name}': take small or a timm model{near and f', such as {near}'}")
-    return timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels)
-
-
-def feature_size(backbone: nn.Module) -> int:
-    """Return the number d of penultimate features."""
-    return int(getattr(backbone, "head_hidden_size", backbone.num_features))
+    return networks.backbones.build_backbone(name, in_channels, image_size, own="small")
 
 
 def middle_block(backbone: nn.Module) -> nn.Module:
@@ -94,38 +74,3 @@ def middle_block(backbone: nn.Module) -> nn.Module:
     if not levels:
         raise BackboneError(f"{type(backbone).__name__} does not name its blocks, so there is no middle to mix at")
     return backbone.get_submodule(levels[(len(levels) - 1) // 2]["module"])
-
-
-def load_weights(backbone: nn.Module, weights: str, name: str) -> None:
-    """Load pre-trained weights into a backbone; a classifier that comes with them is left out.
-
-    Args:
-        backbone: the backbone to fill.
-        weights: a path, or `hub` for what timm publishes under `name`.
-        name: the backbone's name.
-
-    Raises:
-        BackboneError: if there is no such file, or it holds the weights of another network.
-    """
-    if weights != "hub" and not Path(weights).is_file():
-        raise BackboneError(f"model.backbone.weights: there is no file {weights}")
-    try:
-        if weights.endswith(".npz"):
-            # timm's own reader of Google's layout, which BiT networks have.
-            backbone.load_pretrained(weights)
-        else:
-            backbone.load_state_dict(_tensors(backbone, weights, name))
-    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BackboneError(f"model.backbone.weights: {weights} does not fit backbone {name}: {reason}") from error
-
-
-def _tensors(backbone: nn.Module, weights: str, name: str) -> dict[str, Tensor]:
-    if weights == "hub":
-        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
-    if weights.endswith(".ckpt"):
-        mark = "network.backbone."
-        tensors = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
-        return {key.removeprefix(mark): value for key, value in tensors.items() if key.startswith(mark)}
-    classifier = str(getattr(backbone, "pretrained_cfg", {}).get("classifier", "head.fc"))
-    return {k: v for k, v in read_weights(weights, weights_only=True).items() if not k.startswith(f"{classifier}.")}

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.uosr.backbones import Backbone
+from lightning_modules.uosr.backbones import SITE_PATTERNS, Backbone
 from lightning_modules.uosr.collecting import Collector
 from lightning_modules.uosr.confidence import (
     LearnedConfidence,
@@ -67,6 +67,7 @@ class UOSR(BasePaper):
         post_hoc: constants of the post-hoc scores.
         few_shot: constants of the few-shot scores.
         shots: references per unknown class for which the few-shot scores are computed; none leaves them out.
+        tuner: what to attach to the frozen backbone; by default, everything is trained.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class UOSR(BasePaper):
         post_hoc: PostHocOptions,
         few_shot: FewShotOptions,
         shots: list[int],
+        tuner: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -106,6 +108,22 @@ class UOSR(BasePaper):
         return 2 if self.hparams.optimizer["name"] == "adamw" else 1
 
     # Networks and weights.
+
+    site_patterns = SITE_PATTERNS
+
+    @property
+    def tunable(self) -> nn.Module:
+        """The backbone."""
+        return self.network.backbone
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether the backbone comes from a file."""
+        return self.hparams.backbone["weights"] is not None
+
+    def example(self) -> tuple[Tensor]:
+        """Return two empty images."""
+        return (torch.zeros(2, self.hparams.in_channels, self.hparams.image_size, self.hparams.image_size),)
 
     def configure_model(self) -> None:
         """Build the network first and the objective's own layers after it, so that every objective starts alike."""
@@ -195,7 +213,7 @@ class UOSR(BasePaper):
         restart = 0
         if isinstance(self.objective, TwoStageObjective) and not self.objective.first_stage_done:
             restart = round(self.objective.ce_share * total)
-        optimizer = build_optimizer(self.parameters(), self.hparams.optimizer)
+        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer)
         schedule = LambdaLR(optimizer, build_schedule(self.hparams.schedule, int(total), restart))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_modules.uosr.backbones import Backbone, build_backbone, feature_size, load_weights, middle_block
+from lightning_modules.uosr.backbones import Backbone, build_backbone, middle_block
+from networks.backbones import feature_size, load_weights
 
 
 class Seen(NamedTuple):
@@ -63,4 +64,4 @@ class Network(nn.Module):
     def load_pretrained(self) -> None:
         """Load the weights that the options name, if any; the head stays as it was initialised."""
         if self.options["weights"] is not None:
-            load_weights(self.backbone, self.options["weights"], self.options["name"])
+            load_weights(self.backbone, self.options["name"], self.options["weights"], mark="network.backbone.")

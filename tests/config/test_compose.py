@@ -5,11 +5,17 @@ import pytest
 from harness.check import mistakes
 from harness.compose import CONF, compose_words, options
 
-GROUPS = ("model", "data", "hardware", "trainer", "callbacks", "logger", "debug", "claim", "hydra/launcher")
+GROUPS = ("model", "data", "tuner", "hardware", "trainer", "callbacks", "logger", "debug", "claim", "hydra/launcher")
 EXPERIMENTS = options("experiment")
-# The run of each experiment's tiny twin: on data that are here, or in tests/uosr/test_paper_scale.py on miniatures.
+# The run of each experiment's tiny twin: on data that are here (tests/door), or in test_paper_scale.py on miniatures.
 RUN_HERE = {"uosr", "uosr_oe", "uosr_pretrain", "uosr_pretrained", "uosr_digits"}
-RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit"}
+RUN_HERE |= {"u_tuning", "u_tuning_pretrain", "u_tuning_glyphs"}
+RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit", "u_tuning_cifar100"}
+RUN_ON_MINIATURES |= {f"u_tuning_{name}" for name in ("cub", "nabirds", "flowers", "dogs", "cars")}
+# Data for another protocol than that of experiment=uosr.
+GOES_WITH = {"shapes_pretrain": "uosr_pretrain", "glyphs": "u_tuning_pretrain", "glyphs_target": "u_tuning_glyphs"}
+GOES_WITH |= {"digits_shifted": "u_tuning", "cifar100_closed": "u_tuning_cifar100", "fgvc": "u_tuning_cub"}
+GOES_WITH |= {"vtab": "u_tuning_cifar100", "u_tuning": "u_tuning"}
 
 
 def test_every_experiment_is_run_somewhere_in_these_tests():
@@ -25,7 +31,7 @@ def test_every_experiment_passes_the_check(experiment, more):
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
 def test_every_option_composes(group, option):
-    experiment = "uosr_pretrain" if option == "shapes_pretrain" else "uosr"
+    experiment = GOES_WITH.get(option, "uosr") if group in {"data", "model"} else "uosr"
     words = [f"experiment={experiment}", f"{group}={option}"]
     assert mistakes(compose_words(words), words) == []
 

@@ -1,0 +1,1 @@
+"""Rethinking Efficient Tuning Methods from a Unified Perspective (U-Tuning, arXiv 2303.00690)."""

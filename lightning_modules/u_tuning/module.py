@@ -1,0 +1,173 @@
+"""U-Tuning: a frozen backbone, a tuner beside it, and a linear head (any member of the tuner group, or none)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from lightning_modules.base import BasePaper
+from lightning_modules.u_tuning.backbones import build_backbone
+from lightning_modules.u_tuning.merging import export_merged
+from lightning_modules.u_tuning.optimisation import (
+    OptimizerOptions,
+    ScheduleOptions,
+    build_optimizer,
+    parameter_groups,
+    warm_cosine,
+)
+from lightning_modules.u_tuning.pictures import prediction_sheet
+from networks.backbones import Backbone, feature_size, load_weights
+
+FIGURES = ("val/acc", "val/loss", "test/acc", "test/loss")
+
+
+class UTuning(BasePaper):
+    """Image classification with a tuned backbone: cross-entropy on a linear head over its features (paper, and [code]).
+
+    Without a tuner everything is trained, which is how the backbone of the glyph world is made. With one, the backbone
+    is frozen and in eval mode, and the tuner brings its own learning rate.
+
+    Args:
+        num_classes: number K of classes.
+        in_channels: channels of the images.
+        image_size: side of the images in pixels.
+        backbone: what is tuned, and its weights.
+        optimizer: options of the optimizer; its `lr` serves runs without a tuner.
+        schedule: how the learning rate moves.
+        label_smoothing: smoothing of the training loss, 0 to 1.
+        head_dropout: dropout before the head while training.
+        merge: whether the test writes `checkpoints/merged.safetensors`, a plain checkpoint of backbone, tuner and head.
+        tuner: what to attach, from the tuner group.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        backbone: Backbone,
+        optimizer: OptimizerOptions,
+        schedule: ScheduleOptions,
+        label_smoothing: float,
+        head_dropout: float,
+        merge: bool,
+        tuner: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.backbone: nn.Module | None = None
+        self._shown: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    # Networks and weights.
+
+    @property
+    def tunable(self) -> nn.Module:
+        """The backbone."""
+        assert self.backbone is not None
+        return self.backbone
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether the backbone comes from a file."""
+        return self.hparams.backbone["weights"] is not None
+
+    def example(self) -> tuple[Tensor]:
+        """Return two empty images."""
+        return (torch.zeros(2, self.hparams.in_channels, self.hparams.image_size, self.hparams.image_size),)
+
+    def configure_model(self) -> None:
+        """Build backbone and head; the head starts at zero, so that every tuner starts from the same outputs."""
+        if self.backbone is not None:
+            return
+        h = self.hparams
+        self.backbone = build_backbone(h.backbone["name"], h.in_channels, h.image_size)
+        self.head = nn.Linear(feature_size(self.backbone), h.num_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.means = nn.ModuleDict({name: MeanMetric() for name in FIGURES})
+
+    def load_pretrained(self) -> None:
+        """Load the backbone's weights, if the config names any."""
+        if self.names_weights:
+            options = self.hparams.backbone
+            load_weights(self.tunable, options["name"], options["weights"], mark="backbone.")
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Return the logits of images."""
+        features = functional.dropout(self.tunable(images), self.hparams.head_dropout, self.training)
+        return self.head(features)
+
+    # Training and validation.
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the cross-entropy of a batch."""
+        logits, labels = self(batch["image"]), batch["label"]
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self.hparams.label_smoothing)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
+        right = (logits.argmax(dim=1) == labels).float().mean()
+        self.log("train/acc", right, batch_size=len(labels), sync_dist=True)
+        return loss
+
+    def cost_step(self, batch: dict[str, Any]) -> None:
+        """Do one step's forward and backward pass."""
+        functional.cross_entropy(self(batch["image"]), batch["label"]).backward()
+
+    def _measure(self, batch: Mapping[str, Any], stage: str) -> Tensor:
+        logits, labels = self(batch["image"]), batch["label"]
+        self.means[f"{stage}/acc"].update(100 * (logits.argmax(dim=1) == labels).float())
+        self.means[f"{stage}/loss"].update(functional.cross_entropy(logits.float(), labels, reduction="none"))
+        return logits.argmax(dim=1)
+
+    def _log_means(self, stage: str) -> None:
+        for name in FIGURES:
+            if name.startswith(stage):
+                # Computed over the samples of all processes, which may hold unequal shares.
+                self.log(name, self.means[name].compute())
+                self.means[name].reset()
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Measure accuracy, in percent, and cross-entropy."""
+        self._measure(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log accuracy and loss over the whole validation split."""
+        self._log_means("val")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the optimizer over what is trained, with the tuner's learning rate if there is a tuner."""
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise ValueError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
+        h = self.hparams
+        groups = parameter_groups([self], h.optimizer["weight_decay"])
+        optimizer = build_optimizer(groups, h.optimizer["lr"] if self.tuner is None else self.tuner.lr, h.optimizer)
+        share = h.schedule["warmup_share"]
+        schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, int(total), share))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # Test.
+
+    def on_test_start(self) -> None:
+        """Forget the pictures of an earlier test."""
+        self._shown = []
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Measure accuracy and cross-entropy, and keep the first images for the sheet."""
+        predicted = self._measure(batch, "test")
+        if batch_idx == 0:
+            self._shown.append((batch["image"].cpu(), batch["label"].cpu(), predicted.cpu()))
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics, show a sheet of predictions, and export the merged checkpoint if asked for."""
+        self._log_means("test")
+        for images, labels, predicted in self._shown:
+            self.show_picture("predictions", prediction_sheet(images, labels, predicted))
+        if self.hparams.merge and self.tuner is not None and self.trainer.is_global_zero:
+            export_merged(self.tuner, self.head, self.run_folder / "checkpoints" / "merged.safetensors")
