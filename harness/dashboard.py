@@ -110,6 +110,9 @@ def _sections(claim: Mapping[str, Any]) -> Iterator["Section"]:
     wide = SectionLayoutSettings(columns=1, rows=1)
     means: dict[str, Any] = {"groupby": _ARM, "groupby_aggfunc": "mean"}
     bars = [wr.BarPlot(title=key, metrics=[key], groupby_rangefunc="stddev", **means) for key in claim["columns"]]
+    asked = claim.get("scatter")
+    # On a line that shows numbers of parameters from a thousand to a hundred million.
+    dots = [wr.ScatterPlot(title=f"{asked['y']} by {asked['x']}", log_x=True, **asked)] if asked else []
     lines: list[Any] = [
         wr.LinePlot(title=key, x="step", y=[key], groupby_rangefunc="minmax", **means) for key in claim["curves"]
     ]
@@ -118,7 +121,7 @@ def _sections(claim: Mapping[str, Any]) -> Iterator["Section"]:
     missing = wr.MarkdownPanel(markdown="No run is finished yet: make the dashboard again after one is.")
     yield Section(name="verdicts", panels=[wr.MarkdownPanel(markdown=_text(claim))], is_open=True, layout_settings=wide)
     yield Section(
-        name="arms: mean and standard deviation", panels=[*bars, wr.RunComparer(diff_only=True)], is_open=True
+        name="arms: mean and standard deviation", panels=[*bars, *dots, wr.RunComparer(diff_only=True)], is_open=True
     )
     yield Section(name="curves: mean, least and greatest", panels=lines, is_open=True)
     yield Section(name="pictures and tables", panels=shown or [missing], is_open=True, layout_settings=wide)

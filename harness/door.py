@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         The exit code: 0, or 1 for a failed run, 2 for bad input, 143 for a run stopped on request.
     """
     # Our launcher files bear the names of the plugins' schemas on purpose: they are checked against them.
-    warnings.filterwarnings("ignore", message=".*is validated against ConfigStore schema.*")
+    warnings.filterwarnings("ignore", message="(?s).*is validated against ConfigStore schema.*")
     try:
         return _answer(*_split(arguments)) if arguments else _shelf()
     except BadInputError as error:

@@ -251,7 +251,8 @@ def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: flo
     write_json(folder.path / "result.json", result)
     for logger in built.trainer.loggers:
         if hasattr(logger, "set_summary"):
-            logger.set_summary(metrics)
+            # Named as claims name them.
+            logger.set_summary(metrics | {f"cost/{key}": v for key, v in result["cost"].items() if v is not None})
     folder.set_status("done")
     if job.group:
         print(f"{folder.path}: done", flush=True)

@@ -21,8 +21,8 @@ _GROUP = 64
 _SHORTEST = 1.0
 # Half the longer side of an undistorted glyph, in half image sides.
 _REACH = 0.75
-# Lowest and highest value of each nuisance: lengths in half image sides, angles in radians. Our choice, made on a linear
-# head and full fine-tuning alone: they reach on digits about what the spec measured (section 6.2).
+# Lowest and highest value of each nuisance: lengths in half image sides, angles in radians. Our choice, made on a
+# linear head and full fine-tuning alone: they reach on digits about what the spec measured (section 6.2).
 _NUISANCE = {
     "x": (-0.15, 0.15),
     "y": (-0.15, 0.15),

@@ -12,15 +12,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
+from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, parameter_groups, warm_cosine
 from lightning_modules.u_tuning.backbones import build_backbone
 from lightning_modules.u_tuning.merging import export_merged
-from lightning_modules.u_tuning.optimisation import (
-    OptimizerOptions,
-    ScheduleOptions,
-    build_optimizer,
-    parameter_groups,
-    warm_cosine,
-)
 from lightning_modules.u_tuning.pictures import prediction_sheet
 from networks.backbones import Backbone, feature_size, load_weights
 
@@ -54,7 +48,7 @@ class UTuning(BasePaper):
         image_size: int,
         backbone: Backbone,
         optimizer: OptimizerOptions,
-        schedule: ScheduleOptions,
+        schedule: WarmCosine,
         label_smoothing: float,
         head_dropout: float,
         merge: bool,
@@ -83,14 +77,19 @@ class UTuning(BasePaper):
         return (torch.zeros(2, self.hparams.in_channels, self.hparams.image_size, self.hparams.image_size),)
 
     def configure_model(self) -> None:
-        """Build backbone and head; the head starts at zero, so that every tuner starts from the same outputs."""
+        """Build backbone and head.
+
+        On a pre-trained backbone the head starts at zero (spec section 6.1), so that every tuner starts from the same
+        outputs; from scratch that would keep the backbone from learning at first.
+        """
         if self.backbone is not None:
             return
         h = self.hparams
         self.backbone = build_backbone(h.backbone["name"], h.in_channels, h.image_size)
         self.head = nn.Linear(feature_size(self.backbone), h.num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        if self.names_weights:
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         self.means = nn.ModuleDict({name: MeanMetric() for name in FIGURES})
 
     def load_pretrained(self) -> None:
@@ -147,7 +146,7 @@ class UTuning(BasePaper):
             raise ValueError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
         h = self.hparams
         groups = parameter_groups([self], h.optimizer["weight_decay"])
-        optimizer = build_optimizer(groups, h.optimizer["lr"] if self.tuner is None else self.tuner.lr, h.optimizer)
+        optimizer = build_optimizer(groups, h.optimizer, lr=None if self.tuner is None else self.tuner.lr)
         share = h.schedule["warmup_share"]
         schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, int(total), share))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

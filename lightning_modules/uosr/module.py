@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
+from lightning_modules.optimisation import OptimizerOptions, build_optimizer
 from lightning_modules.uosr.backbones import SITE_PATTERNS, Backbone
 from lightning_modules.uosr.collecting import Collector
 from lightning_modules.uosr.confidence import (
@@ -25,7 +26,6 @@ from lightning_modules.uosr.few_shot import FewShotOptions
 from lightning_modules.uosr.network import Network
 from lightning_modules.uosr.objective import Objective, TwoStageObjective
 from lightning_modules.uosr.odin import odin_score
-from lightning_modules.uosr.optimisation import OptimizerOptions, ScheduleOptions, build_optimizer, build_schedule
 from lightning_modules.uosr.outlier_exposure import (
     BackgroundClass,
     EnergyHinge,
@@ -36,6 +36,7 @@ from lightning_modules.uosr.outlier_exposure import (
 from lightning_modules.uosr.outputs import Outputs, save_outputs
 from lightning_modules.uosr.post_hoc import PostHocOptions
 from lightning_modules.uosr.proser import Placeholders, ProserOptions
+from lightning_modules.uosr.schedule import ScheduleOptions, build_schedule
 from lightning_modules.uosr.scoring import score_splits
 from lightning_modules.uosr.table import HEADER, table_rows
 from lightning_modules.uosr.unified_metrics import METRICS
@@ -213,7 +214,7 @@ class UOSR(BasePaper):
         restart = 0
         if isinstance(self.objective, TwoStageObjective) and not self.objective.first_stage_done:
             restart = round(self.objective.ce_share * total)
-        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer)
+        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer, nesterov=True)
         schedule = LambdaLR(optimizer, build_schedule(self.hparams.schedule, int(total), restart))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -100,6 +100,13 @@ def test_arms_and_curves_are_means_with_their_spread(tmp_path):
         assert (config["groupBy"], config["groupAgg"], config["groupArea"]) == ("jobType", "mean", spread)
 
 
+def test_the_scatter_that_a_claim_asks_for(tmp_path):
+    content = write(tmp_path, NEW | {"scatter": {"x": "cost/tuner", "y": "test/acc"}})[1]
+    (dots,) = [config for kind, config in panels(content, "arms") if kind == "Scatter Plot"]
+    assert (dots["xAxis"], dots["yAxis"]) == ("summary:cost/tuner", "summary:test/acc")
+    assert dots["xAxisLogScale"]
+
+
 def test_before_the_first_run_it_says_so(tmp_path):
     content = write(tmp_path)[1]
     ((kind, config),) = panels(content, "verdicts")

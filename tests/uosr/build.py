@@ -12,6 +12,7 @@ from lightning_modules.uosr.post_hoc import DEFAULTS as POST_HOC
 
 CLASSES = 4
 OPTIONS = {
+    "tuner": None,
     "num_classes": CLASSES,
     "in_channels": 3,
     "image_size": 8,

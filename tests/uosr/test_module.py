@@ -8,8 +8,8 @@ import torch
 from harness.compose import compose_words
 from harness.compose import options as experiments
 from lightning_modules.uosr.module import UOSR
-from lightning_modules.uosr.optimisation import build_schedule
 from lightning_modules.uosr.outputs import load_outputs
+from lightning_modules.uosr.schedule import build_schedule
 from lightning_modules.uosr.unified_metrics import METRICS, unified_metrics
 from tests.uosr.build import CLASSES, LENGTHS, OBJECTIVES, World, built, options, trainer
 

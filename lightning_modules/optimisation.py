@@ -1,0 +1,83 @@
+"""Optimizers and schedules that papers share, counted in optimizer steps."""
+
+import math
+from collections.abc import Iterable
+from typing import Literal, TypedDict
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+# Of the last, the three projections lie in `in_proj_weight`.
+_WITH_KERNEL = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+
+
+class OptimizerOptions(TypedDict):
+    """AdamW, or SGD with momentum (`momentum` serves SGD only)."""
+
+    name: Literal["adamw", "sgd"]
+    lr: float
+    weight_decay: float
+    momentum: float
+
+
+class WarmCosine(TypedDict):
+    """Up along a line for `warmup_share` of the steps, then down to nothing along a cosine."""
+
+    warmup_share: float
+
+
+def build_optimizer(
+    parameters: Iterable[nn.Parameter] | list[dict[str, object]],
+    options: OptimizerOptions,
+    *,
+    lr: float | None = None,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Return the optimizer of these parameters or groups of them.
+
+    Args:
+        parameters: parameters, or groups that may have a weight decay of their own.
+        options: see `OptimizerOptions`.
+        lr: learning rate in place of the options'.
+        nesterov: whether the momentum of SGD is Nesterov's.
+    """
+    lr, decay = options["lr"] if lr is None else lr, options["weight_decay"]
+    if options["name"] == "adamw":
+        return AdamW(parameters, lr=lr, weight_decay=decay)
+    momentum = options["momentum"]
+    return SGD(parameters, lr=lr, weight_decay=decay, momentum=momentum, nesterov=nesterov and momentum > 0)
+
+
+def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, object]]:
+    """Return the trained parameters in two groups: matrices and kernels decay; biases, scales and prompts do not."""
+    decayed, plain, seen = [], [], set[int]()
+    for root in modules:
+        for module in root.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if not parameter.requires_grad or id(parameter) in seen:
+                    continue
+                seen.add(id(parameter))
+                is_kernel = isinstance(module, _WITH_KERNEL) and name.endswith("weight")
+                (decayed if is_kernel else plain).append(parameter)
+    groups = ({"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]
+
+
+def warm_cosine(step: int, total: int, warmup_share: float) -> float:
+    """Return what to multiply the peak learning rate by at an optimizer step."""
+    warm = warmup_share * total
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    return (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm))) / 2
+
+
+def one_cycle(step: int, total: int, warmup_share: float) -> float:
+    """Return the factor of the one-cycle policy (Smith & Topin 2018), with the ends that torch's OneCycleLR has."""
+    start, end, peak = 1 / 25, 1 / 250_000, warmup_share * total - 1
+    if step <= peak:
+        return _cosine(start, 1.0, step / peak if peak else 1.0)
+    return _cosine(1.0, end, min(1.0, (step - peak) / max(1.0, total - 1 - peak)))
+
+
+def _cosine(first: float, last: float, share: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
