@@ -101,7 +101,9 @@ def _bases(node: ast.ClassDef, scope: Scope) -> list[tuple[ast.ClassDef, Scope]]
 
 
 def _resolve_class(annotation: ast.expr, scope: Scope) -> tuple[ast.ClassDef, Scope] | None:
-    found = _resolve(_name(annotation), scope)
+    # `module.Class` is of another file, though a class of this one may have the same name.
+    is_dotted = isinstance(annotation, ast.Attribute)
+    found = _look_up(ast.unparse(annotation)) if is_dotted else _resolve(_name(annotation), scope)
     return (found[0], found[1]) if found and isinstance(found[0], ast.ClassDef) else None
 
 

@@ -58,3 +58,8 @@ def test_lists_and_mappings():
     assert static.fits([1, 5], shots, MODULE.scope) is None
     assert static.fits([1, "five"], shots, MODULE.scope) == "a list in which each is a whole number"
     assert static.fits(1, shots, MODULE.scope) == "a list"
+
+
+def test_a_base_of_another_module_is_not_mistaken_for_the_class_itself():
+    fields = static.typed_dict("lightning_modules.uosr.backbones.Backbone")
+    assert set(fields.params) == {"name", "weights", "zero_head"}
