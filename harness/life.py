@@ -230,21 +230,22 @@ def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: flo
     tuner, best = getattr(built.module, "tuner", None), folder.checkpoints / "best.ckpt"
     before = (folder.result or {}).get("cost", {})
     metrics = last_values(folder.path / "metrics.jsonl")
+    cost = {
+        "seconds": round(built.resume.seconds, 2) if built.resume and fitted else before.get("seconds", 0.0),
+        "test_seconds": round(test_seconds, 2),
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "tuner": tuner.num_trainable() if tuner is not None else None,
+        "checkpoint_bytes": best.stat().st_size if best.exists() else None,
+        "steps": built.trainer.global_step if fitted else before.get("steps", 0),
+    }
     result = {
         "experiment": job.experiment,
         "identity": identity(job.config),
         "overrides": job.words,
         "headline": job.config.get("headline") or [],
         "metrics": metrics,
-        "cost": {
-            "seconds": round(built.resume.seconds, 2) if built.resume and fitted else before.get("seconds", 0.0),
-            "test_seconds": round(test_seconds, 2),
-            "parameters": sum(p.numel() for p in parameters),
-            "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-            "tuner": tuner.num_trainable() if tuner is not None else None,
-            "checkpoint_bytes": best.stat().st_size if best.exists() else None,
-            "steps": built.trainer.global_step if fitted else before.get("steps", 0),
-        },
+        "cost": cost,
         "tables": sorted(str(p.relative_to(folder.path)) for p in Path(folder.path, "tables").glob("*.json")),
         "pictures": sorted(str(p.relative_to(folder.path)) for p in Path(folder.path, "pictures").glob("*.png")),
     }
@@ -252,7 +253,7 @@ def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: flo
     for logger in built.trainer.loggers:
         if hasattr(logger, "set_summary"):
             # Named as claims name them.
-            logger.set_summary(metrics | {f"cost/{key}": v for key, v in result["cost"].items() if v is not None})
+            logger.set_summary(metrics | {f"cost/{key}": v for key, v in cost.items() if v is not None})
     folder.set_status("done")
     if job.group:
         print(f"{folder.path}: done", flush=True)

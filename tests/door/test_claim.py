@@ -14,10 +14,16 @@ def claim_folders(runs):
 def test_a_claim_is_killed_resumed_and_extended(tmp_path):
     words = [*CLAIM, "seeds=2", f"runs={tmp_path}"]
     process = start(*words)
-    wait_for(lambda: len(list(tmp_path.glob("*/*/result.json"))) >= 2, process)
+
+    def finished():
+        # The status is written after the result.
+        places = tmp_path.glob("*/*/status.json")
+        return [place.with_name("result.json") for place in places if read(place)["status"] == "done"]
+
+    wait_for(lambda: len(finished()) >= 2, process)
     kill(process)
     assert not (tmp_path / "claims").exists()
-    early = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*/result.json")}
+    early = {path: path.stat().st_mtime_ns for path in finished()}
     done = quire(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("finished before, not repeated") >= 2
@@ -128,7 +134,7 @@ def test_a_needed_run_that_fails_is_named(tmp_path):
         (["claim=uosr", "model.objectiv=ce"], "model.objectiv: no such key in model - did you mean objective?"),
         (["mode=report"], "mode=report: give claim=NAME, or runs=FOLDER,FOLDER,... alone"),
         (["mode=report", "runs=/nowhere"], "runs: /nowhere: not a run folder (no lock.json in it)"),
-        (["mode=publish"], "mode=publish: of which claim? add claim=NAME - known: uosr"),
+        (["mode=publish"], "mode=publish: of which claim? add claim=NAME - known: u_tuning, uosr"),
         (["experiment=uosr", "mode=dashboard"], "mode=dashboard: of which claim?"),
         (
             ["experiment=uosr", "debug=tiny", "model.backbone.weights='run:experiment=uosr_pretran'"],
