@@ -28,6 +28,7 @@ benchmarks: .venv/ready  ## our hot paths against what a user would pick instead
 	$(RUN) benchmarks/step_overhead.py
 	$(RUN) benchmarks/fs_knn.py
 	$(RUN) benchmarks/tuners.py
+	$(RUN) benchmarks/covlasso.py
 
 # Exact versions with their hashes; made again only when the lock changes.
 .venv/ready: requirements.lock

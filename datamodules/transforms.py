@@ -42,3 +42,19 @@ def direct_resize(
 ) -> Transform:
     """Return a resize of the whole picture to `size` x `size`, its shape not kept, after the steps of `before`."""
     return _normalised([*before, v2.Resize((size, size), antialias=True)], mean, std)
+
+
+def resize_crop(
+    size: int, crop_share: float, interpolation: str, mean: Sequence[float], std: Sequence[float]
+) -> Transform:
+    """Return timm's evaluation transform: shorter side to `size` / `crop_share` (rounded down), crop of the middle.
+
+    Args:
+        size: side of the result in pixels.
+        crop_share: what timm's data configs call crop_pct.
+        interpolation: "bilinear" or "bicubic".
+        mean: see `check_input`.
+        std: see `check_input`.
+    """
+    resize = v2.Resize(int(size / crop_share), v2.InterpolationMode(interpolation), antialias=True)
+    return _normalised([resize, v2.CenterCrop(size)], mean, std)

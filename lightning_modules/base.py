@@ -27,6 +27,8 @@ class BasePaper(pl.LightningModule):
     site_patterns: Mapping[str, str] = {}
     # Whether `load_pretrained` loads weights that a file names, so that checkpoints of a tuner can leave them out.
     names_weights = False
+    # Whether there is anything to train; if not, a run is a test.
+    has_training = True
     _given_weights = False
     _leaves_out = False
     _gradients_seen = False
@@ -62,7 +64,10 @@ class BasePaper(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Build the networks, load what training starts from, and attach the tuner."""
-        starts = stage == "fit" and not self.trainer.ckpt_path
+        # A test of networks that nothing was trained of starts, too, and from no checkpoint.
+        starts = not self.trainer.ckpt_path and (
+            stage == "fit" or self.trainer.max_epochs == 0 or not self.has_training
+        )
         self.prepare(load=(starts and not self._given_weights) or (self.names_weights and self._has_tuner()))
 
     def prepare(self, *, load: bool) -> None:

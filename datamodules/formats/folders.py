@@ -58,3 +58,8 @@ def tiny_imagenet_val(folder: Path) -> tuple[list[Path], NDArray[np.int64]]:
         return [folder / "val" / "images" / file for file, _ in rows], labels
     except (KeyError, ValueError) as error:
         raise ValueError(f"{notes} is not Tiny ImageNet's list of validation pictures: {error}") from None
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Return the names of the sub-folders of a folder, sorted: their places are the class numbers."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -100,8 +100,18 @@ def _stripes(stripes: NDArray[np.int64], x: Floats, y: Floats, nuisance: dict[st
     return 0.5 + 0.5 * np.clip(2.0 * wave, -1.0, 1.0)
 
 
-def _render_group(labels: NDArray[np.int64], rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+def _ranges(spread: float) -> tuple[Floats, Floats]:
+    """Return lowest and highest value [11] of each nuisance; the stripes' phase always takes its whole range."""
     low, high = np.array(list(_NUISANCE.values()), np.float32).T
+    half = (high - low) / 2 * np.where([name == "phase" for name in _NUISANCE], 1, np.float32(spread))
+    middle = (low + high) / 2
+    return (low, high) if spread == 1 else (middle - half, middle + half)
+
+
+def _render_group(
+    labels: NDArray[np.int64], rng: np.random.Generator, size: int, noise: float, spread: float
+) -> NDArray[np.uint8]:
+    low, high = _ranges(spread)
     # Always a whole group of draws, so that the number of images asked for changes none of them.
     draws = (low + (high - low) * rng.random((_GROUP, len(low)), np.float32))[: len(labels)]
     nuisance = {name: draws[:, i, None, None] for i, name in enumerate(_NUISANCE)}
@@ -114,40 +124,59 @@ def _render_group(labels: NDArray[np.int64], rng: np.random.Generator, size: int
     background = np.concatenate([nuisance[name][:, None] for name in ("red", "green", "blue")], axis=1)
     filling = pale * (_PALE + (1 - _PALE) * colour) + (1 - pale) * _DEEP * colour
     images = background + covered * (filling - background)
-    images = images + _NOISE * rng.standard_normal(images.shape, np.float32)
+    images = images + np.float32(noise) * rng.standard_normal(images.shape, np.float32)
     return (np.clip(images, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
-def render(classes: Sequence[int] | NDArray[np.int64], seed: int, size: int = 16) -> NDArray[np.uint8]:
+def render(
+    classes: Sequence[int] | NDArray[np.int64],
+    seed: int,
+    size: int = 16,
+    *,
+    noise: float | None = None,
+    spread: float = 1.0,
+) -> NDArray[np.uint8]:
     """Draw one image of each class named.
 
-    Image k depends on (`seed`, k, its class, `size`) alone, whatever other images are drawn with it.
+    Image k depends on (`seed`, k, its class, `size`, `noise`, `spread`) alone, whatever other images are drawn with it.
 
     Args:
         classes: class number of each image, 0 to 255, of length n.
         seed: seed of the nuisance, not negative.
         size: side of the images in pixels.
+        noise: standard deviation of the noise, in the unit in which pixels are 0..1; 0.25 unless told.
+        spread: share of its range, about the middle, that each nuisance but the stripes' phase takes.
 
     Returns:
         Images uint8 [n, 3, size, size].
     """
     labels = np.asarray(classes, np.int64)
+    strength = _NOISE if noise is None else noise
     if labels.size and not 0 <= labels.min() <= labels.max() < NUM_CLASSES:
         raise ValueError(f"the shapes world has classes 0 to {NUM_CLASSES - 1}, not {labels.min()} to {labels.max()}")
     images = np.empty((len(labels), 3, size, size), np.uint8)
     for group, first in enumerate(range(0, len(labels), _GROUP)):
         rng = np.random.default_rng([seed, group])
-        images[first : first + _GROUP] = _render_group(labels[first : first + _GROUP], rng, size)
+        images[first : first + _GROUP] = _render_group(labels[first : first + _GROUP], rng, size, strength, spread)
     return images
 
 
-def sheet(classes: Sequence[int], per_class: int, *, seed: int = 0, size: int = 16, zoom: int = 4) -> NDArray[np.uint8]:
+def sheet(
+    classes: Sequence[int],
+    per_class: int,
+    *,
+    seed: int = 0,
+    size: int = 16,
+    zoom: int = 4,
+    noise: float | None = None,
+    spread: float = 1.0,
+) -> NDArray[np.uint8]:
     """Draw a picture sheet: a row per class, a column per draw.
 
     Returns:
         One picture uint8 [len(classes) * size * zoom, per_class * size * zoom, 3].
     """
-    images = render(np.repeat(np.asarray(classes, np.int64), per_class), seed, size)
+    images = render(np.repeat(np.asarray(classes, np.int64), per_class), seed, size, noise=noise, spread=spread)
     rows = images.reshape(len(classes), per_class, 3, size, size).transpose(0, 3, 1, 4, 2)
     picture = rows.reshape(len(classes) * size, per_class * size, 3)
     return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)

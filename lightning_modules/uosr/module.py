@@ -11,9 +11,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
+from lightning_modules.collecting import Collector
 from lightning_modules.optimisation import OptimizerOptions, build_optimizer
-from lightning_modules.uosr.backbones import SITE_PATTERNS, Backbone
-from lightning_modules.uosr.collecting import Collector
+from lightning_modules.uosr.backbones import Backbone
 from lightning_modules.uosr.confidence import (
     LearnedConfidence,
     LearnedConfidenceOptions,
@@ -41,6 +41,7 @@ from lightning_modules.uosr.scoring import score_splits
 from lightning_modules.uosr.table import HEADER, table_rows
 from lightning_modules.uosr.unified_metrics import METRICS
 from lightning_modules.uosr.vos import VirtualOutlierOptions, VirtualOutliers
+from networks.small_conv_net import SITE_PATTERNS
 
 ObjectiveName = Literal["ce", "oe", "energy", "eb", "vos", "lc", "tcp", "bce", "proser"]
 

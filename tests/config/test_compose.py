@@ -10,12 +10,22 @@ EXPERIMENTS = options("experiment")
 # The run of each experiment's tiny twin: on data that are here (tests/door), or in test_paper_scale.py on miniatures.
 RUN_HERE = {"uosr", "uosr_oe", "uosr_pretrain", "uosr_pretrained", "uosr_digits"}
 RUN_HERE |= {"u_tuning", "u_tuning_pretrain", "u_tuning_glyphs"}
+RUN_HERE |= {"neural_dependency"} | {
+    f"neural_dependency_{n}" for n in ("mlp", "patterns", "between", "unseen", "regulariser")
+}
 RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit", "u_tuning_cifar100"}
 RUN_ON_MINIATURES |= {f"u_tuning_{name}" for name in ("cub", "nabirds", "flowers", "dogs", "cars")}
+RUN_ON_MINIATURES |= {"neural_dependency_imagenet", "neural_dependency_logits"}
 # Data for another protocol than that of experiment=uosr.
 GOES_WITH = {"shapes_pretrain": "uosr_pretrain", "glyphs": "u_tuning_pretrain", "glyphs_target": "u_tuning_glyphs"}
 GOES_WITH |= {"digits_shifted": "u_tuning", "cifar100_closed": "u_tuning_cifar100", "fgvc": "u_tuning_cub"}
 GOES_WITH |= {"vtab": "u_tuning_cifar100", "u_tuning": "u_tuning"}
+GOES_WITH |= {
+    "shapes_closed": "neural_dependency",
+    "patterns": "neural_dependency",
+    "neural_dependency": "neural_dependency",
+}
+GOES_WITH |= {"imagenet": "neural_dependency_imagenet", "cached_logits": "neural_dependency_logits"}
 
 
 def test_every_experiment_is_run_somewhere_in_these_tests():

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from timm.layers import StdConv2d
 from torch import nn
 
-from lightning_modules.uosr.backbones import SITE_PATTERNS, SmallConvNet
+from networks.small_conv_net import SITE_PATTERNS, SmallConvNet
 from tests.tuners.members import Model, hooks_on
 from tests.tuners.u_backbones import CLIP, Case, build
 from tuners.build import build_tuner

@@ -9,7 +9,7 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
-from lightning_modules.uosr.collecting import Collector
+from lightning_modules.collecting import Collector
 from lightning_modules.uosr.outputs import load_outputs
 from lightning_modules.uosr.ranks import gather_rows
 from tests.uosr.build import LENGTHS, World, batch, built, trainer

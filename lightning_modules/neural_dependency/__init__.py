@@ -1,0 +1,1 @@
+"""Neural Dependencies Emerging from Learning Massive Categories (CovLasso, arXiv 2211.12339)."""

@@ -1,0 +1,236 @@
+"""Neural Dependency: train a classifier of many categories, or take one, and read what its logits say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from lightning_modules.base import BasePaper
+from lightning_modules.neural_dependency.collecting import Splits
+from lightning_modules.neural_dependency.networks import NetworkOptions, build_network, load_network
+from lightning_modules.neural_dependency.reading import ReadingOptions
+from lightning_modules.neural_dependency.regulariser import (
+    DependencyRegulariser,
+    RegulariserOptions,
+    build_regulariser,
+)
+from lightning_modules.neural_dependency.report import Report
+from lightning_modules.neural_dependency.unseen_protocol import UnseenOptions
+from lightning_modules.optimisation import OptimizerOptions, build_optimizer, one_cycle
+from networks.small_conv_net import SITE_PATTERNS
+
+FIGURES = ("val/acc", "val/loss")
+
+
+class NeuralDependency(BasePaper):
+    """A classifier, and in its test the dependencies between its logits (spec section 2).
+
+    The test sees the splits "moments", which the dependencies are fitted to, and "test", which they are measured on;
+    with new categories "new_fit" and "new_test" too, and splits of unknown categories.
+
+    Args:
+        num_classes: number K of categories.
+        in_channels: channels of the images.
+        image_size: side of the images in pixels.
+        network: the classifier that is read; `logits` for batches that hold logits instead of images.
+        source: a second classifier, to predict the first one's logits from and the other way round; null for none. With
+            new categories, one that knows them all, whose logits the new ones imitate.
+        reading: how the logits are read, see `ReadingOptions`.
+        unseen: how new categories are fitted, see `UnseenOptions`.
+        regulariser: a term of the training loss that cuts or keeps dependencies, see `RegulariserOptions`.
+        noise: deviation of the noise on the images of one more accuracy, images being about -1..1; 0 leaves
+            it out.
+        wordnet: file of hyponyms that tells how near ImageNet's categories are, or null.
+        solver: `gram` (K x K moments) or `head` (many thousand categories of a linear head).
+        optimizer: options of the optimizer.
+        warmup_share: share of the steps in which the learning rate rises (one-cycle).
+        tuner: what to attach to the backbone, from the tuner group.
+    """
+
+    site_patterns = SITE_PATTERNS
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        network: NetworkOptions,
+        source: NetworkOptions | None,
+        reading: ReadingOptions,
+        unseen: UnseenOptions,
+        regulariser: RegulariserOptions,
+        noise: float,
+        wordnet: str | None,
+        solver: str,
+        optimizer: OptimizerOptions,
+        warmup_share: float,
+        tuner: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if solver not in {"gram", "head"}:
+            raise ValueError(f"model.solver is {solver!r}, should be gram or head")
+        self.network: nn.Module | None = None
+        self.source: nn.Module | None = None
+        self.untrained: nn.Module | None = None
+        self.regulariser: DependencyRegulariser | None = None
+
+    # Networks and weights.
+
+    @property
+    def tunable(self) -> nn.Module:
+        """The backbone."""
+        assert self.network is not None
+        return self.network.backbone
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether the network comes from a file."""
+        return self.hparams.network["weights"] is not None
+
+    @property
+    def has_training(self) -> bool:
+        """Whether there is a network, and not logits alone."""
+        return bool(self.hparams.network["name"] != "logits")
+
+    def example(self) -> tuple[Tensor]:
+        """Return two empty images."""
+        return (torch.zeros(2, self.hparams.in_channels, self.hparams.image_size, self.hparams.image_size),)
+
+    def configure_model(self) -> None:
+        """Build the network, the second one, and the untrained one that is the control."""
+        if self.network is not None or not self.has_training:
+            return
+        self.network = self._build(self.hparams.network["name"], self.hparams.num_classes)
+        self.means = nn.ModuleDict({name: MeanMetric() for name in FIGURES})
+        if "untrained" in self.hparams.reading["controls"]:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.hparams.reading["seed"])
+                self.untrained = self._build(self.hparams.network["name"], self.hparams.num_classes)
+            self.untrained.requires_grad_(False)
+        if self.hparams.source is not None:
+            self.source = self._build(self.hparams.source["name"], self.hparams.source["num_classes"])
+            self.source.requires_grad_(False)
+
+    def _build(self, name: str, num_classes: int) -> nn.Module:
+        return build_network(name, num_classes, self.hparams.in_channels, self.hparams.image_size)
+
+    def load_pretrained(self) -> None:
+        """Load the weights of both networks, where the config names any."""
+        if self.network is not None:
+            load_network(self.network, self.hparams.network)
+        if self.source is not None:
+            load_network(self.source, self.hparams.source)
+
+    def setup(self, stage: str) -> None:
+        """Build the networks, and the regulariser from the dependencies that an earlier run has kept."""
+        super().setup(stage)
+        options = self.hparams.regulariser
+        if stage == "fit" and options["kind"] != "none" and self.regulariser is None and not self.trainer.ckpt_path:
+            self.regulariser = build_regulariser(options, self.trainer.datamodule)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the checkpoint's dependencies in the place of those that no file needs to be read for."""
+        super().on_load_checkpoint(checkpoint)
+        theta = checkpoint["state_dict"].get("regulariser.theta")
+        if theta is not None:
+            options = self.hparams.regulariser
+            self.regulariser = DependencyRegulariser(theta, options["kind"], theta != 0, options["momentum"])
+
+    def train(self, mode: bool = True) -> "NeuralDependency":
+        """Set the mode; the networks that are only read stay in eval mode."""
+        super().train(mode)
+        for network in (self.source, self.untrained):
+            if network is not None:
+                network.eval()
+        return self
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
+        """Return the logits of images."""
+        assert self.network is not None
+        return self.network(images)
+
+    # Training and validation.
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the cross-entropy of a batch, plus the regulariser's term."""
+        logits, labels = self(batch["image"]), batch["label"]
+        loss = functional.cross_entropy(logits, labels)
+        self.log("train/acc", (logits.argmax(1) == labels).float().mean(), batch_size=len(labels), sync_dist=True)
+        if self.regulariser is not None:
+            term = self.regulariser(logits)
+            self.log("train/regulariser", term, batch_size=len(labels), sync_dist=True)
+            loss = loss + self.hparams.regulariser["weight"] * term
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
+        return loss
+
+    def cost_step(self, batch: dict[str, Any]) -> None:
+        """Do one step's forward and backward pass."""
+        if self.has_training:
+            functional.cross_entropy(self(batch["image"]), batch["label"]).backward()
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Measure accuracy, in percent, and cross-entropy."""
+        logits, labels = self(batch["image"]), batch["label"]
+        self.means["val/acc"].update(100 * (logits.argmax(1) == labels).float())
+        self.means["val/loss"].update(functional.cross_entropy(logits.float(), labels, reduction="none"))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the samples of all processes, which may hold unequal shares."""
+        self.log_dict({name: mean.compute() for name, mean in self.means.items()})
+        for mean in self.means.values():
+            mean.reset()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the optimizer, and the one-cycle schedule over its steps."""
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise ValueError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
+        lr = None if self.tuner is None else self.tuner.lr
+        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer, lr=lr)
+        schedule = LambdaLR(optimizer, lambda step: one_cycle(step, int(total), self.hparams.warmup_share))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # Test: every network sees each split once; all else is read from the logits.
+
+    def on_test_start(self) -> None:
+        """Forget the logits of an earlier test."""
+        self.splits = Splits(self.hparams.num_classes, with_features=self.hparams.solver == "head")
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Collect logits, in float32 at least, and add them to the second moments."""
+        split = self.trainer.datamodule.test_names[dataloader_idx]
+        columns = {"labels": batch["label"], "index": batch["index"]}
+        if not self.has_training:
+            columns |= {"logits": batch["logits"].float()}
+            columns |= {"source": batch["source_logits"].float()} if "source_logits" in batch else {}
+        else:
+            columns |= self._seen(batch["image"], split, int(batch["index"].sum()))
+        self.splits.add(split, columns)
+
+    def _seen(self, images: Tensor, split: str, seed: int) -> dict[str, Tensor]:
+        assert self.network is not None
+        features = self.network.forward_features(images)
+        columns = {"features": features, "logits": self.network.head(features)}
+        if self.source is not None:
+            columns["source"] = self.source(images)
+        if self.untrained is not None and split in {"moments", "test"}:
+            columns["untrained"] = self.untrained(images)
+        if self.hparams.noise and split == "test":
+            # A generator of its own: the same noise in every test, wherever the run was stopped before.
+            drawn = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
+            columns["noisy"] = self(images + self.hparams.noise * drawn)
+        return columns
+
+    def on_test_epoch_end(self) -> None:
+        """Read on one process what all have seen, write it down, and log the same metrics on every process."""
+        gathered = self.splits.gather()
+        metrics = Report(self, self.trainer.datamodule, gathered).write() if self.trainer.is_global_zero else None
+        self.log_dict(self.trainer.strategy.broadcast(metrics))

@@ -1,0 +1,83 @@
+"""Path similarity of ImageNet's categories in WordNet, from a file that the user has, or from nltk's own copy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WANTED = "wordnet.is_a.txt, as ImageNet distributes it: a line 'parent child' of wnids for each hyponym"
+
+
+class WordNetError(ValueError):
+    """WordNet is not here, or lacks a category; the user can put it right."""
+
+    is_bad_input = True
+
+
+def path_similarity(wnids: Sequence[str], is_a: str | Path | None = None) -> NDArray[np.float64]:
+    """Return 1 / (1 + steps) for the shortest way over a common ancestor, [K, K]; 0 where there is none.
+
+    Args:
+        wnids: such as n02123045, of length K.
+        is_a: the file `wordnet.is_a.txt`; null takes nltk's WordNet, if it is installed. Nothing is downloaded.
+
+    Raises:
+        WordNetError: in one line, if neither is there or a category is unknown.
+    """
+    parents = _read(Path(is_a)) if is_a else None
+    above = [_ancestors(wnid, parents) if parents is not None else _nltk_ancestors(wnid) for wnid in wnids]
+    found = np.zeros((len(wnids), len(wnids)))
+    for i, first in enumerate(above):
+        for j in range(i + 1):
+            second = above[j]
+            steps = [first[key] + second[key] for key in first.keys() & second.keys()]
+            found[i, j] = found[j, i] = 1 / (1 + min(steps)) if steps else 0.0
+    return found
+
+
+def _read(path: Path) -> dict[str, list[str]]:
+    """Return the parents of every synset of the file."""
+    if not path.is_file():
+        raise WordNetError(f"no {path}; expected there: {_WANTED}")
+    parents: dict[str, list[str]] = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 2:
+            raise WordNetError(f"{path}, line {number}: {line[:40]!r} is not 'parent child'")
+        parents.setdefault(words[0], [])
+        parents.setdefault(words[1], []).append(words[0])
+    return parents
+
+
+def _ancestors(wnid: str, parents: dict[str, list[str]]) -> dict[str, int]:
+    """Return every ancestor of a synset, itself too, with the fewest steps up to it."""
+    if wnid not in parents:
+        raise WordNetError(f"{wnid} is no synset of the file of hyponyms")
+    steps, level = {wnid: 0}, [wnid]
+    while level:
+        level = [parent for child in level for parent in parents[child] if parent not in steps]
+        depth = max(steps.values()) + 1
+        steps |= dict.fromkeys(level, depth)
+    return steps
+
+
+def _nltk_ancestors(wnid: str) -> dict[str, int]:
+    try:
+        from nltk.corpus import wordnet
+
+        synset = wordnet.synset_from_pos_and_offset("n", int(wnid[1:]))
+    except ImportError:
+        raise WordNetError(f"nltk is not installed: name a file by wordnet=PATH, {_WANTED}") from None
+    except LookupError:
+        raise WordNetError(
+            f"nltk has no WordNet here, and none is fetched: name a file by wordnet=PATH, {_WANTED}"
+        ) from None
+    except ValueError:
+        raise WordNetError(f"{wnid} is no wnid such as n02123045") from None
+    found: dict[str, int] = {}
+    for ancestor, steps in synset.hypernym_distances():
+        found[ancestor.name()] = min(steps, found.get(ancestor.name(), steps))
+    return found
