@@ -194,12 +194,8 @@ def _drop_later_rows(folder: RunFolder, built: "Built") -> None:
                 logger.cut_back(rows_at(folder.resume_point()))
 
 
-def _only_tests(built: "Built") -> bool:
-    return built.trainer.max_epochs == 0 or not built.module.has_training
-
-
 def _fit(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | None) -> None:
-    if _only_tests(built):
+    if not built.module.has_training:
         return
     point = folder.resume_point()
     if point and rank() == 0:
@@ -222,7 +218,7 @@ def _test(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] |
     began = time.monotonic()
     given = with_weights(job.config["ckpt"], job.config) if weights and job.config["mode"] == "test" else None
     # Networks that are only read get their weights when the test sets them up.
-    path = given or (None if _only_tests(built) else folder.checkpoints / "best.ckpt")
+    path = given or (folder.checkpoints / "best.ckpt" if built.module.has_training else None)
     built.trainer.test(
         built.module, datamodule=built.data, ckpt_path=path and str(path), verbose=False, weights_only=True
     )

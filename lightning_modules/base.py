@@ -65,9 +65,7 @@ class BasePaper(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Build the networks, load what training starts from, and attach the tuner."""
         # A test of networks that nothing was trained of starts, too, and from no checkpoint.
-        starts = not self.trainer.ckpt_path and (
-            stage == "fit" or self.trainer.max_epochs == 0 or not self.has_training
-        )
+        starts = not self.trainer.ckpt_path and (stage == "fit" or not self.has_training)
         self.prepare(load=(starts and not self._given_weights) or (self.names_weights and self._has_tuner()))
 
     def prepare(self, *, load: bool) -> None:

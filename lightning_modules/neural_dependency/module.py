@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
 from lightning_modules.neural_dependency.collecting import Splits
-from lightning_modules.neural_dependency.networks import NetworkOptions, build_network, load_network
+from lightning_modules.neural_dependency.networks import NetworkOptions, SourceOptions, build_network, load_network
 from lightning_modules.neural_dependency.reading import ReadingOptions
 from lightning_modules.neural_dependency.regulariser import (
     DependencyRegulariser,
@@ -39,6 +39,7 @@ class NeuralDependency(BasePaper):
         in_channels: channels of the images.
         image_size: side of the images in pixels.
         network: the classifier that is read; `logits` for batches that hold logits instead of images.
+        train_network: train it first; false reads it as its weights are.
         source: a second classifier, to predict the first one's logits from and the other way round; null for none. With
             new categories, one that knows them all, whose logits the new ones imitate.
         reading: how the logits are read, see `ReadingOptions`.
@@ -62,7 +63,8 @@ class NeuralDependency(BasePaper):
         in_channels: int,
         image_size: int,
         network: NetworkOptions,
-        source: NetworkOptions | None,
+        train_network: bool,
+        source: SourceOptions | None,
         reading: ReadingOptions,
         unseen: UnseenOptions,
         regulariser: RegulariserOptions,
@@ -96,9 +98,14 @@ class NeuralDependency(BasePaper):
         return self.hparams.network["weights"] is not None
 
     @property
-    def has_training(self) -> bool:
+    def has_network(self) -> bool:
         """Whether there is a network, and not logits alone."""
         return bool(self.hparams.network["name"] != "logits")
+
+    @property
+    def has_training(self) -> bool:
+        """Whether the network is trained before it is read."""
+        return bool(self.has_network and self.hparams.train_network)
 
     def example(self) -> tuple[Tensor]:
         """Return two empty images."""
@@ -106,7 +113,7 @@ class NeuralDependency(BasePaper):
 
     def configure_model(self) -> None:
         """Build the network, the second one, and the untrained one that is the control."""
-        if self.network is not None or not self.has_training:
+        if self.network is not None or not self.has_network:
             return
         self.network = self._build(self.hparams.network["name"], self.hparams.num_classes)
         self.means = nn.ModuleDict({name: MeanMetric() for name in FIGURES})
@@ -173,7 +180,7 @@ class NeuralDependency(BasePaper):
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one step's forward and backward pass."""
-        if self.has_training:
+        if self.has_network:
             functional.cross_entropy(self(batch["image"]), batch["label"]).backward()
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
@@ -208,7 +215,7 @@ class NeuralDependency(BasePaper):
         """Collect logits, in float32 at least, and add them to the second moments."""
         split = self.trainer.datamodule.test_names[dataloader_idx]
         columns = {"labels": batch["label"], "index": batch["index"]}
-        if not self.has_training:
+        if not self.has_network:
             columns |= {"logits": batch["logits"].float()}
             columns |= {"source": batch["source_logits"].float()} if "source_logits" in batch else {}
         else:
@@ -218,7 +225,7 @@ class NeuralDependency(BasePaper):
     def _seen(self, images: Tensor, split: str, seed: int) -> dict[str, Tensor]:
         assert self.network is not None
         features = self.network.forward_features(images)
-        columns = {"features": features, "logits": self.network.head(features)}
+        columns = {"features": features, "logits": self.network.classify(features)}
         if self.source is not None:
             columns["source"] = self.source(images)
         if self.untrained is not None and split in {"moments", "test"}:

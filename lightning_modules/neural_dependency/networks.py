@@ -31,6 +31,12 @@ class NetworkOptions(TypedDict):
     weights: str | None
 
 
+class SourceOptions(NetworkOptions):
+    """A second classifier, and how many categories it knows."""
+
+    num_classes: int
+
+
 class NetworkError(ValueError):
     """There is no such network, or no such weights; the user can put it right."""
 
@@ -68,7 +74,10 @@ class Classifier(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Return the logits f, before any softmax."""
-        features = self.forward_features(images)
+        return self.classify(self.forward_features(images))
+
+    def classify(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        """Return the logits of features."""
         # Second moments of logits in half precision are too coarse for the solver (trap 8).
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features)

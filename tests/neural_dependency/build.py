@@ -14,6 +14,7 @@ OPTIONS = {
     "in_channels": 3,
     "image_size": 16,
     "network": {"name": "small", "weights": None},
+    "train_network": True,
     "source": None,
     "reading": {
         "alphas": [0.3, 0.03],
