@@ -13,7 +13,14 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
 from lightning_modules.neural_dependency.collecting import Splits
-from lightning_modules.neural_dependency.networks import NetworkOptions, SourceOptions, build_network, load_network
+from lightning_modules.neural_dependency.earlier_run import load_run
+from lightning_modules.neural_dependency.networks import (
+    Classifier,
+    NetworkOptions,
+    SourceOptions,
+    build_network,
+    load_network,
+)
 from lightning_modules.neural_dependency.reading import ReadingOptions
 from lightning_modules.neural_dependency.regulariser import (
     DependencyRegulariser,
@@ -79,9 +86,14 @@ class NeuralDependency(BasePaper):
         self.save_hyperparameters()
         if solver not in {"gram", "head"}:
             raise ValueError(f"model.solver is {solver!r}, should be gram or head")
-        self.network: nn.Module | None = None
-        self.source: nn.Module | None = None
-        self.untrained: nn.Module | None = None
+        if network["name"] == "run" and (train_network or "untrained" in reading["controls"]):
+            raise ValueError(
+                "model.network.name=run is only read: set model.train_network=false and leave untrained out of"
+                " model.reading.controls"
+            )
+        self.network: Classifier | None = None
+        self.source: Classifier | None = None
+        self.untrained: Classifier | None = None
         self.regulariser: DependencyRegulariser | None = None
 
     # Networks and weights.
@@ -115,26 +127,27 @@ class NeuralDependency(BasePaper):
         """Build the network, the second one, and the untrained one that is the control."""
         if self.network is not None or not self.has_network:
             return
-        self.network = self._build(self.hparams.network["name"], self.hparams.num_classes)
+        self.network = self._build(self.hparams.network, self.hparams.num_classes)
         self.means = nn.ModuleDict({name: MeanMetric() for name in FIGURES})
         if "untrained" in self.hparams.reading["controls"]:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.hparams.reading["seed"])
-                self.untrained = self._build(self.hparams.network["name"], self.hparams.num_classes)
+                self.untrained = self._build(self.hparams.network, self.hparams.num_classes)
             self.untrained.requires_grad_(False)
         if self.hparams.source is not None:
-            self.source = self._build(self.hparams.source["name"], self.hparams.source["num_classes"])
+            self.source = self._build(self.hparams.source, self.hparams.source["num_classes"])
             self.source.requires_grad_(False)
 
-    def _build(self, name: str, num_classes: int) -> nn.Module:
-        return build_network(name, num_classes, self.hparams.in_channels, self.hparams.image_size)
+    def _build(self, options: NetworkOptions, num_classes: int) -> Classifier:
+        if options["name"] == "run":
+            return load_run(options["weights"], num_classes)
+        return build_network(options["name"], num_classes, self.hparams.in_channels, self.hparams.image_size)
 
     def load_pretrained(self) -> None:
         """Load the weights of both networks, where the config names any."""
-        if self.network is not None:
-            load_network(self.network, self.hparams.network)
-        if self.source is not None:
-            load_network(self.source, self.hparams.source)
+        for network, options in ((self.network, self.hparams.network), (self.source, self.hparams.source)):
+            if network is not None and options["name"] != "run":
+                load_network(network, options)
 
     def setup(self, stage: str) -> None:
         """Build the networks, and the regulariser from the dependencies that an earlier run has kept."""

@@ -157,8 +157,10 @@ class UTuning(BasePaper):
         """Forget the pictures of an earlier test."""
         self._shown = []
 
-    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Measure accuracy and cross-entropy, and keep the first images for the sheet."""
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure accuracy and cross-entropy, and keep the first images for the sheet; of several splits, of "test"."""
+        if self.trainer.datamodule.test_names[dataloader_idx] != "test":
+            return
         predicted = self._measure(batch, "test")
         if batch_idx == 0:
             self._shown.append((batch["image"].cpu(), batch["label"].cpu(), predicted.cpu()))
