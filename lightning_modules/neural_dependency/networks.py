@@ -23,8 +23,9 @@ class NetworkOptions(TypedDict):
     """Which classifier, and from where its weights come.
 
     `name` is `small` (three blocks of convolution, 256 features), `mlp` (768-512-256 on 16 x 16 colour images) or a
-    timm model, or `run`: what an earlier run trained, see `earlier_run.py`. `weights` is null (untrained), a checkpoint of this project (`.ckpt`, or the folder of its run), a file
-    that timm reads with its classifier (`.safetensors`, `.pth`), or `hub` (timm fetches its own).
+    timm model, or `run`: what an earlier run trained, see `earlier_run.py`. `weights` is null (untrained), a
+    checkpoint of this project (`.ckpt`, or the folder of its run), a file that timm reads with its classifier
+    (`.safetensors`, `.pth`), or `hub` (timm fetches its own).
     """
 
     name: str
