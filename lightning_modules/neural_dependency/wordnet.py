@@ -1,4 +1,4 @@
-"""Path similarity of ImageNet's categories in WordNet, from a file that the user has, or from nltk's own copy."""
+"""Path similarity of ImageNet's categories in WordNet, from the file of hyponyms that ImageNet distributes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +15,18 @@ class WordNetError(ValueError):
     is_bad_input = True
 
 
-def path_similarity(wnids: Sequence[str], is_a: str | Path | None = None) -> NDArray[np.float64]:
+def path_similarity(wnids: Sequence[str], is_a: str | Path) -> NDArray[np.float64]:
     """Return 1 / (1 + steps) for the shortest way over a common ancestor, [K, K]; 0 where there is none.
 
     Args:
         wnids: such as n02123045, of length K.
-        is_a: the file `wordnet.is_a.txt`; null takes nltk's WordNet, if it is installed. Nothing is downloaded.
+        is_a: the file `wordnet.is_a.txt`.
 
     Raises:
-        WordNetError: in one line, if neither is there or a category is unknown.
+        WordNetError: in one line, if it is not there or a category is unknown.
     """
-    parents = _read(Path(is_a)) if is_a else None
-    above = [_ancestors(wnid, parents) if parents is not None else _nltk_ancestors(wnid) for wnid in wnids]
+    parents = _read(Path(is_a))
+    above = [_ancestors(wnid, parents) for wnid in wnids]
     found = np.zeros((len(wnids), len(wnids)))
     for i, first in enumerate(above):
         for j in range(i + 1):
@@ -62,22 +62,3 @@ def _ancestors(wnid: str, parents: dict[str, list[str]]) -> dict[str, int]:
         depth = max(steps.values()) + 1
         steps |= dict.fromkeys(level, depth)
     return steps
-
-
-def _nltk_ancestors(wnid: str) -> dict[str, int]:
-    try:
-        from nltk.corpus import wordnet
-
-        synset = wordnet.synset_from_pos_and_offset("n", int(wnid[1:]))
-    except ImportError:
-        raise WordNetError(f"nltk is not installed: name a file by wordnet=PATH, {_WANTED}") from None
-    except LookupError:
-        raise WordNetError(
-            f"nltk has no WordNet here, and none is fetched: name a file by wordnet=PATH, {_WANTED}"
-        ) from None
-    except ValueError:
-        raise WordNetError(f"{wnid} is no wnid such as n02123045") from None
-    found: dict[str, int] = {}
-    for ancestor, steps in synset.hypernym_distances():
-        found[ancestor.name()] = min(steps, found.get(ancestor.name(), steps))
-    return found

@@ -65,3 +65,17 @@ def test_what_is_no_run_is_one_line(tmp_path):
         load_run(None, 8)
     with pytest.raises(ValueError, match="is only read"):
         NeuralDependency(**options(network={"name": "run", "weights": str(tmp_path)}))
+
+
+class Headless(torch.nn.Module):
+    def configure_model(self):
+        """Build nothing."""
+
+    def on_load_checkpoint(self, checkpoint):
+        """Take nothing."""
+
+
+def test_a_run_without_a_linear_head_is_one_line(tmp_path):
+    run_with(tmp_path, f"{__name__}.Headless", {"state_dict": {}, "hyper_parameters": {}})
+    with pytest.raises(NetworkError, match="no linear head"):
+        load_run(str(tmp_path), 8)

@@ -95,7 +95,6 @@ def test_what_is_missing_of_wordnet_is_one_line(is_a, tmp_path):
         ("no .*none.txt; expected there: wordnet.is_a.txt", ["n1"], tmp_path / "none.txt"),
         ("n77 is no synset", ["n77"], is_a),
         ("line 1: 'n1' is not", ["n1"], bad),
-        ("name a file by wordnet=PATH", ["n02123045"], None),
     ):
         with pytest.raises(WordNetError, match=said) as error:
             path_similarity(wnids, path)
