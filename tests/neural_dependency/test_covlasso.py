@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.linear_model import Lasso
 
+from benchmarks.covlasso import by_sklearn, hierarchical
 from lightning_modules.neural_dependency.covlasso import covlasso_path
 from lightning_modules.neural_dependency.errors import fvu, relative_l1, squared_error
 from lightning_modules.neural_dependency.moments import Moments, SecondMoments
@@ -226,3 +227,14 @@ def test_a_thousand_categories_need_little_memory():
 def test_numba_waits_until_it_is_needed():
     code = "import sys, lightning_modules.neural_dependency.covlasso; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_scikit_learns_path_on_the_gram_is_not_zero():
+    """Trap 4: with a y of zeros it would return zeros; the benchmark's y has y^T y = C_ii."""
+    second = hierarchical(40)
+    path, target = covlasso_path(second, [0.3, 0.1], tol=1e-7), 3
+    others = np.delete(np.arange(40), target)
+    theirs = by_sklearn(second[np.ix_(others, others)], second[others, target], path.alphas * path.lam_max[target] / 2)
+    assert np.count_nonzero(theirs[1]) > 2
+    for ours, coefficients in zip(path.weights, theirs, strict=True):
+        assert np.allclose(ours.toarray()[target, others], coefficients, atol=1e-3)
