@@ -5,8 +5,8 @@ import socket
 from types import SimpleNamespace
 
 import pytest
-
 import wandb
+
 from harness.dashboard import show_dashboard
 from harness.errors import BadInputError
 
