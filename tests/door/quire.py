@@ -27,7 +27,7 @@ def command(*words):
 
 # Importing these takes five times as long as a tiny run, so they are imported once, in a process that only forks.
 _HEAVY = ["torch", "pytorch_lightning", "hydra", "timm", "peft", "open_clip", "diffusers", "torchmetrics", "sklearn"]
-_HEAVY += ["scipy.stats", "matplotlib.figure", "torchvision", "wandb", "rich", "plotly"]
+_HEAVY += ["scipy.stats", "matplotlib.figure", "torchvision", "rich", "plotly"]
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(_HEAVY)
 
@@ -35,6 +35,11 @@ _FORKS.set_forkserver_preload(_HEAVY)
 def quire(*words, **environment):
     """Run the door to its end; returns the finished process, with what it printed."""
     environment = ENVIRONMENT | {key: str(value) for key, value in environment.items()}
+    if {"hydra/launcher=joblib", "logger=wandb"} & set(words):
+        # Both start processes of their own, and end with them, in ways that a forked process does not know.
+        return subprocess.run(
+            command(*words), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
     with tempfile.TemporaryDirectory() as folder:
         printed = [Path(folder, name) for name in ("out", "err")]
         process = _FORKS.Process(target=_run, args=(command(*words)[1:], environment, printed))

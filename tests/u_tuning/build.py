@@ -55,6 +55,8 @@ class Noise(torch.utils.data.Dataset):
 
 
 class World(pl.LightningDataModule):
+    test_names = ("test",)
+
     def train_dataloader(self):
         return DataLoader(Noise(64, 1), 16, shuffle=True, generator=torch.Generator().manual_seed(0), drop_last=True)
 
