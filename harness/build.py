@@ -69,7 +69,11 @@ def build(job: Job, folder: Path, data: Any) -> Built:
     callbacks: list[Callback] = [PositionSeeds(config["seed"])]
     for key, node in config["callbacks"].items():
         if node:
-            callbacks.append(instantiate(node, f"callbacks.{key}", dirpath=str(folder / "checkpoints")))
+            given: dict[str, Any] = {"dirpath": str(folder / "checkpoints")}
+            if not node.get("monitor"):
+                # "The latest" is that of the end of training, also when no validation came after it.
+                given["save_on_train_epoch_end"] = True
+            callbacks.append(instantiate(node, f"callbacks.{key}", **given))
     callbacks.append(Mark(job.experiment, config["model"]["_target_"], name))
     on_screen = sys.stdout.isatty()
     callbacks.append(RichProgressBar(leave=False) if on_screen else EpochLines())

@@ -1,6 +1,6 @@
 """What every paper's LightningModule shares: weights, tuners, and tables and pictures that reach every logger."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,12 @@ from torch import Tensor, nn
 
 from tuners.build import build_tuner
 from tuners.tuner import Tuner, TunerError
+
+
+class NotGenerativeError(ValueError):
+    """Images are asked of a model that makes none."""
+
+    is_bad_input = True
 
 
 class BasePaper(pl.LightningModule):
@@ -148,6 +154,19 @@ class BasePaper(pl.LightningModule):
             own = self.state_dict()
             checkpoint["state_dict"] |= {key: own[key] for key in self._frozen_keys()}
         self.tuner.backbone_hash = about["backbone"]
+
+    def generate(self, count: int, *, steps: int | None = None, seed: int | None = None) -> Iterator[Tensor]:
+        """Yield generated images float [b, c, h, w] in -1..1, a batch at a time: what `mode=sample` writes.
+
+        Args:
+            count: number of images.
+            steps: for models that sample by steps, how many; the model's own number unless told.
+            seed: seed of all noise; the model's own unless told.
+
+        Raises:
+            ValueError: if the model makes no images, or takes no such steps.
+        """
+        raise NotGenerativeError(f"{type(self).__name__} makes no images")
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one training step's forward and backward pass without a trainer, to count what it costs."""

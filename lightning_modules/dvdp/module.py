@@ -1,0 +1,292 @@
+"""DVDP: diffusion whose state loses dimensions on the way to noise, and gets them back on the way to an image."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, TypedDict
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from lightning_modules.base import BasePaper
+from lightning_modules.dvdp.attenuation import Attenuation
+from lightning_modules.dvdp.ema import averaged
+from lightning_modules.dvdp.evaluation import EvaluationOptions, ImageDistances
+from lightning_modules.dvdp.networks import LevelNetworks, UNetOptions, check_network, uneven_use
+from lightning_modules.dvdp.parameterisation import Prediction, amplitudes, target
+from lightning_modules.dvdp.pictures import sheet
+from lightning_modules.dvdp.process import Process, ProcessError
+from lightning_modules.dvdp.projection import at_level
+from lightning_modules.dvdp.report import report_test
+from lightning_modules.dvdp.sampler import Method, Sampler, visits
+from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
+from lightning_modules.progress import progress
+
+
+class ProcessOptions(TypedDict):
+    """The process; see `Process`."""
+
+    steps: int
+    beta_first: float
+    beta_last: float
+    turning_points: list[int]
+    delta: float
+    attenuation: Attenuation
+
+
+class SamplerOptions(TypedDict):
+    """The reverse chain: ancestral or DDIM, whether x_0 is clamped, and the steps of the sheets while training."""
+
+    method: Method
+    clip: bool
+    steps: int
+    sheet: int
+
+
+class DVDP(BasePaper):
+    """Training of the denoiser: one level a step, drawn by the length of its segment (paper; spec, section 2).
+
+    All processes draw the same level, from the number of the optimizer step, so all have inputs of one size. Without
+    turning points this is DDPM.
+
+    Args:
+        channels: channels of the images.
+        image_size: side of the images.
+        process: schedules and turning points.
+        prediction: "eps" or "v", of each part.
+        level_scale: whether the network sees states and images at deviation one, by the deviation measured at each
+            level of the training images; without, they are taken as they are.
+        level_weight: weight of the loss at each level, or null for 1.
+        batch_scale: how large the batch is at each level, relative to the others, or null for the same; data.batch_size
+            is that of the largest, and at the other levels the first part of the batch is used.
+        network: the U-Net.
+        ema: decay of the moving average of the weights, at most.
+        optimizer: options of the optimizer.
+        schedule: how the learning rate moves.
+        sampler: how images are drawn.
+        evaluation: what the test draws and compares.
+        compile: whether torch.compile makes a graph of the network for every level.
+        channels_last: whether the network's weights are laid out for the tensor cores of a GPU.
+        seed: seed of the levels and of the drawn images.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        image_size: int,
+        process: ProcessOptions,
+        prediction: Prediction,
+        level_scale: bool,
+        level_weight: list[float] | None,
+        batch_scale: list[int] | None,
+        network: UNetOptions,
+        ema: float,
+        optimizer: OptimizerOptions,
+        schedule: WarmCosine,
+        sampler: SamplerOptions,
+        evaluation: EvaluationOptions,
+        compile: bool,  # noqa: A002 - torch's word for it
+        channels_last: bool,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.process = Process(**process)
+        levels = self.levels
+        check_network(image_size, levels, network)
+        for name, values in (("level_weight", level_weight), ("batch_scale", batch_scale)):
+            if values is not None and (len(values) != levels or min(values) <= 0):
+                raise ProcessError(f"{name} is {values}, should be {levels} numbers above 0, one for each level")
+        for steps in [sampler["steps"], evaluation["steps"], *evaluation["curve"]]:
+            visits(self.process, steps)
+        if not 0 <= ema < 1:
+            raise ProcessError(f"ema is {ema}, should be at least 0 and below 1")
+        self.save_hyperparameters()
+        self.network: LevelNetworks | None = None
+
+    @property
+    def levels(self) -> int:
+        """K + 1."""
+        return self.process.last_level + 1
+
+    @property
+    def has_unused_parameters(self) -> bool:
+        """Whether a step at one level leaves weights of others without a gradient."""
+        return uneven_use(self.levels, self.hparams.network)
+
+    # Networks, and the deviation of the images at every level.
+
+    def configure_model(self) -> None:
+        """Build the network, its moving average, and the buffer of deviations."""
+        if self.network is not None:
+            return
+        h, levels = self.hparams, self.levels
+        self.network = LevelNetworks(h.channels, h.image_size, levels, h.network)
+        if h.channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        self.average = averaged(self.network, h.ema)
+        self.register_buffer("deviations", torch.ones(levels))
+        self.register_buffer("images_seen", torch.zeros(levels, dtype=torch.int64))
+        self.losses = torch.nn.ModuleList(MeanMetric() for _ in range(levels))
+        if h.compile:
+            self.network.compile_each()
+            self.average.module.compile_each()
+
+    def load_pretrained(self) -> None:
+        """Measure the deviation of the training images at every level, on up to 1024 of them."""
+        if not self.hparams.level_scale:
+            return
+        source = self.trainer.datamodule.source("fit")
+        places = torch.linspace(0, len(source) - 1, min(len(source), 1024)).long().unique().tolist()
+        images = torch.stack([source[place]["image"] for place in places])
+        for level in range(len(self.deviations)):
+            self.deviations[level] = at_level(images, level).square().mean().sqrt()
+        off = self.process.start_is_off(float(self.deviations[-1]))
+        if off > 0.1:  # noqa: PLR2004 - spec, section 2.3
+            self.print(
+                f"process: at its end images are still {off:.2f} of the noise's deviation, so sampling starts off:"
+                " take more steps or a larger beta_last"
+            )
+
+    def sigmas(self) -> list[Tensor] | None:
+        """Return the deviation of the images at every level, None where they are taken as they are."""
+        return list(self.deviations) if self.hparams.level_scale else None
+
+    # Training.
+
+    def drawn_level(self, step: int) -> int:
+        """Return the level of an optimizer step, the same on every process."""
+        generator = torch.Generator().manual_seed(self.hparams.seed * 1_000_003 + step)
+        time = int(torch.randint(1, self.process.steps + 1, (), generator=generator))
+        return self.process.level_of(time)
+
+    def part_of_batch(self, images: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, "n c h w"]:
+        """Return the images that are used at a level."""
+        scale = self.hparams.batch_scale
+        return images if scale is None else images[: max(1, len(images) * scale[level] // max(scale))]
+
+    def loss(self, images: Float[Tensor, "b c h w"], level: int, network: LevelNetworks) -> Float[Tensor, ""]:
+        """Return the mean squared error of the prediction at random times of a level."""
+        clean = at_level(images, level)
+        time = self.process.draw_times(level, len(clean))
+        noise = torch.randn_like(clean)
+        sigmas, kind = self.sigmas(), self.hparams.prediction
+        at = amplitudes(self.process, level, time, None if sigmas is None else sigmas[level], clean.device)
+        state = self.process.diffuse(clean, level, time, noise)
+        output = network(at.input(state), level, time.to(clean.device))
+        return functional.mse_loss(output.float(), target(kind, at, clean, noise))
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the loss of a batch at the level of this step."""
+        assert self.network is not None
+        level = self.drawn_level(self.global_step)
+        images = self.part_of_batch(batch["image"], level)
+        loss = self.loss(images, level, self.network)
+        self.images_seen[level] += len(images) * self.trainer.world_size
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
+        self.log("train/level", float(level), batch_size=len(images))
+        weight = self.hparams.level_weight
+        return loss if weight is None else weight[level] * loss
+
+    def cost_step(self, batch: dict[str, Any]) -> None:
+        """Do a step at level 0, the dearest; what the other levels cost is measured by the test."""
+        assert self.network is not None
+        self.loss(batch["image"], 0, self.network).backward()
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Take the weights up into their moving average, once an optimizer step."""
+        assert self.network is not None
+        if int(self.average.n_averaged) < self.global_step:
+            self.average.update_parameters(self.network)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the optimizer and its schedule."""
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise ProcessError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
+        assert self.network is not None
+        optimizer = build_optimizer(self.network.parameters(), self.hparams.optimizer)
+        share = self.hparams.schedule["warmup_share"]
+        schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, int(total), share))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # Validation: the loss at every level, and a sheet of samples.
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Measure the averaged weights' loss at every level."""
+        for level, loss in enumerate(self.losses):
+            loss.update(self.loss(batch["image"], level, self.average.module), len(batch["image"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss of every level and their mean by length, and show a sheet of samples."""
+        values = [loss.compute() for loss in self.losses]
+        for level, (value, loss) in enumerate(zip(values, self.losses, strict=True)):
+            self.log(f"val/loss_level{level}", value)
+            loss.reset()
+        self.log("val/loss", sum(share * value for share, value in zip(self.process.shares, values, strict=True)))
+        count = self.hparams.sampler["sheet"]
+        if count and self.trainer.is_global_zero:
+            images = torch.cat(list(self.generate(count, steps=self.hparams.sampler["steps"])))
+            self.show_picture("training_samples", sheet(images), f"step {self.global_step}")
+
+    # Drawing images.
+
+    def sampler(self, steps: int) -> Sampler:
+        """Return the sampler of this model with a number of steps."""
+        h = self.hparams
+        options = {"method": h.sampler["method"], "clip": h.sampler["clip"], "steps": steps}
+        return Sampler(self.process, h.prediction, self.sigmas(), **options)
+
+    def denoise(self, x: Tensor, level: int, time: Tensor) -> Tensor:
+        """Return the prediction of the averaged weights, in the precision that the trainer computes in."""
+        trainer = self._trainer
+        with trainer.precision_plugin.forward_context() if trainer else nullcontext():
+            return self.average.module(x, level, time)
+
+    def generate(
+        self, count: int, *, steps: int | None = None, seed: int | None = None, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Yield images in -1..1, a batch at a time; image k depends on its place, the seed and the batch size alone.
+
+        Args:
+            count: number of images.
+            steps: reverse steps; those of the test unless told.
+            seed: seed of all noise; that of the model unless told.
+            share: which process of how many this is; each draws every so many batches.
+
+        Raises:
+            ProcessError: if the steps cannot be shared out over the levels.
+        """
+        h = self.hparams
+        sampler = self.sampler(steps or h.evaluation["steps"])
+        self.average.eval()
+        batch, size = h.evaluation["batch"], h.image_size
+        firsts = range(0, count, batch)[share[0] :: share[1]]
+        with progress("sampling", len(firsts) * len(sampler.visits)) as on_step:
+            for first in firsts:
+                generator = torch.Generator(self.device)
+                generator.manual_seed((h.seed if seed is None else seed) * 1_000_003 + first)
+                shape = (min(batch, count - first), h.channels, size, size)
+                yield sampler(self.denoise, shape, generator, on_step=on_step)
+
+    # Test.
+
+    def on_test_start(self) -> None:
+        """Begin with no real images."""
+        h = self.hparams
+        self._distances = [ImageDistances(h.evaluation, h.channels, h.image_size).to(self.device)]
+        self._real: list[Tensor] = []
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Take up the real images that generated ones are compared with."""
+        self._distances[0].update(batch["image"], real=True)
+        if batch_idx == 0:
+            self._real.append(batch["image"][:64])
+
+    def on_test_epoch_end(self) -> None:
+        """Draw images, log distances and costs, and show the pictures."""
+        report_test(self, self._distances[0], self._real[0])

@@ -1,0 +1,44 @@
+"""The orthogonal split of an image into a coarse and a detail part (spec, section 2.1).
+
+D is twice the mean over 2 x 2 pixels, D^T copies a pixel to 2 x 2 and halves it, so D D^T = I: white noise stays white
+with variance one, and an image of range [-1, 1] has range [-2, 2] after D. A plain mean would shrink the image against
+the noise.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+def down(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h/2 w/2"]:
+    """Return D x, the coordinates of the coarse part."""
+    return 2 * functional.avg_pool2d(x, 2)
+
+
+def up(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
+    """Return D^T x, the image of these coarse coordinates."""
+    return functional.interpolate(x, scale_factor=2, mode="nearest") / 2
+
+
+def coarse(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return P x = D^T D x."""
+    return functional.interpolate(functional.avg_pool2d(x, 2), scale_factor=2, mode="nearest")
+
+
+def detail(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return Q x = x - P x, the part that is dropped at the next turning point."""
+    return x - coarse(x)
+
+
+def at_level(x: Float[Tensor, "b c h w"], level: int) -> Tensor:
+    """Return D_level ... D_1 x, an image's coordinates at a level: [b, c, h / 2^level, w / 2^level]."""
+    for _ in range(level):
+        x = down(x)
+    return x
+
+
+def scaled(x: Float[Tensor, "b c h w"], of_coarse: float | Tensor, of_detail: float | Tensor) -> Tensor:
+    """Return of_coarse P x + of_detail Q x; factors are numbers or tensors [b, 1, 1, 1]."""
+    if of_coarse is of_detail:
+        return of_detail * x
+    return of_detail * x + (of_coarse - of_detail) * coarse(x)
