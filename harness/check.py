@@ -45,8 +45,8 @@ _BUILT = {
     "num_sanity_val_steps",
     "use_distributed_sampler",
 }
-# The last three are about a claim's or any runs' results, and run nothing.
-MODES = ("fit", "test", "check", "cost", "report", "publish", "dashboard")
+# The last four are about runs that are there (harness/claim_modes.py and harness/sample.py), and train nothing.
+MODES = ("fit", "test", "check", "cost", "report", "publish", "dashboard", "sample")
 ALLOWED = (
     "lightning_modules.",
     "datamodules.",

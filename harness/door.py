@@ -67,6 +67,10 @@ def _answer(flags: list[str], words: list[str]) -> int:
         return _hydra(flags, words)
     if claim_modes.looks_at_results(words):
         return claim_modes.answer(words)
+    if "mode=sample" in words:
+        from harness import sample
+
+        return sample.answer(words)
     if claim.name_of(words):
         return _sweep(flags, words, claim.check_claim(words))
     configs = check_words(words)

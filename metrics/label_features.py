@@ -1,4 +1,4 @@
-"""A small network that reads a procedural world's labels: its features stand in for Inception's where images are not photographs."""
+"""A small network that reads a procedural world's labels; its features stand in for Inception's."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -29,9 +29,7 @@ class LabelFeatures(nn.Module):
         super().__init__()
         self.in_channels, self.label_sizes, self.num_features = in_channels, list(label_sizes), width
         widths = (in_channels, width // 4, width // 2, width, width)
-        layers = [
-            (nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GroupNorm(4, b), nn.SiLU()) for a, b in pairwise(widths)
-        ]
+        layers = [(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GroupNorm(4, b), nn.SiLU()) for a, b in pairwise(widths)]
         self.body = nn.Sequential(*(part for layer in layers for part in layer))
         self.readings = nn.Linear(width, sum(label_sizes))
 
@@ -67,6 +65,6 @@ def load_label_features(path: str, in_channels: int) -> LabelFeatures:
         raise FeatureError(f"features.weights: {path} is not a checkpoint of a label network")
     if told["in_channels"] != in_channels:
         raise FeatureError(f"features.weights: {path} sees {told['in_channels']} channels, images have {in_channels}")
-    network = LabelFeatures(in_channels, [*told["label_sizes"], told["grain_bins"]], told["width"])
+    network = LabelFeatures(in_channels, told["label_sizes"], told["width"])
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)

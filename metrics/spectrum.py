@@ -7,13 +7,13 @@ from torchmetrics import Metric
 
 
 def radial_power(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "r"]:
-    """Return the power at whole spatial frequencies 1 to h/2 - 1, summed over images, a mean over channels and directions."""
+    """Return the power at frequencies 1 to h/2 - 1, a sum over images, a mean over channels and directions."""
     size = images.shape[-1]
     power = torch.fft.fft2(images.double(), norm="ortho").abs().square().mean(dim=1).sum(dim=0)
     frequency = torch.fft.fftfreq(size, 1 / size, device=images.device)
-    ring = torch.hypot(frequency[:, None], frequency[None]).round().long().clamp(max=size // 2)
-    total = torch.zeros(size // 2 + 1, dtype=torch.float64, device=images.device).index_add_(0, ring.flatten(), power.flatten())
-    return (total / torch.bincount(ring.flatten(), minlength=size // 2 + 1))[1 : size // 2]
+    ring = torch.hypot(frequency[:, None], frequency[None]).round()
+    of_ring = (ring.flatten() == torch.arange(1, size // 2, device=images.device)[:, None]).double()
+    return of_ring @ power.flatten() / of_ring.sum(dim=1)
 
 
 class LogSpectrumError(Metric):
@@ -25,6 +25,10 @@ class LogSpectrumError(Metric):
         size: side of the square images.
     """
 
+    real_power: Tensor
+    real_count: Tensor
+    fake_power: Tensor
+    fake_count: Tensor
     higher_is_better = False
     full_state_update = False
 

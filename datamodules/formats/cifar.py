@@ -1,4 +1,6 @@
-"""CIFAR-100 as distributed: `cifar-100-python/{train,test,meta}`, pickles of Python 2, read without running any code.
+"""CIFAR as distributed: `cifar-100-python/{train,test,meta}`, `cifar-10-batches-py/data_batch_1` and its like.
+
+They are pickles of Python 2, read without running any code.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html.
 """
@@ -63,19 +65,27 @@ def read_plain_pickle(path: Path) -> dict[str, Any]:
 
 
 def read_cifar100(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read the images and the fine labels of `train` or `test`.
+    """Read the images and the fine labels of `train` or `test`; see `_read`, labels are in 0..99."""
+    return _read(path, "CIFAR-100", "fine_labels", 100)
+
+
+def read_cifar10(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read the images and the labels of `data_batch_1` and its like; see `_read`, labels are in 0..9."""
+    return _read(path, "CIFAR-10", "labels", 10)
+
+
+def _read(path: Path, name: str, key: str, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read images and labels.
 
     Returns:
-        Images uint8 [n, 3, 32, 32] and labels int64 [n] in 0..99.
+        Images uint8 [n, 3, 32, 32] and labels int64 [n].
 
     Raises:
         ValueError: if the file does not hold them.
     """
     content = read_plain_pickle(path)
-    data, labels = content.get("data"), np.asarray(content.get("fine_labels", []))
+    data, labels = content.get("data"), np.asarray(content.get(key, []))
     whole = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (len(labels), 3072)
-    if not whole or labels.dtype.kind != "i" or len(labels) == 0 or not 0 <= labels.min() <= labels.max() < 100:
-        raise ValueError(
-            f"{path} is not a file of CIFAR-100 as distributed: data [n, 3072] and fine_labels [n] expected"
-        )
+    if not whole or labels.dtype.kind != "i" or len(labels) == 0 or not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"{path} is not a file of {name} as distributed: data [n, 3072] and {key} [n] expected")
     return data.reshape(-1, 3, 32, 32), labels.astype(np.int64)

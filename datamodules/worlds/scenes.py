@@ -39,7 +39,9 @@ class Scenes(NamedTuple):
     labels: NDArray[np.int64]
 
 
-def _drawn(ranges: dict[str, tuple[float, float]], rng: np.random.Generator, shape: tuple[int, ...]) -> dict[str, Floats]:
+def _drawn(
+    ranges: dict[str, tuple[float, float]], rng: np.random.Generator, shape: tuple[int, ...]
+) -> dict[str, Floats]:
     low, high = np.array(list(ranges.values()), np.float32).T
     values = low + (high - low) * rng.random((*shape, len(ranges)), np.float32)
     return {name: values[..., place] for place, name in enumerate(ranges)}

@@ -17,7 +17,7 @@ _CURVES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "linear": lambda share, delta: 1 - (1 - delta) * share,
     "cosine": lambda share, delta: delta + (1 - delta) * (1 + torch.cos(math.pi * share)) / 2,
     # Without attenuation the process is an ordinary diffusion whose detail is cut off (Subspace Diffusion).
-    "none": lambda share, delta: torch.ones_like(share),
+    "none": lambda share, _: torch.ones_like(share),
 }
 NAMES = tuple(_CURVES)
 

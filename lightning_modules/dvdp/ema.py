@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
     """Return a moving average of a network's weights, kept in checkpoints as a module.
 
-    After n updates the decay is (1 + n) / (10 + n), but never above `decay`, so that the first weights are soon forgotten.
+    After n updates the decay is (1 + n) / (10 + n), never above `decay`, so that the first weights are soon forgotten.
     """
     average = AveragedModel(network, multi_avg_fn=_blend(decay))
     return average.requires_grad_(False)
@@ -20,6 +20,6 @@ def _blend(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]
     @torch.no_grad()
     def blend(averages: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
         kept = min(decay, (1 + float(updates)) / (10 + float(updates)))
-        torch._foreach_lerp_(averages, current, 1 - kept)  # noqa: SLF001 - as torch's own averages do it
+        torch._foreach_lerp_(averages, current, 1 - kept)
 
     return blend

@@ -55,7 +55,8 @@ class ImageDistances(nn.Module):
                 raise ProcessError(f"evaluation.inception: no file {options['inception']}")
             if options["samples"] < options["kid_subset"]:
                 raise ProcessError(
-                    f"evaluation.samples is {options['samples']}, fewer than evaluation.kid_subset = {options['kid_subset']}"
+                    f"evaluation.samples is {options['samples']}, fewer than evaluation.kid_subset,"
+                    f" {options['kid_subset']}"
                 )
             inception = NoTrainInceptionV3("inception-v3-compat", ["2048"], options["inception"])
             self.metrics["fid"] = FrechetInceptionDistance(_Bytes(inception), reset_real_features=False)
@@ -94,4 +95,3 @@ class _Bytes(nn.Module):
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         coloured = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
         return self.network(((coloured.clamp(-1, 1) + 1) * 127.5).round().byte())
-

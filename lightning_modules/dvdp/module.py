@@ -107,6 +107,7 @@ class DVDP(BasePaper):
             raise ProcessError(f"ema is {ema}, should be at least 0 and below 1")
         self.save_hyperparameters()
         self.network: LevelNetworks | None = None
+        self._is_compiled = False
 
     @property
     def levels(self) -> int:
@@ -132,7 +133,12 @@ class DVDP(BasePaper):
         self.register_buffer("deviations", torch.ones(levels))
         self.register_buffer("images_seen", torch.zeros(levels, dtype=torch.int64))
         self.losses = torch.nn.ModuleList(MeanMetric() for _ in range(levels))
-        if h.compile:
+
+    def setup(self, stage: str) -> None:
+        """Build the networks and, if asked for, compile them."""
+        super().setup(stage)
+        if self.hparams.compile and not self._is_compiled:
+            self._is_compiled = True
             self.network.compile_each()
             self.average.module.compile_each()
 
@@ -146,7 +152,7 @@ class DVDP(BasePaper):
         for level in range(len(self.deviations)):
             self.deviations[level] = at_level(images, level).square().mean().sqrt()
         off = self.process.start_is_off(float(self.deviations[-1]))
-        if off > 0.1:  # noqa: PLR2004 - spec, section 2.3
+        if off > 0.1:
             self.print(
                 f"process: at its end images are still {off:.2f} of the noise's deviation, so sampling starts off:"
                 " take more steps or a larger beta_last"
@@ -193,9 +199,10 @@ class DVDP(BasePaper):
         return loss if weight is None else weight[level] * loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
-        """Do a step at level 0, the dearest; what the other levels cost is measured by the test."""
+        """Run the network at level 0, the dearest; what the other levels cost is measured by the test."""
         assert self.network is not None
-        self.loss(batch["image"], 0, self.network).backward()
+        images = batch["image"]
+        self.network(self.part_of_batch(images, 0), 0, images.new_ones(1)).square().mean().backward()
 
     def on_train_batch_end(self, *args: Any) -> None:
         """Take the weights up into their moving average, once an optimizer step."""

@@ -125,7 +125,8 @@ class LevelNetworks(nn.Module):
 
     def compile_each(self) -> None:
         """Let torch.compile make one graph for every size; the keys of checkpoints stay as they are."""
-        torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 16)
+        # A graph for every size, in training and without gradients.
+        torch._dynamo.config.cache_size_limit = 32  # noqa: SLF001 - it has no public name
         for network in self.networks:
             network.compile(dynamic=False)
 
@@ -139,7 +140,9 @@ def check_network(image_size: int, levels: int, options: UNetOptions) -> None:
     """Raise ProcessError, in one line, for options or sizes that make no network."""
     channels, groups = options["channels"], options["groups"]
     if not channels or min(options["layers"], options["stem"], groups, options["head_channels"]) < 1:
-        raise ProcessError("network: needs at least one stage, one layer, a stem, groups and head_channels of 1 or more")
+        raise ProcessError(
+            "network: needs at least one stage, one layer, a stem, groups and head_channels of 1 or more"
+        )
     if any(width % groups for width in channels):
         raise ProcessError(f"network.channels is {channels}: each has to be a multiple of network.groups = {groups}")
     if options["attention"] and any(width % options["head_channels"] for width in channels):

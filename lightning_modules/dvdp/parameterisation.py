@@ -33,8 +33,7 @@ class Amplitudes(NamedTuple):
 
     def of_noise(self) -> Both:
         """Return c A, the factor of eps in v and of the scaled state in y."""
-        first = self.scale[0] * self.signal[0]
-        return first, (first if self.signal[1] is self.signal[0] else self.scale[1] * self.signal[1])
+        return _product(self.scale, self.signal)
 
     def of_clean(self) -> Both:
         """Return c s, the factor of -y in v and of -v in y."""
@@ -51,8 +50,17 @@ def _of_both(change: Callable[[Tensor], Tensor], parts: Both) -> Both:
     return first, (first if parts[1] is parts[0] else change(parts[1]))
 
 
+def _product(one: Both, other: Both) -> Both:
+    first = one[0] * other[0]
+    return first, (first if one[1] is one[0] else one[1] * other[1])
+
+
 def amplitudes(
-    process: Process, level: int, time: Int[Tensor, "b"], sigma: Tensor | float | None, device: torch.device | str = "cpu"
+    process: Process,
+    level: int,
+    time: Int[Tensor, "b"],
+    sigma: Tensor | float | None,
+    device: torch.device | str = "cpu",
 ) -> Amplitudes:
     """Return the numbers of these times at a level.
 
@@ -92,7 +100,8 @@ def clean_image(
         bound: x_0 is clamped to -bound..bound, 2^k at level k; None to leave it.
     """
     if kind == "v":
-        estimate = at.sigma * (scaled(scaled(x, *at.scale), *at.of_noise()) - scaled(output, *at.of_clean()))
+        of_state = _product(at.of_noise(), at.scale)
+        estimate = at.sigma * (scaled(x, *of_state) - scaled(output, *at.of_clean()))
     else:
         estimate = scaled(x - at.noise * output, *_of_both(lambda a: at.sigma / a, at.signal))
     if bound is None:

@@ -4,8 +4,8 @@ While t is in (T_k, T_{k+1}] the state lives at level k, with n / 2^k pixels a s
 
     x_t = a_t P x_0 + a_t g_k(t) Q x_0 + s_t eps,    P and Q of projection.py, x_0 at level k,
 
-with a_t = sqrt(alpha bar), s_t = sqrt(1 - alpha bar). At T_{k+1} the detail Q x has faded to delta and is dropped. The last
-level has no detail to drop: P = I. With no turning points this is DDPM (Ho et al. 2020).
+with a_t = sqrt(alpha bar), s_t = sqrt(1 - alpha bar). At T_{k+1} the detail Q x has faded to delta and is dropped. The
+last level has no detail to drop: P = I. With no turning points this is DDPM (Ho et al. 2020).
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Training of the network behind the Fréchet distance of procedural worlds: it reads what the generator knows of an image."""
+"""Training of the network behind the Fréchet distance of procedural worlds: it reads what their renderer knows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,17 +17,16 @@ from metrics.label_features import LabelFeatures
 
 
 class LabelFeatureTraining(BasePaper):
-    """Cross-entropy on every label of the world, and on how much noise was added to the image.
+    """Cross-entropy on every label of the world.
 
-    Generated images have grain that real ones lack. So white noise is added to half of the images while training, and
-    its strength is one more label: the features tell grain, and still read the shapes behind it.
+    Generated images have grain that real ones lack. So white noise of any strength up to `grain` is added to half of
+    the images while training: the features read the shapes behind it, and no distance is about grain alone.
 
     Args:
         in_channels: channels of the images.
         label_sizes: number of classes of each of the batch's `labels`.
         width: number of features.
         grain: largest deviation of the noise, images being -1..1.
-        grain_bins: number of classes of the noise's strength, the first without noise.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """
@@ -39,13 +38,12 @@ class LabelFeatureTraining(BasePaper):
         label_sizes: list[int],
         width: int,
         grain: float,
-        grain_bins: int,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
     ) -> None:
         super().__init__()
-        if grain_bins < 2 or grain <= 0:
-            raise ValueError(f"model.grain is {grain}, model.grain_bins is {grain_bins}: above 0, and at least 2")
+        if grain < 0:
+            raise ValueError(f"model.grain is {grain}, should be at least 0")
         self.save_hyperparameters()
         self.network: LabelFeatures | None = None
 
@@ -53,20 +51,17 @@ class LabelFeatureTraining(BasePaper):
         """Build the network."""
         if self.network is None:
             h = self.hparams
-            self.network = LabelFeatures(h.in_channels, [*h.label_sizes, h.grain_bins], h.width)
+            self.network = LabelFeatures(h.in_channels, h.label_sizes, h.width)
             self.right = MeanMetric()
 
-    def with_grain(self, images: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h w"], Tensor]:
-        """Return the images, about half of them noisy, and the class [b] of each noise."""
-        h = self.hparams
-        strength = (2 * torch.rand(len(images), device=images.device) - 1).clamp_min(0)
-        classes = (strength * (h.grain_bins - 1)).ceil().long()
-        return images + h.grain * strength[:, None, None, None] * torch.randn_like(images), classes
+    def with_grain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the images, about half of them with white noise."""
+        strength = self.hparams.grain * (2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1).clamp_min(0)
+        return images + strength * torch.randn_like(images)
 
     def _read(self, batch: Mapping[str, Any]) -> tuple[list[Tensor], Tensor]:
         assert self.network is not None
-        images, grain = self.with_grain(batch["image"])
-        return self.network.logits(images), torch.cat([batch["labels"], grain[:, None]], dim=1)
+        return self.network.logits(self.with_grain(batch["image"])), batch["labels"]
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the mean cross-entropy over the labels."""
