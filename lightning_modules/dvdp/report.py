@@ -54,11 +54,14 @@ def _log_training_cost(module: "DVDP", of_levels: list[float]) -> None:
 
 def _draw(module: "DVDP", distances: ImageDistances, steps: int) -> tuple[dict[str, Any], Tensor]:
     """Return distances and seconds of an image, and the first images; processes draw a share each."""
-    options, trainer = module.hparams.evaluation, module.trainer
+    trainer, samples = module.trainer, module.hparams.evaluation["samples"]
+    if isinstance(trainer.limit_test_batches, int):
+        # A test cut short draws no more images than it was to see.
+        samples = min(samples, trainer.limit_test_batches * trainer.datamodule.batch_size)
     distances.forget_generated()
     first, seconds, count = torch.empty(0), 0.0, 0
     began = time.perf_counter()
-    for images in module.generate(options["samples"], steps=steps, share=(trainer.global_rank, trainer.world_size)):
+    for images in module.generate(samples, steps=steps, share=(trainer.global_rank, trainer.world_size)):
         if not len(first):
             first = images[:_SHOWN].cpu()
         if images.is_cuda:
