@@ -79,7 +79,7 @@ class Generative(BaseDataModule):
     def transform(self, name: str) -> Transform:
         """Return what is done to the pictures of a split."""
         square = resize_crop(self.image_shape[1], 1.0, "bicubic", [0.5] * 3, [0.5] * 3)
-        return v2.Compose([v2.RandomHorizontalFlip(), square]) if self.flip and name == "fit" else square
+        return v2.Compose([square, v2.RandomHorizontalFlip()]) if self.flip and name == "fit" else square
 
     def described(self, *more: Any) -> str:
         """Return a hash of the splits and of what is done to pictures."""

@@ -31,9 +31,21 @@ def live(job: Job) -> Outcome:
 def _needs(job: Job) -> Outcome | None:
     """Make the runs that this one takes weights from, unless it is finished itself."""
     from harness.needed import run_needed
+    from harness.references import references
 
-    finished = RunFolder(run_folder(job.config, job.experiment, job.words)).status == "done"
-    return None if finished and job.config["mode"] == "fit" and not job.config["force"] else run_needed(job)
+    folder = RunFolder(run_folder(job.config, job.experiment, job.words))
+    if folder.status == "done" and job.config["mode"] == "fit" and not job.config["force"]:
+        return None
+    if list(references([job.config["model"], job.config["ckpt"]])):
+        # What this run cannot be made of is told before the runs that it needs are made.
+        from harness.build import build_data, build_module
+
+        try:
+            build_data(job.config)
+            build_module(job.config)
+        except BadInputError as error:
+            return Outcome("bad input", str(folder.path), error.lines, job.words)
+    return run_needed(job)
 
 
 def run_job(job: Job) -> Outcome:

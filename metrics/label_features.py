@@ -22,11 +22,16 @@ class LabelFeatures(nn.Module):
     Args:
         in_channels: channels of the images.
         label_sizes: number of classes of every label.
-        width: number of features.
+        width: number of features, a multiple of 16.
+
+    Raises:
+        FeatureError: if it is not.
     """
 
     def __init__(self, in_channels: int, label_sizes: Sequence[int], width: int = 64) -> None:
         super().__init__()
+        if width < 1 or width % 16:
+            raise FeatureError(f"width is {width}, should be a multiple of 16")
         self.in_channels, self.label_sizes, self.num_features = in_channels, list(label_sizes), width
         widths = (in_channels, width // 4, width // 2, width, width)
         layers = [(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GroupNorm(4, b), nn.SiLU()) for a, b in pairwise(widths)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,38 +13,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.dvdp.attenuation import Attenuation
 from lightning_modules.dvdp.ema import averaged
 from lightning_modules.dvdp.evaluation import EvaluationOptions, ImageDistances
 from lightning_modules.dvdp.networks import LevelNetworks, UNetOptions, check_network, uneven_use
 from lightning_modules.dvdp.parameterisation import Prediction, amplitudes, target
 from lightning_modules.dvdp.pictures import sheet
-from lightning_modules.dvdp.process import Process, ProcessError
+from lightning_modules.dvdp.process import Process, ProcessError, ProcessOptions
 from lightning_modules.dvdp.projection import at_level
 from lightning_modules.dvdp.report import report_test
-from lightning_modules.dvdp.sampler import Method, Sampler, visits
+from lightning_modules.dvdp.sampler import Sampler, SamplerOptions, visits
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
 from lightning_modules.progress import progress
-
-
-class ProcessOptions(TypedDict):
-    """The process; see `Process`."""
-
-    steps: int
-    beta_first: float
-    beta_last: float
-    turning_points: list[int]
-    delta: float
-    attenuation: Attenuation
-
-
-class SamplerOptions(TypedDict):
-    """The reverse chain: ancestral or DDIM, whether x_0 is clamped, and the steps of the sheets while training."""
-
-    method: Method
-    clip: bool
-    steps: int
-    sheet: int
 
 
 class DVDP(BasePaper):
@@ -194,7 +173,7 @@ class DVDP(BasePaper):
         loss = self.loss(images, level, self.network)
         self.images_seen[level] += len(images) * self.trainer.world_size
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
-        self.log("train/level", float(level), batch_size=len(images))
+        self.log("train/level", float(level), batch_size=len(images), sync_dist=True)
         weight = self.hparams.level_weight
         return loss if weight is None else weight[level] * loss
 
@@ -282,10 +261,18 @@ class DVDP(BasePaper):
 
     # Test.
 
+    def _empty_distances(self) -> ImageDistances:
+        h = self.hparams
+        return ImageDistances(h.evaluation, h.channels, h.image_size).to(self.device)
+
+    def on_fit_start(self) -> None:
+        """Tell of weights that the test will miss before the training, not after it."""
+        self._empty_distances()
+
     def on_test_start(self) -> None:
         """Begin with no real images."""
-        h = self.hparams
-        self._distances = [ImageDistances(h.evaluation, h.channels, h.image_size).to(self.device)]
+        # In a list, so that its networks are no part of the model.
+        self._distances = [self._empty_distances()]
         self._real: list[Tensor] = []
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:

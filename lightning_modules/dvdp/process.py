@@ -10,7 +10,7 @@ last level has no detail to drop: P = I. With no turning points this is DDPM (Ho
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +24,17 @@ class ProcessError(ValueError):
     """A process that cannot be; the user's to put right."""
 
     is_bad_input = True
+
+
+class ProcessOptions(TypedDict):
+    """The process; see `Process`."""
+
+    steps: int
+    beta_first: float
+    beta_last: float
+    turning_points: list[int]
+    delta: float
+    attenuation: Attenuation
 
 
 class Step(NamedTuple):

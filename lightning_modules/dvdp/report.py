@@ -1,7 +1,7 @@
 """The test of a trained model: distances and costs of its samples, and pictures of what it does."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -22,22 +22,27 @@ def report_test(module: "DVDP", distances: ImageDistances, real: Float[Tensor, "
     options = module.hparams.evaluation
     of_levels = macs_of_levels(module.average.module, module.hparams.channels, module.hparams.image_size, module.levels)
     _log_training_cost(module, of_levels)
-    drawn = []
+    rows = []
     for steps in dict.fromkeys([options["steps"], *options["curve"]]):
-        values, first = _draw(module, distances, steps)
-        values["gmacs"] = macs_of_sampling(module.sampler(steps).visits, of_levels) / 1e9
+        values, first, seconds = _draw(module, distances, steps)
+        gmacs = macs_of_sampling(module.sampler(steps).visits, of_levels) / 1e9
         prefix = "test" if steps == options["steps"] else f"test/steps{steps}"
-        module.log_dict({f"{prefix}/{name}": float(value) for name, value in values.items()})
-        drawn.append((steps, values))
-        if steps == options["steps"]:
+        module.log_dict({f"{prefix}/{name}": float(value) for name, value in (values | {"gmacs": gmacs}).items()})
+        # Seconds are no metric: a run that was resumed has the same metrics as one that was not.
+        rows.append((steps, gmacs, 1e3 * seconds, *(float(value) for value in values.values())))
+        if steps == options["steps"] and module.trainer.is_global_zero:
             module.show_picture("samples", sheet(first), f"{steps} steps")
+    if not module.trainer.is_global_zero:
+        # Another process may have drawn nothing to show.
+        return
     module.show_picture("real", sheet(real), "of the test split")
     _show_chains(module, real[0])
-    distance = next((name for name in ("fid", "fd", "psd_error") if name in drawn[0][1]), None)
-    if len(drawn) > 1 and distance:
-        rows = sorted((steps, float(values["gmacs"]), float(values[distance])) for steps, values in drawn)
-        module.show_picture("cost_quality", curve_figure(rows, distance))
-        module.show_table("cost_quality", ["steps", "GMACs for an image", distance], rows)
+    names, rows = list(values), sorted(rows)
+    module.show_table("cost_quality", ["steps", "GMACs for an image", "ms for an image", *names], rows)
+    if len(rows) > 1:
+        distance = next(name for name in ("fid", "fd", "psd_error") if name in names)
+        place = 3 + names.index(distance)
+        module.show_picture("cost_quality", curve_figure([(row[0], row[1], row[place]) for row in rows], distance))
 
 
 def _log_training_cost(module: "DVDP", of_levels: list[float]) -> None:
@@ -52,8 +57,8 @@ def _log_training_cost(module: "DVDP", of_levels: list[float]) -> None:
     )
 
 
-def _draw(module: "DVDP", distances: ImageDistances, steps: int) -> tuple[dict[str, Any], Tensor]:
-    """Return distances and seconds of an image, and the first images; processes draw a share each."""
+def _draw(module: "DVDP", distances: ImageDistances, steps: int) -> tuple[dict[str, Tensor], Tensor, float]:
+    """Return distances, the first images, and seconds for an image; processes draw a share each."""
     trainer, samples = module.trainer, module.hparams.evaluation["samples"]
     if isinstance(trainer.limit_test_batches, int):
         # A test cut short draws no more images than it was to see.
@@ -70,7 +75,7 @@ def _draw(module: "DVDP", distances: ImageDistances, steps: int) -> tuple[dict[s
         count += len(images)
         distances.update(images, real=False)
         began = time.perf_counter()
-    return distances.compute() | {"seconds_per_image": seconds / max(1, count)}, first
+    return distances.compute(), first, seconds / max(1, count)
 
 
 def _show_chains(module: "DVDP", image: Float[Tensor, "c h w"]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,15 @@ from lightning_modules.dvdp.parameterisation import Prediction, amplitudes, clea
 from lightning_modules.dvdp.process import Process, ProcessError, apply
 
 Method = Literal["ancestral", "ddim"]
+
+
+class SamplerOptions(TypedDict):
+    """The reverse chain: ancestral or DDIM, whether x_0 is clamped, and the steps of the sheets while training."""
+
+    method: Method
+    clip: bool
+    steps: int
+    sheet: int
 
 
 class Denoiser(Protocol):

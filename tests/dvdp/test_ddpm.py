@@ -21,7 +21,9 @@ class PlainDDPM:
     def loss(self, x0):
         t = torch.randint(1, self.steps + 1, (len(x0),))
         noise = torch.randn_like(x0)
-        signal, spread = (part.sqrt().float()[:, None, None, None] for part in (self.alpha_bar[t], 1 - self.alpha_bar[t]))
+        signal, spread = (
+            part.sqrt().float()[:, None, None, None] for part in (self.alpha_bar[t], 1 - self.alpha_bar[t])
+        )
         return functional.mse_loss(self.network(signal * x0 + spread * noise, t), noise)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Section 6a: on Gaussian data the best predictor is linear, so the error of the whole reverse chain is exact, without a network."""
+"""Section 6a: on Gaussian data the best predictor is linear, so the error of a whole reverse chain is exact."""
 
 import numpy as np
 import pytest

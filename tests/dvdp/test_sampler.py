@@ -34,7 +34,7 @@ def test_every_turning_point_is_visited_and_none_is_stepped_over(steps):
     process = process_of()
     found = visits(process, steps)
     assert len(found) == steps
-    assert [v.time for v in found][0] == 1000
+    assert found[0].time == 1000
     assert found[-1].earlier == 0
     assert {150, 350} <= {v.earlier for v in found}
     for visit in found:
