@@ -29,6 +29,7 @@ benchmarks: .venv/ready  ## our hot paths against what a user would pick instead
 	$(RUN) benchmarks/fs_knn.py
 	$(RUN) benchmarks/tuners.py
 	$(RUN) benchmarks/covlasso.py
+	$(RUN) benchmarks/dvdp.py
 
 # Exact versions with their hashes; made again only when the lock changes.
 .venv/ready: requirements.lock

@@ -127,9 +127,11 @@ class DVDP(BasePaper):
             return
         source = self.trainer.datamodule.source("fit")
         places = torch.linspace(0, len(source) - 1, min(len(source), 1024)).long().unique().tolist()
-        images = torch.stack([source[place]["image"] for place in places])
-        for level in range(len(self.deviations)):
-            self.deviations[level] = at_level(images, level).square().mean().sqrt()
+        power = torch.zeros(self.levels, dtype=torch.float64)
+        for place in places:
+            image = source[place]["image"][None]
+            power += torch.stack([at_level(image, level).double().square().mean() for level in range(self.levels)])
+        self.deviations.copy_((power / len(places)).sqrt())
         off = self.process.start_is_off(float(self.deviations[-1]))
         if off > 0.1:
             self.print(

@@ -13,9 +13,12 @@ RUN_HERE |= {"u_tuning", "u_tuning_pretrain", "u_tuning_glyphs"}
 RUN_HERE |= {"neural_dependency"} | {
     f"neural_dependency_{n}" for n in ("mlp", "patterns", "between", "unseen", "regulariser")
 }
+RUN_HERE |= {"dvdp"} | {f"dvdp_{name}" for name in ("ddpm", "early", "short", "features")}
+RUN_HERE |= {"dvdp32", "dvdp32_ddpm", "dvdp32_late"}
 RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit", "u_tuning_cifar100"}
 RUN_ON_MINIATURES |= {f"u_tuning_{name}" for name in ("cub", "nabirds", "flowers", "dogs", "cars")}
 RUN_ON_MINIATURES |= {"neural_dependency_imagenet", "neural_dependency_logits"}
+RUN_ON_MINIATURES |= {f"dvdp_{name}" for name in ("ffhq256", "ffhq1024", "lsun_church256", "cifar10")}
 # Data for another protocol than that of experiment=uosr.
 GOES_WITH = {"shapes_pretrain": "uosr_pretrain", "glyphs": "u_tuning_pretrain", "glyphs_target": "u_tuning_glyphs"}
 GOES_WITH |= {"digits_shifted": "u_tuning", "cifar100_closed": "u_tuning_cifar100", "fgvc": "u_tuning_cub"}
@@ -26,6 +29,8 @@ GOES_WITH |= {
     "neural_dependency": "neural_dependency",
 }
 GOES_WITH |= {"imagenet": "neural_dependency_imagenet", "cached_logits": "neural_dependency_logits"}
+GOES_WITH |= {name: "dvdp" for name in ("dvdp", "scenes", "ffhq", "picture_folder", "lsun_church", "cifar10")}
+GOES_WITH |= {"label_features": "dvdp_features"}
 
 
 def test_every_experiment_is_run_somewhere_in_these_tests():
