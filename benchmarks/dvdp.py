@@ -25,12 +25,19 @@ from lightning_modules.dvdp.module import DVDP
 EARLY, LATE = [150, 350], [300, 600]
 
 
-def model(experiment: str, turns: list[int], device: str, compile_it: bool) -> DVDP:
-    """Return an untrained model of an experiment with these turning points."""
+def model(experiment: str, turns: list[int], device: str, compile_it: bool, *, folded: bool = False) -> DVDP:
+    """Return an untrained model of an experiment with these turning points.
+
+    With `folded` its images are those that the stem makes, so that it and a pipeline of diffusers work on the same.
+    """
     words = [f"experiment={experiment}", f"model.process.turning_points={turns}", "model.batch_scale=null"]
     config = plain(compose_words(words))["model"]
     options: dict[str, Any] = {key: value for key, value in config.items() if not key.startswith("_")}
     options["evaluation"] |= {"features": None, "inception": None}
+    if folded:
+        stem = options["network"]["stem"]
+        options["image_size"], options["channels"] = options["image_size"] // stem, options["channels"] * stem**2
+        options["network"] |= {"stem": 1}
     torch.manual_seed(0)
     module = DVDP(**options)
     module.configure_model()
@@ -67,20 +74,23 @@ def sampling(options: argparse.Namespace, models: dict[str, DVDP]) -> None:
     """Compare the cost of an image, at the same number of steps."""
     ddpm, count, steps, device = models["DDPM"], options.images, options.steps, options.device
     assert ddpm.network is not None
-    unet = ddpm.average.module.networks[0].unet
+    folded = {
+        method: model(options.experiment, [], device, options.compile, folded=True) for method in ("ddim", "ancestral")
+    }
+    for method, module in folded.items():
+        module.hparams.sampler["method"] = method
+    unet = folded["ddim"].average.module.networks[0].unet
     shape = {"batch_size": count, "num_inference_steps": steps, "output_type": "np"}
     pipelines = {
         "diffusers DDIMPipeline": DDIMPipeline(unet, DDIMScheduler(clip_sample=True)),
         "diffusers DDPMPipeline": DDPMPipeline(unet, DDPMScheduler(clip_sample=True)),
     }
-    # Their U-Net sees images folded by the stem, so it does the same work on the same number of pixels.
-    unet.register_to_config(sample_size=ddpm.hparams.image_size // ddpm.hparams.network["stem"])
+    unet.register_to_config(sample_size=folded["ddim"].hparams.image_size)
     work: dict[str, Callable[[], object]] = {}
     for name, module in models.items():
         work[f"ours, {name}, DDIM"] = lambda module=module: list(module.generate(count, steps=steps, seed=0))
-    ancestral = model(options.experiment, [], device, options.compile)
-    ancestral.hparams.sampler["method"] = "ancestral"
-    work["ours, DDPM, ancestral"] = lambda: list(ancestral.generate(count, steps=steps, seed=0))
+    for method, module in folded.items():
+        work[f"ours, {method}, no stem"] = lambda module=module: list(module.generate(count, steps=steps, seed=0))
     for name, pipeline in pipelines.items():
         pipeline.set_progress_bar_config(disable=True)
         work[name] = lambda pipeline=pipeline: pipeline(**shape)
