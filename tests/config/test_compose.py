@@ -29,7 +29,7 @@ GOES_WITH |= {
     "neural_dependency": "neural_dependency",
 }
 GOES_WITH |= {"imagenet": "neural_dependency_imagenet", "cached_logits": "neural_dependency_logits"}
-GOES_WITH |= {name: "dvdp" for name in ("dvdp", "scenes", "ffhq", "picture_folder", "lsun_church", "cifar10")}
+GOES_WITH |= dict.fromkeys(("dvdp", "scenes", "ffhq", "picture_folder", "lsun_church", "cifar10"), "dvdp")
 GOES_WITH |= {"label_features": "dvdp_features"}
 
 
