@@ -134,7 +134,7 @@ def test_a_needed_run_that_fails_is_named(tmp_path):
         (["claim=uosr", "model.objectiv=ce"], "model.objectiv: no such key in model - did you mean objective?"),
         (["mode=report"], "mode=report: give claim=NAME, or runs=FOLDER,FOLDER,... alone"),
         (["mode=report", "runs=/nowhere"], "runs: /nowhere: not a run folder (no lock.json in it)"),
-        (["mode=publish"], "mode=publish: of which claim? add claim=NAME - known: neural_dependency, "),
+        (["mode=publish"], "mode=publish: of which claim? add claim=NAME - known: "),
         (["experiment=uosr", "mode=dashboard"], "mode=dashboard: of which claim?"),
         (
             ["experiment=uosr", "debug=tiny", "model.backbone.weights='run:experiment=uosr_pretran'"],
