@@ -1,7 +1,7 @@
 """What an image costs: DVDP against our own DDPM (no turning points) and against diffusers' pipelines, same U-Net.
 
 Multiply-accumulates are counted (FlopCounterMode), seconds measured, each the least of `--repeats` turns that go round
-the candidates. `python benchmarks/dvdp.py` takes two minutes on two cores: the U-Net of experiment=dvdp, images of 64
+the candidates. `python benchmarks/dvdp.py` takes five minutes on two cores: the U-Net of experiment=dvdp, images of 64
 pixels, 64 at a time. `--experiment dvdp_ffhq256 --device cuda --bf16 --compile` measures a U-Net of paper scale.
 """
 

@@ -58,7 +58,7 @@ def load_label_features(path: str, in_channels: int) -> LabelFeatures:
         FeatureError: if the file is not there, holds no such network, or one for other images.
     """
     if not Path(path).is_file():
-        raise FeatureError(f"features.weights: no file {path}")
+        raise FeatureError(f"evaluation.features: no file {path}")
     content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     told = content.get("hyper_parameters", {})
     state = {
@@ -67,9 +67,11 @@ def load_label_features(path: str, in_channels: int) -> LabelFeatures:
         if name.startswith("network.")
     }
     if "label_sizes" not in told or not state:
-        raise FeatureError(f"features.weights: {path} is not a checkpoint of a label network")
+        raise FeatureError(f"evaluation.features: {path} is not a checkpoint of a label network")
     if told["in_channels"] != in_channels:
-        raise FeatureError(f"features.weights: {path} sees {told['in_channels']} channels, images have {in_channels}")
+        raise FeatureError(
+            f"evaluation.features: {path} sees {told['in_channels']} channels, images have {in_channels}"
+        )
     network = LabelFeatures(in_channels, told["label_sizes"], told["width"])
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)

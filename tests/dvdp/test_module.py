@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lightning_modules.dvdp.costs import macs_of_levels, macs_of_sampling, macs_of_training
 from lightning_modules.dvdp.module import DVDP
 from lightning_modules.dvdp.process import ProcessError
-from tests.dvdp.build import OPTIONS, awake, images, module_of
+from tests.dvdp.build import awake, images, module_of
 
 
 class Noise(torch.utils.data.Dataset):
@@ -234,4 +234,3 @@ def test_what_makes_no_model_is_refused_in_one_line(changes, word):
     with pytest.raises(ProcessError, match=word) as error:
         module_of(**changes)
     assert "\n" not in str(error.value)
-    assert OPTIONS["image_size"] == 16
