@@ -1,0 +1,260 @@
+"""The geometry branch of the discriminator: an image taken apart into shape, albedo, light and view, as in Unsup3D.
+
+It learns from real images alone: whatever it reads has to give the image back, and so does its mirror image, since
+objects are symmetric. Its depth, warped to the view of the image, has the normals that teach the generator.
+"""
+
+import math
+from typing import NamedTuple, TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightning_modules.geod.geometry import back_project, focal_length, normals_of_depth, pixel_grid, rotation
+from lightning_modules.geod.inverse_networks import ConfidenceDecoder, MapDecoder, VectorEncoder
+from lightning_modules.geod.rasteriser import rasterise
+
+
+class GeoDError(ValueError):
+    """Options or weights that do not go together; the user's to put right."""
+
+    is_bad_input = True
+
+
+class InverseRendererOptions(TypedDict):
+    """The networks, the camera, and what they may say (spec, section 2.3).
+
+    `size`: side of the images that it reads, a power of two of at least 16; others are resized. `width` and `code`:
+    channels of the first layer and of the code of depth and albedo; light and view have half the width, the confidence
+    half the code. `min_depth`, `max_depth`: the canonical depth. `rot_center`: depth of the point that objects turn
+    about. `fov` in degrees. `rotation_range` in degrees, `translation_range` across and along the view in units of
+    depth. `ambient_range`, `diffuse_range`: strength of the light.
+    """
+
+    size: int
+    width: int
+    code: int
+    min_depth: float
+    max_depth: float
+    rot_center: float
+    fov: float
+    rotation_range: float
+    translation_range: list[float]
+    ambient_range: list[float]
+    diffuse_range: list[float]
+
+
+class Shape(NamedTuple):
+    """Geometry of b images; tensors of 2b have the mirrored hypothesis in their second half.
+
+    `canonical` [2b, h, w] is depth before the object is turned, `depth` [2b, h, w] that in the input's view, `valid`
+    [b, h, w] is 1 where both hypotheses show a surface (detached), `normals` [b, h, w, 3] are those of the first half.
+    `turn` [b, 3, 3] and `shift` [b, 3] are the view.
+    """
+
+    canonical: Tensor
+    depth: Tensor
+    valid: Tensor
+    normals: Tensor
+    turn: Tensor
+    shift: Tensor
+
+
+class Reading(NamedTuple):
+    """Everything that is read from b images; tensors of 2b have the mirrored hypothesis in their second half.
+
+    `image` [b, 3, h, w] is the input at the renderer's size, `albedo` and `canonical` [2b, 3, h, w] are in -1..1 (the
+    second lit), `reconstruction` [2b, 3, h, w] in the input's view, and the deviations have a channel for each half.
+    """
+
+    image: Tensor
+    shape: Shape
+    albedo: Tensor
+    canonical: Tensor
+    reconstruction: Tensor
+    pixel_deviation: Tensor
+    feature_deviation: Tensor
+
+
+class InverseRenderer(nn.Module):
+    """Networks named as in Unsup3D's checkpoints, and the way from what they read to the input's view.
+
+    Raises:
+        GeoDError: if the size is no power of two of at least 16, or the depths do not rise.
+    """
+
+    def __init__(self, options: InverseRendererOptions) -> None:
+        super().__init__()
+        size, width, code = options["size"], options["width"], options["code"]
+        if size < 16 or size & (size - 1) or width % 8 or code % 2:
+            raise GeoDError(
+                f"inverse_renderer: size is {size}, width {width}, code {code}: should be a power of two of at least"
+                " 16, a multiple of 8, and even"
+            )
+        if not 0 < options["min_depth"] < options["max_depth"]:
+            raise GeoDError("inverse_renderer: min_depth should be above 0 and below max_depth")
+        self.options, self.size = options, size
+        self.focal = focal_length(size, options["fov"])
+        self.netD = MapDecoder(size, 1, width, code, bounded=False)
+        self.netA = MapDecoder(size, 3, width, code, bounded=True)
+        self.netL = VectorEncoder(size, 4, width // 2)
+        self.netV = VectorEncoder(size, 6, width // 2)
+        self.netC = ConfidenceDecoder(size, width, code // 2)
+
+    @property
+    def far(self) -> float:
+        """The depth of nothing: half the range behind the largest."""
+        low, high = self.options["min_depth"], self.options["max_depth"]
+        return high + (high - low) / 2
+
+    def resize(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
+        """Return images at the size that is read."""
+        if image.shape[-1] == self.size:
+            return image
+        return functional.interpolate(image, (self.size, self.size), mode="bilinear", align_corners=False)
+
+    # What the networks say, in units.
+
+    def canonical_depth(self, raw: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+        """Return depth from the network's map: the mean of each image is taken off, borders are far (section 2.3, 1)."""
+        low, high = self.options["min_depth"], self.options["max_depth"]
+        depth = torch.tanh(raw - raw.mean(dim=(1, 2), keepdim=True))
+        depth = (1 + depth) / 2 * high + (1 - depth) / 2 * low
+        columns = self.size // 32 or 1
+        border = torch.zeros_like(depth[0])
+        border[:, :columns] = border[:, -columns:] = 1
+        return depth * (1 - border) + border * (0.7 * high + 0.3 * low)
+
+    def view(self, numbers: Float[Tensor, "b 6"]) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3"]]:
+        """Return rotation and translation of the object (section 2.3, 5)."""
+        across, along = self.options["translation_range"]
+        ranges = numbers.new_tensor([across, across, along])
+        return rotation(numbers[:, :3] * math.radians(self.options["rotation_range"])), numbers[:, 3:] * ranges
+
+    def shade(
+        self, albedo: Float[Tensor, "n 3 h w"], depth: Float[Tensor, "n h w"], light: Float[Tensor, "n 4"]
+    ) -> Float[Tensor, "n 3 h w"]:
+        """Return the albedo under Lambert's light, in -1..1 (section 2.3, 3 and 4)."""
+        strengths = []
+        for place, name in enumerate(("ambient_range", "diffuse_range")):
+            low, high = self.options[name]  # type: ignore[literal-required]
+            strengths.append((low + (high - low) * (light[:, place] + 1) / 2)[:, None, None])
+        towards = functional.normalize(torch.cat([light[:, 2:], torch.ones_like(light[:, :1])], dim=1), dim=1)
+        cosine = (normals_of_depth(depth, self.focal) * towards[:, None, None]).sum(dim=-1).clamp_min(0)
+        shading = strengths[0] + strengths[1] * cosine
+        return (albedo / 2 + 0.5) * shading[:, None] * 2 - 1
+
+    # From the canonical view to the input's and back.
+
+    def _turned(self, points: Tensor, turn: Tensor, shift: Tensor) -> Tensor:
+        centre = points.new_tensor([0, 0, self.options["rot_center"]])
+        return (points - centre) @ turn.transpose(1, 2) + centre + shift[:, None]
+
+    def _turned_back(self, points: Tensor, turn: Tensor, shift: Tensor) -> Tensor:
+        centre = points.new_tensor([0, 0, self.options["rot_center"]])
+        return (points - centre - shift[:, None]) @ turn + centre
+
+    def _project(self, points: Float[Tensor, "n p 3"]) -> Float[Tensor, "n p 2"]:
+        return points[..., :2] / points[..., 2:] * self.focal + (self.size - 1) / 2
+
+    def warp_depth(
+        self, canonical: Float[Tensor, "n h w"], turn: Float[Tensor, "n 3 3"], shift: Float[Tensor, "n 3"]
+    ) -> Float[Tensor, "n h w"]:
+        """Return the depth that the input's view sees; `far` where it sees nothing (section 2.3, 6)."""
+        points = self._turned(back_project(canonical, self.focal).flatten(1, 2), turn, shift)
+        low, high = self.options["min_depth"], self.options["max_depth"]
+        depth = rasterise(self._project(points), points[..., 2], self.size, far=self.far)
+        return depth.clamp(low - (high - low) / 2, self.far)
+
+    def show(
+        self,
+        canonical: Float[Tensor, "n c h w"],
+        depth: Float[Tensor, "n h w"],
+        turn: Float[Tensor, "n 3 3"],
+        shift: Float[Tensor, "n 3"],
+    ) -> Float[Tensor, "n c h w"]:
+        """Return a canonical image as a view with that depth sees it (section 2.3, 7)."""
+        points = self._turned_back(back_project(depth, self.focal).flatten(1, 2), turn, shift)
+        places = self._project(points) / ((self.size - 1) / 2) - 1
+        grid = places.reshape(len(depth), self.size, self.size, 2)
+        return functional.grid_sample(canonical, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+    # Reading.
+
+    def shape(self, image: Float[Tensor, "b 3 h w"]) -> Shape:
+        """Read the geometry of images in -1..1; the input keeps its gradient."""
+        image = self.resize(image)
+        raw, numbers = self.netD(image)[:, 0], self.netV(image)
+        with torch.autocast(image.device.type, enabled=False):
+            canonical = self.canonical_depth(raw.float())
+            canonical = torch.cat([canonical, canonical.flip(-1)])
+            turn, shift = self.view(numbers.float())
+            depth = self.warp_depth(canonical, turn.repeat(2, 1, 1), shift.repeat(2, 1))
+            seen = (depth.detach() < self.far).float()
+            own, mirrored = seen.chunk(2)
+            normals = normals_of_depth(depth[: len(image)], self.focal)
+        return Shape(canonical, depth, own * mirrored, normals, turn, shift)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Reading:
+        """Read everything from images in -1..1."""
+        image = self.resize(image)
+        shape = self.shape(image)
+        albedo, light = self.netA(image), self.netL(image)
+        pixels, features = self.netC(image)
+        with torch.autocast(image.device.type, enabled=False):
+            albedo = albedo.float()
+            albedo = torch.cat([albedo, albedo.flip(-1)])
+            canonical = self.shade(albedo, shape.canonical, light.float().repeat(2, 1))
+            turn, shift = shape.turn.repeat(2, 1, 1), shape.shift.repeat(2, 1)
+            valid = shape.valid.repeat(2, 1, 1)[:, None]
+            reconstruction = self.show(canonical, shape.depth, turn, shift) * valid
+        return Reading(image.float(), shape, albedo, canonical, reconstruction, pixels.float(), features.float())
+
+
+def photometric_loss(
+    one: Float[Tensor, "b c h w"],
+    other: Float[Tensor, "b c h w"],
+    mask: Float[Tensor, "b 1 h w"],
+    deviation: Float[Tensor, "b 1 h w"],
+) -> Float[Tensor, ""]:
+    """Return the mean over the mask of a Laplace likelihood's negative logarithm (section 2.4)."""
+    eps = 1e-7
+    loss = math.sqrt(2) * (one - other).abs() / (deviation + eps) + (deviation + eps).log()
+    mask = mask.expand_as(loss)
+    return (loss * mask).sum() / mask.sum().clamp_min(1)
+
+
+def feature_loss(
+    one: Float[Tensor, "b d h w"],
+    other: Float[Tensor, "b d h w"],
+    mask: Float[Tensor, "b 1 s s"],
+    deviation: Float[Tensor, "b 1 h w"],
+) -> Float[Tensor, ""]:
+    """Return the mean over the mask of a Gaussian likelihood's negative logarithm, of features (section 2.4)."""
+    eps = 1e-7
+    loss = (one - other).square() / (2 * deviation.square() + eps) + (deviation + eps).log()
+    mask = functional.adaptive_avg_pool2d(mask, loss.shape[-2:]).expand_as(loss)
+    return (loss * mask).sum() / mask.sum().clamp_min(1)
+
+
+def reading_loss(
+    reading: Reading, features: nn.Module | None = None, *, flip_weight: float = 0.5
+) -> Float[Tensor, ""]:
+    """Return the loss of a reading of real images: both hypotheses have to give the image back (section 2.4).
+
+    Args:
+        reading: what was read.
+        features: frozen network from images in -1..1 to maps a quarter their size, or None for no perceptual term.
+        flip_weight: weight of the mirrored hypothesis.
+    """
+    mask = reading.shape.valid[:, None]
+    target = None if features is None else features(reading.image)
+    total = reading.image.new_zeros(())
+    for place, (weight, found) in enumerate(zip((1.0, flip_weight), reading.reconstruction.chunk(2), strict=True)):
+        loss = photometric_loss(found, reading.image, mask, reading.pixel_deviation[:, [place]])
+        if features is not None and target is not None:
+            loss = loss + feature_loss(features(found), target, mask, reading.feature_deviation[:, [place]])
+        total = total + weight * loss
+    return total
