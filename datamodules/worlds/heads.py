@@ -29,7 +29,7 @@ _SPAN = (2.05, 3.75)
 _SHAPE = {
     "wide": (0.62, 0.74),
     "tall": (0.78, 0.88),
-    "height": (0.30, 0.80),
+    "height": (0.45, 0.75),
     "nose": (0.04, 0.12),
     "sockets": (0.03, 0.10),
     "eyes_apart": (0.26, 0.34),
@@ -37,8 +37,8 @@ _SHAPE = {
     "mouth_down": (0.36, 0.50),
     "mouth_wide": (0.16, 0.28),
 }
-_LIGHT = {"ambient": (0.25, 0.45), "diffuse": (0.5, 0.8), "x": (-0.9, 0.9), "y": (-0.9, 0.9)}
-_YAW, _PITCH = 0.2, 0.1
+_LIGHT = {"ambient": (0.2, 0.35), "diffuse": (0.6, 0.85), "x": (-0.9, 0.9), "y": (-0.9, 0.9)}
+_YAW, _PITCH = 0.3, 0.15
 
 
 class Heads(NamedTuple):

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.dvdp.ema import averaged
-from lightning_modules.dvdp.evaluation import EvaluationOptions, ImageDistances
+from lightning_modules.ema import averaged
+from lightning_modules.dvdp.evaluation import EvaluationOptions
 from lightning_modules.dvdp.networks import LevelNetworks, UNetOptions, check_network, uneven_use
 from lightning_modules.dvdp.parameterisation import Prediction, amplitudes, target
 from lightning_modules.dvdp.pictures import sheet
@@ -24,6 +24,7 @@ from lightning_modules.dvdp.report import report_test
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions, visits
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
 from lightning_modules.progress import progress
+from metrics.image_distances import ImageDistances
 
 
 class DVDP(BasePaper):
@@ -264,8 +265,15 @@ class DVDP(BasePaper):
     # Test.
 
     def _empty_distances(self) -> ImageDistances:
-        h = self.hparams
-        return ImageDistances(h.evaluation, h.channels, h.image_size).to(self.device)
+        h, options = self.hparams, self.hparams.evaluation
+        return ImageDistances(
+            h.channels,
+            h.image_size,
+            options["samples"],
+            features=options["features"],
+            inception=options["inception"],
+            kid_subset=options["kid_subset"],
+        ).to(self.device)
 
     def on_fit_start(self) -> None:
         """Tell of weights that the test will miss before the training, not after it."""

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_modules.dvdp.costs import macs_of_levels, macs_of_sampling, macs_of_training
-from lightning_modules.dvdp.evaluation import ImageDistances
 from lightning_modules.dvdp.pictures import curve_figure, forward_figure, reverse_figure, sheet
+from metrics.image_distances import ImageDistances
 
 if TYPE_CHECKING:
     from lightning_modules.dvdp.module import DVDP

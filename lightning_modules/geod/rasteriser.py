@@ -86,6 +86,7 @@ def rasterise(
     z = depth[batch, corners]
     line = torch.arange(size * size, device=depth.device)
     w0, w1, w2, area = _edges(x, y, (line % size).to(x), (line // size).to(y))
-    found = area / (w0 / z[..., 0] + w1 / z[..., 1] + w2 / z[..., 2])
-    # The unchosen branch must be finite, or its gradient would be nan.
-    return torch.where(winner >= 0, found, torch.full_like(found, far)).reshape(-1, size, size)
+    # Where nothing was hit the division must be finite too, or its gradient would be nan.
+    is_hit = winner >= 0
+    below = torch.where(is_hit, w0 / z[..., 0] + w1 / z[..., 1] + w2 / z[..., 2], 1.0)
+    return torch.where(is_hit, area / below, far).reshape(-1, size, size)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.dvdp.evaluation import ImageDistances
-from lightning_modules.dvdp.process import ProcessError
+from metrics.image_distances import ImageDistances
 from metrics.label_features import FeatureError, LabelFeatures, load_label_features
 from metrics.spectrum import LogSpectrumError, radial_power
 
@@ -66,13 +65,14 @@ def test_a_width_that_cannot_be_grouped_is_refused():
         LabelFeatures(1, [3], 8)
 
 
-def options(**changes):
-    return {"samples": 8, "features": None, "inception": None, "kid_subset": 4} | changes
+def distances_of(channels, size, **changes):
+    options = {"features": None, "inception": None, "kid_subset": 4}
+    return ImageDistances(channels, size, 8, **(options | changes))
 
 
 def test_the_frechet_distance_is_that_of_two_gaussians(tmp_path):
     network = checkpoint(tmp_path / "one.ckpt")
-    distances = ImageDistances(options(features=str(tmp_path / "one.ckpt")), 1, 32)
+    distances = distances_of(1, 32, features=str(tmp_path / "one.ckpt"))
     real, fake = torch.randn(64, 1, 32, 32), 0.5 * torch.randn(64, 1, 32, 32) + 0.3
     distances.update(real, real=True)
     for _ in range(2):
@@ -113,7 +113,7 @@ def inception(tmp_path_factory):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_fid_and_kid_take_weights_by_path(inception, channels):
-    distances = ImageDistances(options(inception=inception), channels, 16)
+    distances = distances_of(channels, 16, inception=inception)
     distances.update(torch.rand(8, channels, 16, 16) * 2 - 1, real=True)
     distances.update(torch.rand(8, channels, 16, 16) * 2 - 1, real=False)
     found = distances.compute()
@@ -125,7 +125,7 @@ def test_fid_and_kid_take_weights_by_path(inception, channels):
 
 
 def test_missing_inception_weights_and_too_few_samples_are_told(inception, tmp_path):
-    with pytest.raises(ProcessError, match=r"evaluation\.inception: no file"):
-        ImageDistances(options(inception=str(tmp_path / "none.pth")), 3, 16)
-    with pytest.raises(ProcessError, match=r"fewer than evaluation\.kid_subset"):
-        ImageDistances(options(inception=inception, kid_subset=100), 3, 16)
+    with pytest.raises(FeatureError, match=r"evaluation\.inception: no file"):
+        distances_of(3, 16, inception=str(tmp_path / "none.pth"))
+    with pytest.raises(FeatureError, match=r"fewer than evaluation\.kid_subset"):
+        distances_of(3, 16, inception=inception, kid_subset=100)

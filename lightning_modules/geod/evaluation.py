@@ -1,0 +1,122 @@
+"""How good generated geometry is: held against what an oracle sees in the generated images (spec, section 6)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from lightning_modules.geod.depth_metrics import eroded, mad
+from lightning_modules.geod.geometry import normals_of_depth
+from lightning_modules.geod.guidance import reproject, reprojection_error
+from lightning_modules.geod.oracle import NormalOracle, Seen, load_oracle
+from lightning_modules.geod.poses import focal_in_pixels
+from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
+
+if TYPE_CHECKING:
+    from lightning_modules.geod.players import Generator
+    from networks.volume_rendering import Rendering
+
+
+class EvaluationOptions(TypedDict):
+    """What the test draws and compares.
+
+    `samples`: generated images; `per_pose` of them, at least 2, share a pose. `validation_samples`: those of a
+    validation. `oracle`: a checkpoint of the oracle of rendered heads, or the folder of a depth model of transformers,
+    or null. `features`, `inception`, `kid_subset`: see `ImageDistances`.
+    """
+
+    samples: int
+    per_pose: int
+    validation_samples: int
+    oracle: str | None
+    features: str | None
+    inception: str | None
+    kid_subset: int
+
+
+class Group(NamedTuple):
+    """Generated images of one pose: the rendering, its cameras [k, 25], and the same objects at another pose."""
+
+    rendering: "Rendering"
+    camera: Tensor
+    other: "Rendering"
+    other_camera: Tensor
+
+
+def build_oracle(path: str | None, options: PretrainedOptions, size: int) -> nn.Module | None:
+    """Return the frozen network that says what normals an image shows, None for none."""
+    if path is None:
+        return None
+    if Path(path).is_dir():
+        return PretrainedGeometry({**options, "path": path}, size)
+    return load_oracle(path)
+
+
+def look(oracle: nn.Module, image: Float[Tensor, "b 3 h w"]) -> Seen:
+    """Return what an oracle sees in images."""
+    shape = oracle.shape(image)
+    return shape if isinstance(oracle, NormalOracle) else Seen(shape.normals, shape.valid)
+
+
+class GeometryErrors(nn.Module):
+    """Errors of generated geometry, summed over groups of images that share a pose.
+
+    `oracle_mad`: mean angle, in degrees, between the normals of the rendered depth and those that the oracle sees in the
+    same image. `specificity`: how much larger that angle is when the depth is another sample's; 0 if all samples have
+    one shape. `reprojection`: mean absolute difference of an image (-1..1) and another view of it, carried over by depth.
+
+    Args:
+        oracle: what says which normals an image shows, or None; frozen.
+    """
+
+    def __init__(self, oracle: nn.Module | None) -> None:
+        super().__init__()
+        self.oracle = oracle
+        names = ["reprojection", *(["oracle_mad", "specificity"] if oracle is not None else [])]
+        self.metrics = nn.ModuleDict({name: MeanMetric() for name in names})
+
+    def update(self, group: Group) -> None:
+        """Take up a group."""
+        raw = group.rendering.raw
+        found, mask = reproject(
+            group.other.raw, group.rendering.depth, group.camera, group.other.depth, group.other_camera
+        )
+        self.metrics["reprojection"].update(reprojection_error(raw, found, mask))
+        if self.oracle is None:
+            return
+        seen = look(self.oracle, raw)
+        size = raw.shape[-1]
+        normals = normals_of_depth(group.rendering.depth, focal_in_pixels(group.camera, size))
+        # A pixel counts where there is an object, and where rays were stopped.
+        inside = eroded(seen.mask) * eroded((group.rendering.weight > 0.5).float())
+        count = len(raw)
+        errors = torch.stack([mad(seen.normals, normals.roll(k, 0), inside) for k in range(count)])
+        errors = errors[:, errors.isfinite().all(dim=0)]
+        if errors.shape[1]:
+            self.metrics["oracle_mad"].update(errors[0])
+            self.metrics["specificity"].update(errors[1:].mean(dim=0) - errors[0])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the errors over all processes, and begin anew."""
+        found = {name: metric.compute() for name, metric in self.metrics.items()}
+        for metric in self.metrics.values():
+            metric.reset()
+        return found
+
+
+@torch.no_grad()
+def draw_groups(
+    generator: "Generator", cameras: Float[Tensor, "g 2 25"], per_pose: int, seeds: list[int]
+) -> Iterator[Group]:
+    """Yield groups of `per_pose` samples, each group seen by two cameras; what is drawn depends on its seed alone."""
+    for pair, seed in zip(cameras, seeds, strict=True):
+        noise = torch.Generator().manual_seed(seed)
+        z = torch.randn(per_pose, generator.z_dim, generator=noise).to(pair.device)
+        camera, other = (one.expand(per_pose, -1) for one in pair)
+        field = generator.field(z, camera, "const")
+        rendering, turned = (generator.render(field, seen, jitter=False) for seen in (camera, other))
+        yield Group(rendering, camera, turned, other)

@@ -1,0 +1,109 @@
+"""The inverse renderer by itself: Unsup3D, trained on images alone, to be the geometry branch of a discriminator."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightning_modules.base import BasePaper
+from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features, inverse_loss
+from lightning_modules.geod.inverse_renderer import InverseRenderer, InverseRendererOptions
+from lightning_modules.geod.inverse_weights import load_inverse_renderer
+from lightning_modules.geod.optimisers import AdamOptions, build_adam
+from lightning_modules.geod.pictures import reading_figure
+from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
+from torch.optim import Optimizer
+
+
+class InverseRendering(BasePaper):
+    """Shape, albedo, light and view of symmetric objects, from nothing but images (spec, sections 2.2 to 2.4).
+
+    Args:
+        inverse_renderer: the networks and the camera.
+        inverse_loss: terms of the loss.
+        ir_init: trained networks to start from (ours or Unsup3D's), or null.
+        optimizer: Adam.
+    """
+
+    def __init__(
+        self,
+        *,
+        inverse_renderer: InverseRendererOptions,
+        inverse_loss: InverseLossOptions,
+        ir_init: str | None,
+        optimizer: AdamOptions,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.inverse_renderer: InverseRenderer | None = None
+
+    def configure_model(self) -> None:
+        """Build the networks."""
+        if self.inverse_renderer is None:
+            self.inverse_renderer = InverseRenderer(self.hparams.inverse_renderer)
+            # In a list, so that frozen features are no part of the checkpoint.
+            self._features = [build_features(self.hparams.inverse_loss)]
+            self._errors: ReadingErrors | None = None
+
+    def load_pretrained(self) -> None:
+        """Load the networks that the config names."""
+        if self.hparams.ir_init:
+            assert self.inverse_renderer is not None
+            load_inverse_renderer(self.inverse_renderer, self.hparams.ir_init)
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the loss of real images."""
+        assert self.inverse_renderer is not None
+        features = self._features[0]
+        if features is not None:
+            features.to(batch["image"].device)
+        loss = inverse_loss(self.inverse_renderer(batch["image"]), self.hparams.inverse_loss, features)
+        if self._trainer is not None:
+            self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
+        return loss
+
+    def configure_optimizers(self) -> Optimizer:
+        """Return Adam."""
+        return build_adam(self.parameters(), self.hparams.optimizer)
+
+    # Where the truth is known, how far the reading is from it.
+
+    def _begin(self) -> None:
+        mean = mean_depth(self.trainer.datamodule.source("fit"))
+        self._errors = None if mean is None else ReadingErrors(mean).to(self.device)
+
+    def _measure(self, batch: Mapping[str, Any]) -> None:
+        assert self.inverse_renderer is not None
+        if self._errors is not None:
+            self._errors.update(batch, self.inverse_renderer.shape(batch["image"]))
+
+    def _log_errors(self, stage: str) -> None:
+        if self._errors is not None:
+            self.log_dict({f"{stage}/{name}": value for name, value in self._errors.compute().items()})
+
+    def on_validation_start(self) -> None:
+        """Begin anew."""
+        self._begin()
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Hold what is read against the truth."""
+        self._measure(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the errors."""
+        self._log_errors("val")
+
+    def on_test_start(self) -> None:
+        """Begin anew."""
+        self._begin()
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Hold what is read against the truth, and show the first images."""
+        assert self.inverse_renderer is not None
+        self._measure(batch)
+        if batch_idx == 0 and self.trainer.is_global_zero:
+            self.show_picture("reading", reading_figure(self.inverse_renderer, batch), "what is read from real images")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the errors."""
+        self._log_errors("test")

@@ -1,0 +1,54 @@
+"""The surface of a generated scene as a mesh: marching cubes on its density."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_modules.geod.inverse_renderer import GeoDError
+
+if TYPE_CHECKING:
+    from lightning_modules.geod.players import Generator
+
+
+class Mesh(NamedTuple):
+    """Vertices float32 [n, 3] in the world's units, triangles int32 [m, 3], colours uint8 [n, 3]."""
+
+    vertices: NDArray[np.float32]
+    triangles: NDArray[np.int32]
+    colours: NDArray[np.uint8]
+
+
+@torch.no_grad()
+def extract_mesh(
+    generator: "Generator", z: Tensor, camera: Tensor, *, resolution: int = 96, level: float = 10.0
+) -> Mesh:
+    """Return the surface at which density passes a level.
+
+    Args:
+        generator: the generator, in eval mode.
+        z: one latent [1, d].
+        camera: one camera [1, 25], for generators that are told it.
+        resolution: points along each side of the cube that the scene fills.
+        level: density, after its activation, per unit of length.
+
+    Raises:
+        GeoDError: if density passes the level nowhere.
+    """
+    from skimage.measure import marching_cubes
+
+    field = generator.field(z, camera, "const")
+    half = generator.box / 2
+    line = torch.linspace(-half, half, resolution, device=z.device)
+    points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(1, -1, 3)
+    raw = torch.cat([generator.query(field, part)[0][0] for part in points.split(2**18, dim=1)])
+    density = torch.nn.functional.softplus(raw - 1).reshape(resolution, resolution, resolution).cpu().numpy()
+    if not density.min() < level < density.max():
+        raise GeoDError(f"no surface: density is {density.min():.2g} to {density.max():.2g} and never passes {level:g}")
+    vertices, triangles, _, _ = marching_cubes(density, level)
+    vertices = (vertices * (2 * half / (resolution - 1)) - half).astype(np.float32)
+    places = torch.from_numpy(vertices).to(z.device)[None]
+    colours = torch.cat([generator.query(field, part)[1][0, :, :3] for part in places.split(2**18, dim=1)])
+    return Mesh(vertices, triangles.astype(np.int32), (colours.clamp(0, 1) * 255).byte().cpu().numpy())

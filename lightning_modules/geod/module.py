@@ -1,0 +1,392 @@
+"""GeoD: three players in one module; the geometry branch learns from real images and teaches the generator."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+
+from lightning_modules.base import BasePaper
+from lightning_modules.ema import averaged
+from lightning_modules.geod.evaluation import EvaluationOptions, GeometryErrors, build_oracle
+from lightning_modules.geod.guidance import GuidanceOptions, gamma, guidance_loss, resize_depth
+from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features, inverse_loss
+from lightning_modules.geod.inverse_renderer import GeoDError, InverseRenderer, InverseRendererOptions
+from lightning_modules.geod.inverse_weights import load_inverse_renderer
+from lightning_modules.geod.mesh import Mesh, extract_mesh
+from lightning_modules.geod.novel_views import NovelViewOptions, novel_view_loss
+from lightning_modules.geod.optimisers import PlayersOptions, build_adam
+from lightning_modules.geod.players import (
+    DiscriminatorOptions,
+    Judge,
+    RegularisationOptions,
+    build_discriminator,
+    build_generator,
+    density_variation,
+    load_generator,
+    r1_penalty,
+)
+from lightning_modules.geod.poses import PoseOptions, draw_cameras, focal_in_pixels
+from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
+from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
+from lightning_modules.geod.report import measure_geometry, report_test
+from metrics.image_distances import ImageDistances
+from networks.pigan import PiGANOptions
+from networks.triplane import TriPlaneOptions
+from networks.volume_rendering import Rendering
+
+
+class Draw(NamedTuple):
+    """What a generator is asked for: z [b, d], cameras [b, 25], and other cameras [b, 25] of the same objects."""
+
+    z: Tensor
+    camera: Tensor
+    other: Tensor
+
+
+class GeoD(BasePaper):
+    """Training of generator, discriminator and geometry branch (spec, section 2).
+
+    Every batch of real images has one step of each player, in this order: the geometry branch on the real images, the
+    generator, the discriminator. Without guidance this is the generator's own 3D-aware GAN.
+
+    Args:
+        image_size: side of the images.
+        triplane: the tri-plane generator, or null.
+        pigan: pi-GAN's generator, or null; one of both is given.
+        generator_init: file of the generator's weights to start from (an exported state dict with our names, which for
+            the tri-plane generator are EG3D's), or null.
+        discriminator: the discriminator.
+        geometry: "unsup3d", an inverse renderer that learns along, or "pretrained", a frozen depth model.
+        inverse_renderer: the inverse renderer.
+        inverse_loss: what it learns from.
+        ir_init: trained networks of an inverse renderer (ours or Unsup3D's), or null.
+        ir_stop_kimg: thousand real images after which the inverse renderer learns no more; 0 for never.
+        pretrained: the depth model.
+        guidance: when and how the generator is taught.
+        nvs: the paper's third task, novel views; our reading of it.
+        poses: poses of generated objects.
+        regularisation: R1 and density.
+        optimizers: Adam of every player.
+        gradient_clip: most that the gradient's norm of generator or discriminator may be, or null.
+        ema: decay of the generator's moving average, at most.
+        evaluation: what the test draws and compares.
+        seed: seed of latents and poses.
+    """
+
+    has_unused_parameters = True
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        triplane: TriPlaneOptions | None,
+        pigan: PiGANOptions | None,
+        generator_init: str | None,
+        discriminator: DiscriminatorOptions,
+        geometry: Literal["unsup3d", "pretrained"],
+        inverse_renderer: InverseRendererOptions,
+        inverse_loss: InverseLossOptions,
+        ir_init: str | None,
+        ir_stop_kimg: float,
+        pretrained: PretrainedOptions,
+        guidance: GuidanceOptions,
+        nvs: NovelViewOptions,
+        poses: PoseOptions,
+        regularisation: RegularisationOptions,
+        optimizers: PlayersOptions,
+        gradient_clip: float | None,
+        ema: float,
+        evaluation: EvaluationOptions,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if nvs["kind"] == "warp" and geometry != "unsup3d":
+            raise GeoDError("nvs.kind is warp, which needs geometry=unsup3d: take reproject or none")
+        if evaluation["per_pose"] < 2:
+            raise GeoDError(f"evaluation.per_pose is {evaluation['per_pose']}, should be at least 2")
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        self.generator: Any = None
+        self._judge = Judge(discriminator, image_size)
+
+    @property
+    def guides(self) -> bool:
+        """Whether the generator is ever taught geometry."""
+        h = self.hparams
+        return max(h.guidance["gamma_start"], h.guidance["gamma_end"]) > 0 or h.nvs["kind"] == "warp"
+
+    @property
+    def learns_to_read(self) -> bool:
+        """Whether there is an inverse renderer that learns."""
+        return self.hparams.geometry == "unsup3d" and self.hparams.ir_stop_kimg > 0
+
+    # Networks.
+
+    def configure_model(self) -> None:
+        """Build the players, the generator's moving average, and counters."""
+        if self.generator is not None:
+            return
+        h = self.hparams
+        self.generator = build_generator(h.triplane, h.pigan, h.image_size)
+        self.discriminator = build_discriminator(h.discriminator, h.image_size)
+        self._judge = Judge(h.discriminator, self.generator.raw_size)
+        self.average = averaged(self.generator, h.ema)
+        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
+        self.inverse_renderer: InverseRenderer | None = None
+        self._frozen: list[nn.Module | None] = [None, None]
+        if h.geometry == "unsup3d" and (self.guides or self.learns_to_read):
+            self.inverse_renderer = InverseRenderer(h.inverse_renderer).requires_grad_(self.learns_to_read)
+            # In a list, so that frozen networks that come from files are no part of the checkpoint.
+            self._frozen[0] = build_features(h.inverse_loss)
+        elif self.guides:
+            self._frozen[1] = PretrainedGeometry(h.pretrained, h.inverse_renderer["size"])
+
+    def load_pretrained(self) -> None:
+        """Load the networks that the config names."""
+        h = self.hparams
+        if h.ir_init and self.inverse_renderer is not None:
+            load_inverse_renderer(self.inverse_renderer, h.ir_init)
+        if h.generator_init:
+            load_generator(self.generator, h.generator_init)
+            self.average.module.load_state_dict(self.generator.state_dict())
+
+    def _frozen_here(self, place: int) -> Any:
+        network = self._frozen[place]
+        return None if network is None else network.to(self.device)
+
+    @property
+    def reader(self) -> Any:
+        """What reads geometry from images: the inverse renderer, or the frozen depth model."""
+        return self.inverse_renderer if self.inverse_renderer is not None else self._frozen_here(1)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Return an optimizer for each player that learns: generator, discriminator, inverse renderer."""
+        o, lazy = self.hparams.optimizers, self.hparams.regularisation
+        density = lazy["density_interval"] if lazy["density_weight"] else None
+        r1 = lazy["r1_interval"] if lazy["r1_gamma"] else None
+        found: list[Optimizer] = [
+            build_adam(self.generator.parameters(), o["generator"], lazy_interval=density),
+            build_adam(self.discriminator.parameters(), o["discriminator"], lazy_interval=r1),
+        ]
+        if self.learns_to_read:
+            assert self.inverse_renderer is not None
+            found.append(build_adam(self.inverse_renderer.parameters(), o["inverse_renderer"]))
+        return found
+
+    # Training.
+
+    def draw(self, batch: Mapping[str, Any], purpose: int) -> Draw:
+        """Return what this batch's generated images come from; every process has its share of one draw for all."""
+        world, rank, count = self.trainer.world_size, self.trainer.global_rank, len(batch["image"])
+        noise = torch.Generator().manual_seed((self.hparams.seed * 1_000_003 + int(self.batches_seen)) * 2 + purpose)
+        z = torch.randn(count * world, self.generator.z_dim, generator=noise)
+        cameras = self._draw_cameras(2 * count * world, noise, batch.get("camera"))
+        mine = slice(rank * count, (rank + 1) * count)
+        both = cameras.unflatten(0, (2, count * world))[:, mine]
+        return Draw(*(part.to(self.device) for part in (z[mine], *both)))
+
+    def _draw_cameras(self, count: int, noise: torch.Generator, labels: Tensor | None) -> Tensor:
+        return draw_cameras(count, self.hparams.poses, self.hparams.image_size, noise, labels)
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Make a step of each player."""
+        optimizers = self.optimizers()
+        if self.learns_to_read and int(self.images_seen) < self.hparams.ir_stop_kimg * 1000:
+            self.train_inverse_renderer(batch, optimizers[2])
+        self.train_generator(self.draw(batch, 0), optimizers[0])
+        self.train_discriminator(batch, self.draw(batch, 1), optimizers[1])
+        self.images_seen += len(batch["image"]) * self.trainer.world_size
+        self.batches_seen += 1
+        self.average.update_parameters(self.generator)
+
+    def _step(self, loss: Tensor, optimizer: Any) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.hparams.gradient_clip is not None:
+            self.clip_gradients(optimizer, self.hparams.gradient_clip, "norm")
+        optimizer.step()
+
+    def _due(self, interval: int) -> bool:
+        return int(self.batches_seen) % interval == 0
+
+    def train_inverse_renderer(self, batch: Mapping[str, Any], optimizer: Any) -> None:
+        """Let the inverse renderer learn from real images, and from nothing else."""
+        assert self.inverse_renderer is not None
+        with self.toggled_optimizer(optimizer):
+            reading = self.inverse_renderer(batch["image"])
+            loss = inverse_loss(reading, self.hparams.inverse_loss, self._frozen_here(0))
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+        self.log("train/ir_loss", loss, sync_dist=True)
+
+    def guidance(self, rendering: Rendering, camera: Float[Tensor, "b 25"]) -> Float[Tensor, ""]:
+        """Return how far rendered geometry is from what is read from the rendered images (spec, section 2.5)."""
+        options = self.hparams.guidance
+        image = rendering.image.detach() if options["detach_image"] else rendering.image
+        shape = self.reader.shape(image)
+        size = shape.valid.shape[-1]
+        depth, focal = resize_depth(rendering.depth, size), focal_in_pixels(camera, size)
+        return guidance_loss(depth, focal, shape, kind=options["kind"], shuffle=options["shuffle"])
+
+    def train_generator(self, draw: Draw, optimizer: Any) -> None:
+        """Let the generator fool the discriminator and learn geometry; the density has a step of its own."""
+        h, seen = self.hparams, int(self.images_seen)
+        weight = gamma(h.guidance, seen)
+        lazy = h.regularisation
+        with self.toggled_optimizer(optimizer):
+            field = self.generator.field(draw.z, draw.camera)
+            rendering = self.generator.render(field, draw.camera, jitter=True)
+            logits = self._judge(self.discriminator, self._judge.of_rendered(rendering), draw.camera, seen)
+            fooled = functional.softplus(-logits).mean()
+            loss = fooled
+            if weight > 0 and self._due(h.guidance["interval"]):
+                taught = self.guidance(rendering, draw.camera)
+                loss = loss + weight * taught
+                self.log("train/guidance", taught, sync_dist=True)
+            if h.nvs["kind"] != "none" and weight > 0:
+                second = self.generator.render(field, draw.other, jitter=True)
+                reader = self.inverse_renderer
+                turned = novel_view_loss(h.nvs["kind"], rendering, draw.camera, second, draw.other, reader)
+                loss = loss + h.nvs["weight"] * turned
+                self.log("train/novel_view", turned, sync_dist=True)
+            self._step(loss, optimizer)
+            if lazy["density_weight"] and self._due(lazy["density_interval"]):
+                rough = density_variation(self.generator, draw.z, draw.camera)
+                self._step(lazy["density_weight"] * lazy["density_interval"] * rough, optimizer)
+        self.log_dict({"train/g_loss": fooled, "train/gamma": weight}, sync_dist=True)
+
+    def train_discriminator(self, batch: Mapping[str, Any], draw: Draw, optimizer: Any) -> None:
+        """Let the discriminator tell real from generated; R1 has a step of its own."""
+        seen, lazy, camera = int(self.images_seen), self.hparams.regularisation, batch.get("camera")
+        with torch.no_grad():
+            rendering = self.generator(draw.z, draw.camera, jitter=True, noise="random")
+        with self.toggled_optimizer(optimizer):
+            generated = self._judge(self.discriminator, self._judge.of_rendered(rendering), draw.camera, seen)
+            real = self._judge(self.discriminator, self._judge.of_real(batch["image"]), camera, seen)
+            loss = functional.softplus(generated).mean() + functional.softplus(-real).mean()
+            self._step(loss, optimizer)
+            if lazy["r1_gamma"] and self._due(lazy["r1_interval"]):
+                images = self._judge.of_real(batch["image"]).detach().requires_grad_()
+                with torch.autocast(images.device.type, enabled=False):
+                    penalty = r1_penalty(self._judge(self.discriminator, images, camera, seen), images)
+                self._step(lazy["r1_gamma"] / 2 * lazy["r1_interval"] * penalty, optimizer)
+                self.log("train/r1", penalty, sync_dist=True)
+        self.log("train/d_loss", loss, prog_bar=True, sync_dist=True)
+
+    def cost_step(self, batch: dict[str, Any]) -> None:
+        """Do the forward and backward passes of one generator step and one discriminator step."""
+        h, count = self.hparams, len(batch["image"])
+        z = batch["image"].new_zeros(count, self.generator.z_dim)
+        camera = batch["camera"] if "camera" in batch else z.new_zeros(count, 25) + 1
+        rendering = self.generator(z, camera, jitter=True)
+        loss = self._judge(self.discriminator, self._judge.of_rendered(rendering), camera, 0).mean()
+        if h.guidance["gamma_end"] > 0:
+            loss = loss + self.guidance(rendering, camera)
+        loss.backward()
+        seen = self._judge.of_real(batch["image"])
+        self._judge(self.discriminator, torch.cat([seen, seen]), torch.cat([camera, camera]), 0).mean().backward()
+
+    # Evaluation.
+
+    def evaluation_latents(self, count: int, seed: int | None = None) -> Tensor:
+        """Return latents that depend on the seed alone."""
+        noise = torch.Generator().manual_seed((self.hparams.seed if seed is None else seed) * 1_000_003)
+        return torch.randn(count, self.generator.z_dim, generator=noise).to(self.device)
+
+    def evaluation_cameras(self, count: int, seed: int | None = None) -> Tensor:
+        """Return cameras as they are drawn in training, which depend on the seed alone."""
+        noise = torch.Generator().manual_seed((self.hparams.seed if seed is None else seed) * 1_000_003 + 1)
+        return self._draw_cameras(count, noise, self._labels).to(self.device)
+
+    def _begin_evaluation(self) -> None:
+        mean = mean_depth(self.trainer.datamodule.source("fit"))
+        self.mean_depth = None if mean is None else mean.to(self.device)
+        self._reading = None if mean is None else ReadingErrors(mean).to(self.device)
+        h = self.hparams
+        oracle = build_oracle(h.evaluation["oracle"], h.pretrained, self.generator.raw_size)
+        # In a list, so that its networks are no part of the model.
+        self._geometry = [GeometryErrors(oracle).to(self.device)]
+        self._cameras: list[Tensor] = []
+        self.shown_batch: Mapping[str, Any] = {}
+
+    @property
+    def _labels(self) -> Tensor | None:
+        return torch.cat(self._cameras) if self._cameras else None
+
+    def _take_up(self, batch: Mapping[str, Any]) -> None:
+        if "camera" in batch:
+            self._cameras.append(batch["camera"])
+        if self._reading is not None and self.reader is not None:
+            self._reading.update(batch, self.reader.shape(batch["image"]))
+
+    def on_validation_start(self) -> None:
+        """Begin anew."""
+        self._begin_evaluation()
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Hold what is read from real images against the truth, where that is known."""
+        self._take_up(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the errors of what is read and of what is generated."""
+        found = measure_geometry(self, self._geometry[0], self.hparams.evaluation["validation_samples"])
+        found |= {} if self._reading is None else self._reading.compute()
+        self.log_dict({f"val/{name}": value for name, value in found.items()})
+
+    def on_fit_start(self) -> None:
+        """Tell of files that the test will miss before the training, not after it."""
+        self._empty_distances()
+        build_oracle(self.hparams.evaluation["oracle"], self.hparams.pretrained, self.generator.raw_size)
+
+    def _empty_distances(self) -> ImageDistances:
+        h, options = self.hparams, self.hparams.evaluation
+        names = ("features", "inception", "kid_subset")
+        chosen = {name: options[name] for name in names}
+        return ImageDistances(3, h.image_size, options["samples"], **chosen).to(self.device)
+
+    def on_test_start(self) -> None:
+        """Begin anew."""
+        self._begin_evaluation()
+        self._distances = [self._empty_distances()]
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Take up the real images that generated ones are compared with."""
+        self._take_up(batch)
+        self._distances[0].update(batch["image"], real=True)
+        if batch_idx == 0:
+            self.shown_batch = batch
+
+    def on_test_epoch_end(self) -> None:
+        """Generate images, log what they are worth, and show pictures."""
+        if self._reading is not None:
+            self.log_dict({f"test/{name}": value for name, value in self._reading.compute().items()})
+        report_test(self, self._distances[0], self._geometry[0])
+
+    # What `mode=sample` asks for.
+
+    def generate(
+        self, count: int, *, steps: int | None = None, seed: int | None = None
+    ) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Yield images in -1..1 at random poses, a batch at a time; there are no steps.
+
+        Raises:
+            GeoDError: if steps are asked for.
+        """
+        if steps is not None:
+            raise GeoDError("GeoD generates in one step: leave steps= out")
+        generator = self.average.module.eval()
+        z, cameras = self.evaluation_latents(count, seed), self.evaluation_cameras(count, seed)
+        for part, camera in zip(z.split(16), cameras.split(16), strict=True):
+            yield generator(part, camera).image
+
+    def meshes(self, count: int, *, seed: int | None = None) -> Iterator[Mesh]:
+        """Yield the surfaces of the same samples as `generate`."""
+        z, cameras = self.evaluation_latents(count, seed), self.evaluation_cameras(count, seed)
+        for part, camera in zip(z.split(1), cameras.split(1), strict=True):
+            yield extract_mesh(self.average.module.eval(), part, camera)

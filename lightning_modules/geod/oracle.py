@@ -1,0 +1,92 @@
+"""The oracle: a network that was trained on a renderer's truth, for evaluation only (spec, section 6).
+
+It says what normals the object in a generated image has, so that the generator's own depth can be held against them.
+It shares neither weights nor images with anything that is trained on or judged by it (trap 12).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lightning_modules.geod.inverse_renderer import GeoDError
+
+
+class Seen(NamedTuple):
+    """What the oracle sees in b images: unit normals [b, h, w, 3] and the object's mask [b, h, w] of 0 and 1."""
+
+    normals: Tensor
+    mask: Tensor
+
+
+def _layer(a: int, b: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(a, b, 3, stride=stride, padding=1), nn.GroupNorm(8, b), nn.SiLU())
+
+
+class NormalOracle(nn.Module):
+    """A U-Net from images to normals and mask.
+
+    Args:
+        width: channels at full size, a multiple of 8.
+
+    Raises:
+        GeoDError: if it is not.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width < 8 or width % 8:
+            raise GeoDError(f"width is {width}, should be a multiple of 8")
+        widths = (width, 2 * width, 3 * width)
+        self.first = nn.Sequential(_layer(3, width), _layer(width, width))
+        self.down = nn.ModuleList(
+            nn.Sequential(_layer(a, b, stride=2), _layer(b, b)) for a, b in zip(widths, (*widths[1:], widths[-1]), strict=True)
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(_layer(a + b, b), _layer(b, b)) for a, b in zip((widths[-1], *widths[:0:-1]), widths[::-1], strict=True)
+        )
+        self.last = nn.Conv2d(width, 4, 1)
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b h w 3"], Float[Tensor, "b h w"]]:
+        """Return unit normals and the logits of the mask; the side is a multiple of 8."""
+        x, beside = self.first(image), []
+        for down in self.down:
+            beside.append(x)
+            x = down(x)
+        for up in self.up:
+            skip = beside.pop()
+            x = functional.interpolate(x, skip.shape[-2:], mode="nearest")
+            x = up(torch.cat([x, skip], dim=1))
+        out = self.last(x).float()
+        return functional.normalize(out[:, :3].permute(0, 2, 3, 1), dim=-1), out[:, 3]
+
+    def shape(self, image: Float[Tensor, "b 3 h w"]) -> Seen:
+        """Return what is seen in images in -1..1."""
+        normals, logits = self(image)
+        return Seen(normals, (logits > 0).float())
+
+
+def load_oracle(path: str) -> NormalOracle:
+    """Return the frozen network of a checkpoint of the experiment that trains it.
+
+    Raises:
+        GeoDError: if the file is not there or holds no oracle.
+    """
+    if not Path(path).is_file():
+        raise GeoDError(f"evaluation.oracle: no file {path}")
+    content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    prefix, told = "oracle.", content.get("hyper_parameters", {})
+    state = {
+        name.removeprefix(prefix): value
+        for name, value in content.get("state_dict", {}).items()
+        if name.startswith(prefix)
+    }
+    if not state or "width" not in told:
+        raise GeoDError(f"evaluation.oracle: {path} is not a checkpoint of an oracle")
+    oracle = NormalOracle(told["width"])
+    oracle.load_state_dict(state)
+    return oracle.eval().requires_grad_(False)

@@ -1,0 +1,91 @@
+"""Training of the oracle on the truth about rendered heads; nothing of it is seen while a generator is trained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from lightning_modules.base import BasePaper
+from lightning_modules.geod.depth_metrics import eroded, mad
+from lightning_modules.geod.geometry import normals_of_depth
+from lightning_modules.geod.oracle import NormalOracle
+from lightning_modules.geod.poses import focal_in_pixels
+from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
+
+
+class OracleTraining(BasePaper):
+    """Normals by their cosine inside the object, and the object's mask.
+
+    Args:
+        width: channels at full size.
+        grain: largest deviation of white noise that half of the images get, so that a generator's grain misleads less.
+        optimizer: options of the optimizer.
+        schedule: how the learning rate moves.
+    """
+
+    def __init__(self, *, width: int, grain: float, optimizer: OptimizerOptions, schedule: WarmCosine) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.oracle: NormalOracle | None = None
+
+    def configure_model(self) -> None:
+        """Build the network."""
+        if self.oracle is None:
+            self.oracle = NormalOracle(self.hparams.width)
+            self.error = MeanMetric()
+
+    @staticmethod
+    def truth(batch: Mapping[str, Any]) -> Float[Tensor, "b h w 3"]:
+        """Return the true normals of a batch."""
+        depth = batch["depth"]
+        return normals_of_depth(depth, focal_in_pixels(batch["camera"], depth.shape[-1]))
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the loss of images of which half have grain."""
+        assert self.oracle is not None
+        image, mask = batch["image"], batch["mask"].float()
+        strength = self.hparams.grain * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1).clamp_min(0)
+        normals, logits = self.oracle(image + strength * torch.randn_like(image))
+        inner = eroded(mask)
+        wrong = ((1 - (normals * self.truth(batch)).sum(dim=-1)) * inner).sum() / inner.sum().clamp_min(1)
+        loss = wrong + functional.binary_cross_entropy_with_logits(logits, mask)
+        if self._trainer is not None:
+            self.log("train/loss", loss, prog_bar=True, batch_size=len(image), sync_dist=True)
+        return loss
+
+    def _measure(self, batch: Mapping[str, Any]) -> None:
+        assert self.oracle is not None
+        self.error.update(mad(self.oracle(batch["image"])[0], self.truth(batch), eroded(batch["mask"].float())))
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Measure the mean angle deviation, in degrees."""
+        self._measure(batch)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure the mean angle deviation, in degrees."""
+        self._measure(batch)
+
+    def _log_error(self, stage: str) -> None:
+        self.log(f"{stage}/mad", self.error.compute())
+        self.error.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean angle deviation."""
+        self._log_error("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the mean angle deviation."""
+        self._log_error("test")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the optimizer and its schedule."""
+        total, share = int(self.trainer.estimated_stepping_batches), self.hparams.schedule["warmup_share"]
+        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer)
+        schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, total, share))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

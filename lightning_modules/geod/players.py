@@ -1,0 +1,153 @@
+"""The generator and the discriminator: what they are built from, and what the discriminator sees."""
+
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from lightning_modules.geod.inverse_renderer import GeoDError
+from networks.pigan import PiGAN, PiGANOptions
+from networks.stylegan2 import Discriminator
+from networks.triplane import TriPlaneGenerator, TriPlaneOptions
+from networks.volume_rendering import Rendering
+
+Generator = TriPlaneGenerator | PiGAN
+
+
+class DiscriminatorOptions(TypedDict):
+    """StyleGAN2's discriminator (spec, section 2.8).
+
+    `pose_conditioned`: whether it is told the camera. `sees_raw`: whether it sees the image before super-resolution
+    beside the image, as in EG3D. `blur_sigma`: deviation in pixels of the blur of what it sees at first, which fades
+    out over `blur_fade_kimg` thousand images.
+    """
+
+    channel_base: int
+    channel_max: int
+    group: int
+    conv_clamp: float | None
+    pose_conditioned: bool
+    sees_raw: bool
+    blur_sigma: float
+    blur_fade_kimg: float
+
+
+class RegularisationOptions(TypedDict):
+    """Lazy regularisations, each in a step of its own, every so many steps.
+
+    `r1_gamma`: weight of the discriminator's squared gradient norm on real images (times one half). `density_weight`:
+    weight of the difference of density between points and points beside them.
+    """
+
+    r1_gamma: float
+    r1_interval: int
+    density_weight: float
+    density_interval: int
+
+
+def build_generator(triplane: TriPlaneOptions | None, pigan: PiGANOptions | None, size: int) -> Generator:
+    """Return the generator whose options are given.
+
+    Raises:
+        GeoDError: if not one of both is.
+    """
+    if (triplane is None) == (pigan is None):
+        raise GeoDError("generator: give one of triplane and pigan, and null for the other")
+    if triplane is not None:
+        return TriPlaneGenerator(triplane, size)
+    assert pigan is not None
+    return PiGAN(pigan, size)
+
+
+def build_discriminator(options: DiscriminatorOptions, size: int) -> Discriminator:
+    """Return the discriminator."""
+    return Discriminator(
+        size,
+        6 if options["sees_raw"] else 3,
+        c_dim=25 if options["pose_conditioned"] else 0,
+        channel_base=options["channel_base"],
+        channel_max=options["channel_max"],
+        group=options["group"],
+        conv_clamp=options["conv_clamp"],
+    )
+
+
+def load_generator(generator: Generator, path: str) -> None:
+    """Load a generator's weights, all of them: a state dict with our names, which are EG3D's for the tri-plane one.
+
+    Raises:
+        GeoDError: if the file is not there or holds other weights.
+    """
+    if not Path(path).is_file():
+        raise GeoDError(f"generator_init: no file {path}")
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        generator.load_state_dict(content.get("state_dict", content), strict=True)
+    except RuntimeError as error:
+        raise GeoDError(f"generator_init: {path} is of another generator: {str(error).splitlines()[1].strip()}") from None
+
+
+class Judge:
+    """What the discriminator sees of images, and its verdict on them.
+
+    Args:
+        options: see `DiscriminatorOptions`.
+        raw_size: side of rendered images before super-resolution.
+    """
+
+    def __init__(self, options: DiscriminatorOptions, raw_size: int) -> None:
+        self.options, self.raw_size = options, raw_size
+
+    def sigma(self, images_seen: int) -> float:
+        """Return the deviation of the blur, in pixels."""
+        fade = self.options["blur_fade_kimg"] * 1000
+        return self.options["blur_sigma"] * max(0.0, 1 - images_seen / fade) if fade else 0.0
+
+    def of_real(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+        """Return what is seen of real images: beside each, itself as coarse as a rendered one."""
+        if not self.options["sees_raw"]:
+            return images
+        side = (self.raw_size, self.raw_size)
+        raw = functional.interpolate(images, side, mode="bilinear", align_corners=False, antialias=True)
+        return torch.cat([images, self._as_large(raw, images)], dim=1)
+
+    def of_rendered(self, rendering: Rendering) -> Float[Tensor, "b c h w"]:
+        """Return what is seen of generated images."""
+        if not self.options["sees_raw"]:
+            return rendering.image
+        return torch.cat([rendering.image, self._as_large(rendering.raw, rendering.image)], dim=1)
+
+    @staticmethod
+    def _as_large(raw: Tensor, image: Tensor) -> Tensor:
+        return functional.interpolate(raw, image.shape[-2:], mode="bilinear", align_corners=False)
+
+    def __call__(
+        self, discriminator: nn.Module, seen: Tensor, camera: Float[Tensor, "b 25"] | None, images_seen: int
+    ) -> Float[Tensor, " b"]:
+        """Return logits."""
+        sigma = self.sigma(images_seen)
+        if sigma > 0:
+            width = min(2 * int(3 * sigma) + 1, 2 * (seen.shape[-1] // 2) - 1)
+            seen = gaussian_blur(seen, [width, width], [sigma, sigma])
+        return discriminator(seen, camera if self.options["pose_conditioned"] else None)
+
+
+def density_variation(generator: Generator, z: Float[Tensor, "b z"], camera: Tensor) -> Float[Tensor, ""]:
+    """Return how much density differs between random points and points beside them (EG3D's regularisation)."""
+    field = generator.field(z, camera)
+    side, points = generator.box, 1000
+    first = (torch.rand(len(z), points, 3, device=z.device) - 0.5) * side
+    beside = first + torch.randn_like(first) * (0.004 * side)
+    density = generator.query(field, torch.cat([first, beside], dim=1))[0]
+    one, other = density.chunk(2, dim=1)
+    return (one - other).abs().mean()
+
+
+def r1_penalty(logits: Float[Tensor, " b"], seen: Tensor) -> Float[Tensor, ""]:
+    """Return the mean squared gradient norm of the logits of real images, in single precision."""
+    (gradient,) = torch.autograd.grad(logits.float().sum(), seen, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3)).mean()

@@ -1,0 +1,67 @@
+"""How well geometry is read from images whose geometry is known, beside a flat face and the data's mean shape."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from lightning_modules.geod.depth_metrics import eroded, mad, side
+from lightning_modules.geod.geometry import normals_of_depth
+from lightning_modules.geod.guidance import resize_depth
+from lightning_modules.geod.inverse_renderer import Shape
+from lightning_modules.geod.poses import focal_in_pixels
+
+_MOST = 2048
+
+
+def mean_depth(source: Any) -> Float[Tensor, "h w"] | None:
+    """Return the mean depth at every pixel over up to 2048 images, None where depth is not known."""
+    count = min(len(source), _MOST)
+    if "depth" not in source[0]:
+        return None
+    return torch.stack([torch.as_tensor(source[k]["depth"]) for k in range(count)]).mean(dim=0)
+
+
+class ReadingErrors(nn.Module):
+    """MAD (degrees) and SIDE (times 100) inside the object: of a reading, of the mean shape, and of a flat face.
+
+    Args:
+        mean: the mean depth of the training images.
+    """
+
+    def __init__(self, mean: Float[Tensor, "h w"]) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        names = ("ir", "mean_shape", "flat")
+        self.metrics = nn.ModuleDict({f"{name}_{kind}": MeanMetric() for name in names for kind in ("mad", "side")})
+
+    def update(self, batch: Mapping[str, Any], shape: Shape | None) -> None:
+        """Take up images whose depth is known, and what was read from them."""
+        truth = batch["depth"]
+        size = truth.shape[-1]
+        focal = focal_in_pixels(batch["camera"], size)
+        normals, inside = normals_of_depth(truth, focal), eroded(batch["mask"].float())
+        mean = self.mean.expand_as(truth)
+        readings = {"mean_shape": (mean, inside), "flat": (torch.full_like(truth, float(self.mean.mean())), inside)}
+        if shape is not None:
+            valid = resize_depth(shape.valid, size) > 0.99
+            readings["ir"] = (resize_depth(shape.depth[: len(truth)], size), inside * eroded(valid.float()))
+        for name, (depth, mask) in readings.items():
+            errors = {
+                "mad": mad(normals_of_depth(depth, focal), normals, mask),
+                "side": side(depth, truth, mask),
+            }
+            for kind, values in errors.items():
+                self.metrics[f"{name}_{kind}"].update(values[values.isfinite()])
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the errors over all processes and begin anew."""
+        found = {}
+        for name, metric in self.metrics.items():
+            if metric.update_called:
+                found[name] = metric.compute()
+                metric.reset()
+        return found

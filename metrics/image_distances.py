@@ -1,0 +1,88 @@
+"""How good generated images are: distances to the test split, in features of a fixed network, and in spectra."""
+
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from metrics.label_features import FeatureError, load_label_features
+from metrics.spectrum import LogSpectrumError
+
+
+class ImageDistances(nn.Module):
+    """The distances of one set of generated images to the real ones: `fd`, `psd_error`, and `fid`, `kid` with weights.
+
+    Args:
+        channels: channels of the images.
+        size: side of the images.
+        samples: how many images will be generated.
+        features: a checkpoint of a label network for `fd`, the Fréchet distance of a procedural world, or None.
+        inception: the file of Inception weights that `fid` and `kid` are computed with, or None.
+        kid_subset: the size of KID's subsets.
+
+    Raises:
+        FeatureError: if weights are not there, or there are fewer images than KID needs.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        samples: int,
+        *,
+        features: str | None,
+        inception: str | None,
+        kid_subset: int,
+    ) -> None:
+        super().__init__()
+        self.metrics = nn.ModuleDict({"psd_error": LogSpectrumError(size)})
+        if features:
+            self.metrics["fd"] = FrechetInceptionDistance(
+                load_label_features(features, channels), reset_real_features=False
+            )
+        if inception:
+            if not Path(inception).is_file():
+                raise FeatureError(f"evaluation.inception: no file {inception}")
+            if samples < kid_subset:
+                raise FeatureError(
+                    f"evaluation.samples is {samples}, fewer than evaluation.kid_subset, {kid_subset}"
+                )
+            network = NoTrainInceptionV3("inception-v3-compat", ["2048"], inception)
+            self.metrics["fid"] = FrechetInceptionDistance(_Bytes(network), reset_real_features=False)
+            self.metrics["kid"] = KernelInceptionDistance(
+                _Bytes(network), subset_size=kid_subset, reset_real_features=False
+            )
+
+    def update(self, images: Float[Tensor, "b c h w"], real: bool) -> None:
+        """Take up images in -1..1."""
+        for metric in self.metrics.values():
+            metric.update(images, real=real)
+
+    def forget_generated(self) -> None:
+        """Make room for another set of generated images; the real ones stay."""
+        for metric in self.metrics.values():
+            metric.reset()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return every distance, over all processes."""
+        found: dict[str, Tensor] = {}
+        for name, metric in self.metrics.items():
+            value = metric.compute()
+            found |= {"kid": value[0], "kid_std": value[1]} if name == "kid" else {name: value}
+        return found
+
+
+class _Bytes(nn.Module):
+    """Inception as FID and KID want it: grey images three times, -1..1 as bytes."""
+
+    num_features = 2048
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        coloured = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+        return self.network(((coloured.clamp(-1, 1) + 1) * 127.5).round().byte())

@@ -1,0 +1,135 @@
+"""pi-GAN's generator (Chan et al. 2021): a SIREN that z modulates, rendered from samples along rays.
+
+Sizes and constants are those of its repository's curriculum (GeoD spec, section 2.8).
+"""
+
+import math
+from functools import partial
+from typing import NamedTuple, TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from networks.volume_rendering import RaySteps, Rendering, march
+
+
+class PiGANOptions(TypedDict):
+    """The generator.
+
+    `z_dim`: size of z. `width`, `layers`: the SIREN. `rays`: see `RaySteps`. `box`: side of the
+    cube that becomes -1..1. `density_noise`: deviation of the noise on densities at first, which fades out over
+    `noise_fade_steps` renderings in training.
+    """
+
+    z_dim: int
+    width: int
+    layers: int
+    rays: RaySteps
+    box: float
+    density_noise: float
+    noise_fade_steps: int
+
+
+class Film(NamedTuple):
+    """A scene: frequencies and phases [b, layers + 1, width] of every layer."""
+
+    frequencies: Tensor
+    phases: Tensor
+
+
+class FilmSiren(nn.Module):
+    """sin(frequency * (W x + b) + phase), with SIREN's initial weights."""
+
+    def __init__(self, inputs: int, outputs: int, *, is_first: bool = False) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+        bound = 1 / inputs if is_first else math.sqrt(6 / inputs) / 25
+        nn.init.uniform_(self.layer.weight, -bound, bound)
+
+    def forward(
+        self, x: Float[Tensor, "b p n"], frequency: Float[Tensor, "b m"], phase: Float[Tensor, "b m"]
+    ) -> Float[Tensor, "b p m"]:
+        """Apply the layer."""
+        return torch.sin(frequency[:, None] * self.layer(x) + phase[:, None])
+
+
+class PiGAN(nn.Module):
+    """z and camera to image and depth.
+
+    Args:
+        options: see `PiGANOptions`.
+        size: side of the images.
+    """
+
+    def __init__(self, options: PiGANOptions, size: int) -> None:
+        super().__init__()
+        self.options, self.raw_size = options, size
+        width, layers = options["width"], options["layers"]
+        numbers = 2 * (layers + 1) * width
+        parts: list[nn.Module] = []
+        for inputs in (options["z_dim"], 256, 256):
+            parts += [nn.Linear(inputs, 256), nn.LeakyReLU(0.2)]
+        self.mapping = nn.Sequential(*parts, nn.Linear(256, numbers))
+        for layer in self.mapping:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, a=0.2, mode="fan_in", nonlinearity="leaky_relu")
+        # The last layer starts small, so that scenes are alike at first.
+        with torch.no_grad():
+            self.mapping[-1].weight.mul_(0.25)
+        self.layers = nn.ModuleList(FilmSiren(width if k else 3, width, is_first=not k) for k in range(layers))
+        self.density = nn.Linear(width, 1)
+        self.colour_layer = FilmSiren(width + 3, width)
+        self.colour = nn.Linear(width, 3)
+        for linear in (self.density, self.colour):
+            bound = math.sqrt(6 / width) / 25
+            nn.init.uniform_(linear.weight, -bound, bound)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def z_dim(self) -> int:
+        """Size of z."""
+        return self.options["z_dim"]
+
+    @property
+    def box(self) -> float:
+        """Side of the cube that scenes fill."""
+        return self.options["box"]
+
+    def field(self, z: Float[Tensor, "b z"], camera: Tensor | None = None, noise: str = "random") -> Film:
+        """Return the scenes of z; camera and noise change nothing."""
+        numbers = self.mapping(z.float()).unflatten(1, (2, len(self.layers) + 1, self.options["width"]))
+        return Film(numbers[:, 0] * 15 + 30, numbers[:, 1])
+
+    def query(
+        self, field: Film, points: Float[Tensor, "b p 3"], directions: Float[Tensor, "b p 3"] | None = None
+    ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p 3"]]:
+        """Return density (before its activation) and colours in 0..1 at points seen along directions."""
+        x = points * (2 / self.box)
+        for place, layer in enumerate(self.layers):
+            x = layer(x, field.frequencies[:, place], field.phases[:, place])
+        density = self.density(x)[..., 0]
+        directions = torch.zeros_like(points) if directions is None else directions
+        seen = torch.cat([directions, x], dim=-1)
+        colour = self.colour_layer(seen, field.frequencies[:, -1], field.phases[:, -1])
+        return density, torch.sigmoid(self.colour(colour))
+
+    def _noise(self) -> float:
+        fade = self.options["noise_fade_steps"]
+        return self.options["density_noise"] * max(0.0, 1 - int(self.calls) / fade) if fade else 0.0
+
+    def render(self, field: Film, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
+        """Return what cameras see of scenes; jitter draws the samples' places at random."""
+        noise = self._noise() if self.training else 0.0
+        self.calls += int(self.training)
+        look = partial(self.query, field)
+        image, depth, weight = march(
+            look, camera, self.raw_size, self.options["rays"], jitter=jitter, density_noise=noise
+        )
+        return Rendering(image, depth, weight, image)
+
+    def forward(
+        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: str = "const"
+    ) -> Rendering:
+        """Return what cameras see of the scenes of z."""
+        return self.render(self.field(z, camera, noise), camera, jitter=jitter)

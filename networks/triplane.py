@@ -1,0 +1,182 @@
+"""The tri-plane generator of EG3D (Chan et al. 2022), module for module: StyleGAN2, planes, decoder, super-resolution.
+
+What is not its: the planes' size and channels are options, and there may be no super-resolution.
+"""
+
+from typing import NamedTuple, TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from networks.stylegan2 import StyleGAN2, SynthesisBlock
+from networks.stylegan2_layers import FullyConnected
+from networks.volume_rendering import RaySteps, Rendering, march
+
+
+class GeneratorError(ValueError):
+    """Options or weights of a generator that do not go together; the user's to put right."""
+
+    is_bad_input = True
+
+
+class TriPlaneOptions(TypedDict):
+    """The generator (GeoD spec, section 2.8).
+
+    `z_dim`, `w_dim`, `mapping_layers`, `channel_base`, `channel_max`, `conv_clamp`: see StyleGAN2. `pose_conditioned`:
+    whether the mapping sees the camera. `plane_size`, `plane_channels`: the three planes. `decoder_width`: hidden units.
+    `features`: what rays collect, of which the first three are the raw image. `rays`: see `RaySteps`. `box`: side of the
+    cube that the planes fill. `raw_size`: side of the rendered image. `upsampled`: whether super-resolution brings it to the size of the images.
+    """
+
+    z_dim: int
+    w_dim: int
+    mapping_layers: int
+    channel_base: int
+    channel_max: int
+    conv_clamp: float | None
+    pose_conditioned: bool
+    plane_size: int
+    plane_channels: int
+    decoder_width: int
+    features: int
+    rays: RaySteps
+    box: float
+    raw_size: int
+    upsampled: bool
+
+
+class Decoder(nn.Module):
+    """From the mean of the three planes' features to density and colours in about 0..1."""
+
+    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(FullyConnected(inputs, width), nn.Softplus(), FullyConnected(width, 1 + outputs))
+
+    def forward(self, features: Float[Tensor, "n c"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n d"]]:
+        """Return density before its activation, and colours."""
+        out = self.net(features)
+        # A little wider than 0..1, as in Mip-NeRF, so that the ends can be reached.
+        return out[:, 0], torch.sigmoid(out[:, 1:]) * 1.002 - 0.001
+
+
+class SuperResolution(nn.Module):
+    """Two blocks of StyleGAN2 from raw features to the image; of 256 pixels, the first keeps the size."""
+
+    def __init__(self, features: int, size: int, w_dim: int, conv_clamp: float | None) -> None:
+        super().__init__()
+        up = 2 if size >= 512 else 1
+        self.start = size // (2 * up)
+        options = {"image_channels": 3, "conv_clamp": conv_clamp}
+        self.block0 = SynthesisBlock(features, 128, w_dim, self.start * up, up=up, **options)
+        self.block1 = SynthesisBlock(128, 64, w_dim, size, **options)
+
+    def forward(self, features: Tensor, w: Float[Tensor, "b w"]) -> Float[Tensor, "b 3 s s"]:
+        """Return the image, without noise."""
+        if features.shape[-1] != self.start:
+            side = (self.start, self.start)
+            features = functional.interpolate(features, side, mode="bilinear", align_corners=False, antialias=True)
+        ws = w[:, None].expand(-1, 3, -1)
+        x, image = self.block0(features, features[:, :3], ws, "none")
+        return self.block1(x, image, ws, "none")[1]
+
+
+class Field(NamedTuple):
+    """A scene: planes [b, 3, c, h, w], and the latent w [b, w] that it came from."""
+
+    planes: Tensor
+    w: Tensor
+
+
+class TriPlaneGenerator(nn.Module):
+    """z and camera to image and depth.
+
+    Args:
+        options: see `TriPlaneOptions`.
+        size: side of the images.
+
+    Raises:
+        GeneratorError: if the sizes do not go together.
+    """
+
+    def __init__(self, options: TriPlaneOptions, size: int) -> None:
+        super().__init__()
+        if not options["upsampled"] and options["raw_size"] != size:
+            raise GeneratorError(
+                f"generator.raw_size is {options['raw_size']}, images are {size}: without generator.upsampled they are"
+                " the same"
+            )
+        if options["upsampled"] and (size < 128 or options["features"] < 4):
+            raise GeneratorError("generator.upsampled: is for images of 128 pixels and more, and for more than 3 features")
+        self.options, self.size = options, size
+        o = options
+        self.backbone = StyleGAN2(
+            o["z_dim"],
+            25 if o["pose_conditioned"] else 0,
+            o["w_dim"],
+            o["plane_size"],
+            3 * o["plane_channels"],
+            mapping_layers=o["mapping_layers"],
+            channel_base=o["channel_base"],
+            channel_max=o["channel_max"],
+            conv_clamp=o["conv_clamp"],
+        )
+        self.decoder = Decoder(o["plane_channels"], o["decoder_width"], o["features"])
+        if o["upsampled"]:
+            self.superresolution = SuperResolution(o["features"], size, o["w_dim"], o["conv_clamp"])
+
+    @property
+    def z_dim(self) -> int:
+        """Size of z."""
+        return self.options["z_dim"]
+
+    @property
+    def box(self) -> float:
+        """Side of the cube that scenes fill."""
+        return self.options["box"]
+
+    @property
+    def raw_size(self) -> int:
+        """Side of depth and weight."""
+        return self.options["raw_size"]
+
+    def field(
+        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"] | None = None, noise: str = "random"
+    ) -> Field:
+        """Return the scenes of z; in training mode the average of w follows."""
+        w = self.backbone.mapping(z, camera if self.options["pose_conditioned"] else None)
+        if self.training:
+            self.backbone.mapping.follow(w)
+        planes = self.backbone.synthesis(self.backbone.latents(w), noise)
+        return Field(planes.unflatten(1, (3, self.options["plane_channels"])), w)
+
+    def query(
+        self, field: Field, points: Float[Tensor, "b p 3"]
+    ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p d"]]:
+        """Return density (before its activation) and colours at points of the world."""
+        places = points * (2 / self.options["box"])
+        # The three planes see (x, y), (x, z) and (z, x): EG3D's choice, which its checkpoints need.
+        pairs = torch.stack([places[..., :2], places[..., [0, 2]], places[..., [2, 0]]], dim=1)
+        batch, count = points.shape[:2]
+        planes = field.planes.float().flatten(0, 1)
+        found = functional.grid_sample(
+            planes, pairs.reshape(batch * 3, 1, count, 2), mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+        features = found[:, :, 0].unflatten(0, (batch, 3)).mean(dim=1).transpose(1, 2)
+        density, colours = self.decoder(features.flatten(0, 1))
+        return density.unflatten(0, (batch, count)), colours.unflatten(0, (batch, count))
+
+    def render(self, field: Field, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
+        """Return what cameras see of scenes; jitter draws the samples' places at random."""
+        steps, size = self.options["rays"], self.raw_size
+        features, depth, weight = march(lambda x, _: self.query(field, x), camera, size, steps, jitter=jitter)
+        raw = features[:, :3]
+        image = self.superresolution(features, field.w) if self.options["upsampled"] else raw
+        return Rendering(image, depth, weight, raw)
+
+    def forward(
+        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: str = "const"
+    ) -> Rendering:
+        """Return what cameras see of the scenes of z."""
+        return self.render(self.field(z, camera, noise), camera, jitter=jitter)

@@ -1,0 +1,159 @@
+"""Rays, samples along them, and what a camera sees of a density: pixels, expected depth, weights.
+
+The midpoint rule and the camera format are EG3D's (Chan et al. 2022; GeoD spec, section 2.8): 25 numbers, a 4 x 4
+camera-to-world matrix (x right, y down, z forward) and 3 x 3 intrinsics in units of the image's side.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+class RaySteps(TypedDict):
+    """Where rays are looked at: `samples` evenly from `near` to `far`, then `more_samples` where the density is."""
+
+    near: float
+    far: float
+    samples: int
+    more_samples: int
+
+
+class Rays(NamedTuple):
+    """Rays of b cameras: origins and unit directions [b, r, 3], and the cosine to the optical axis [b, r]."""
+
+    origins: Tensor
+    directions: Tensor
+    cosines: Tensor
+
+
+class Rendering(NamedTuple):
+    """What b cameras see.
+
+    `image` [b, c, h, w]; `depth` [b, h, w] is z in the camera's frame, not the length of a ray; `weight` [b, h, w] in
+    0..1 is how much of a ray was stopped; `raw` is the image before any super-resolution, else `image` itself.
+    """
+
+    image: Tensor
+    depth: Tensor
+    weight: Tensor
+    raw: Tensor
+
+
+def split_camera(camera: Float[Tensor, "b 25"]) -> tuple[Float[Tensor, "b 4 4"], Float[Tensor, "b 3 3"]]:
+    """Return camera-to-world matrices and intrinsics."""
+    return camera[:, :16].reshape(-1, 4, 4), camera[:, 16:].reshape(-1, 3, 3)
+
+
+def cast_rays(camera: Float[Tensor, "b 25"], size: int) -> Rays:
+    """Return the rays through the middles of the pixels, row by row."""
+    to_world, intrinsics = split_camera(camera.float())
+    line = (torch.arange(size, device=camera.device) + 0.5) / size
+    v, u = torch.meshgrid(line, line, indexing="ij")
+    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1).reshape(-1, 3)
+    towards = functional.normalize(pixels @ torch.linalg.inv(intrinsics).transpose(1, 2), dim=-1)
+    directions = towards @ to_world[:, :3, :3].transpose(1, 2)
+    return Rays(to_world[:, None, :3, 3].expand_as(directions), directions, towards[..., 2])
+
+
+def place_samples(
+    rays: Rays, near: float, far: float, count: int, *, jitter: bool
+) -> Float[Tensor, "b r s"]:
+    """Return distances along rays, evenly from near to far; with jitter each is drawn within its step."""
+    line = torch.linspace(near, far, count, device=rays.directions.device)
+    distances = line.expand(*rays.cosines.shape, count)
+    if jitter:
+        distances = distances + torch.rand_like(distances) * ((far - near) / (count - 1))
+    return distances
+
+
+def composite(
+    colours: Float[Tensor, "b r s c"], densities: Float[Tensor, "b r s"], distances: Float[Tensor, "b r s"]
+) -> tuple[Float[Tensor, "b r c"], Float[Tensor, "b r"], Float[Tensor, "b r"], Float[Tensor, "b r s-1"]]:
+    """Return colour, expected distance, weight sum and weights of rays by the midpoint rule.
+
+    Densities are before their activation, softplus(d - 1). The expected distance is that of what was hit: it is divided
+    by the sum of the weights and kept between the first and the last sample.
+    """
+    steps = distances[..., 1:] - distances[..., :-1]
+    middles = (distances[..., 1:] + distances[..., :-1]) / 2
+    density = functional.softplus((densities[..., 1:] + densities[..., :-1]) / 2 - 1)
+    passed = density * steps
+    # What reaches a step is exp of minus all that was passed before.
+    before = passed.cumsum(dim=-1) - passed
+    weights = torch.exp(-before) * -torch.expm1(-passed)
+    total = weights.sum(dim=-1)
+    # Colours at the middle of a step are means of its ends: each sample has half of both its steps.
+    halves = weights / 2
+    at_samples = functional.pad(halves, (0, 1)) + functional.pad(halves, (1, 0))
+    colour = (at_samples[..., None, :] @ colours).squeeze(-2)
+    distance = (weights * middles).sum(dim=-1) / total.clamp_min(1e-10)
+    return colour, distance.clamp(distances.min(), distances.max()), total, weights
+
+
+@torch.no_grad()
+def place_more(
+    distances: Float[Tensor, "b r s"], weights: Float[Tensor, "b r s-1"], count: int, *, jitter: bool
+) -> Float[Tensor, "b r n"]:
+    """Return distances drawn where the weights are, smoothed as in EG3D; without jitter, at even quantiles."""
+    smooth = functional.max_pool1d(weights.flatten(0, 1)[:, None], 2, 1, padding=1)
+    smooth = functional.avg_pool1d(smooth, 2, 1).reshape(weights.shape) + 0.01
+    share = smooth / smooth.sum(dim=-1, keepdim=True)
+    cumulated = functional.pad(share.cumsum(dim=-1), (1, 0))
+    shape = (*distances.shape[:-1], count)
+    if jitter:
+        quantiles = torch.rand(shape, device=distances.device)
+    else:
+        quantiles = ((torch.arange(count, device=distances.device) + 0.5) / count).expand(shape).contiguous()
+    above = torch.searchsorted(cumulated, quantiles, right=True).clamp(1, cumulated.shape[-1] - 1)
+    low, high = cumulated.gather(-1, above - 1), cumulated.gather(-1, above)
+    start, end = distances.gather(-1, above - 1), distances.gather(-1, above)
+    return start + (quantiles - low) / (high - low).clamp_min(1e-5) * (end - start)
+
+
+def march(
+    look: Callable[[Float[Tensor, "b p 3"], Float[Tensor, "b p 3"]], tuple[Tensor, Tensor]],
+    camera: Float[Tensor, "b 25"],
+    size: int,
+    steps: RaySteps,
+    *,
+    jitter: bool,
+    density_noise: float = 0.0,
+) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b h w"], Float[Tensor, "b h w"]]:
+    """Return colours in -1..1, z-depth and weight of what cameras see, in single precision.
+
+    Args:
+        look: from points and unit directions to densities [b, p] before their activation, and colours [b, p, c] in 0..1.
+        camera: cameras in EG3D's format.
+        size: side of the images.
+        steps: see `RaySteps`.
+        jitter: whether the samples' places are drawn at random.
+        density_noise: deviation of the noise that is added to densities.
+    """
+
+    def along(distances: Float[Tensor, "b r s"]) -> tuple[Tensor, Tensor]:
+        directions = rays.directions[:, :, None].expand(-1, -1, distances.shape[-1], -1)
+        points = rays.origins[:, :, None] + distances[..., None] * directions
+        density, colours = look(points.flatten(1, 2), directions.flatten(1, 2))
+        return density.unflatten(1, distances.shape[1:]), colours.unflatten(1, distances.shape[1:])
+
+    with torch.autocast(camera.device.type, enabled=False):
+        rays = cast_rays(camera, size)
+        distances = place_samples(rays, steps["near"], steps["far"], steps["samples"], jitter=jitter)
+        density, colours = along(distances)
+        if steps["more_samples"]:
+            weights = composite(colours.detach(), density.detach(), distances)[3]
+            more = place_more(distances, weights, steps["more_samples"], jitter=jitter)
+            more_density, more_colours = along(more)
+            distances, order = torch.cat([distances, more], dim=-1).sort(dim=-1)
+            density = torch.cat([density, more_density], dim=-1).gather(-1, order)
+            both = torch.cat([colours, more_colours], dim=-2)
+            colours = both.gather(-2, order[..., None].expand_as(both))
+        if density_noise > 0:
+            density = density + density_noise * torch.randn_like(density)
+        colour, distance, total, _ = composite(colours, density, distances)
+        images = (colour * 2 - 1).transpose(1, 2).unflatten(2, (size, size))
+        return images, (distance * rays.cosines).unflatten(1, (size, size)), total.unflatten(1, (size, size))
