@@ -1,8 +1,8 @@
-"""`mode=sample run=FOLDER n=64 steps=50`: pictures of a finished run's model, as a sheet and one by one."""
+"""`mode=sample run=FOLDER n=64 steps=50`: pictures of a finished run's model; with `mesh=true` surfaces, where it has any."""
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from harness.build import build_module, check_hardware
 from harness.checkpoints import read_ours
 from harness.errors import BadInputError, disk_trouble, nearest
 from harness.folder import read_json
+from harness.ply import write_ply
 
-_WORDS = ("run", "n", "steps", "seed", "hardware", "force", "mode")
+_WORDS = ("run", "n", "steps", "seed", "mesh", "hardware", "force", "mode")
 _DEVICES = ("auto", "cpu", "gpu")
 _ON_SHEET, _COLUMNS = 64, 8
 
@@ -35,16 +36,21 @@ def answer(words: list[str]) -> int:
     device = "cuda" if hardware != "cpu" and torch.cuda.is_available() else "cpu"
     seed = locked["config"]["seed"] if seed is None else seed
     place = folder / "samples" / f"n{count}-steps{'auto' if steps is None else steps}-seed{seed}"
+    with_meshes = given.get("mesh", "false")
+    if with_meshes not in ("true", "false"):
+        raise BadInputError(f"mode=sample: mesh is {with_meshes!r}, should be true or false")
     if place.exists() and given.get("force") != "true":
         raise BadInputError(f"{place}: is there already: force=true draws it again, or take another seed=")
     module = _trained(folder, locked, device)
     try:
-        _write(place, module.generate(count, steps=steps, seed=seed), count)
+        meshes = module.meshes(count, seed=seed) if with_meshes == "true" else ()
+        _write(place, module.generate(count, steps=steps, seed=seed), meshes, count)
     except OSError as error:
         raise disk_trouble(error, place) from None
     except ValueError as error:
         raise BadInputError(f"run={folder}: {error}") from None
-    print(f"samples: {place}/grid.png and {count} pictures beside it")
+    beside = f"{count} pictures" + (" and meshes" if with_meshes == "true" else "")
+    print(f"samples: {place}/grid.png and {beside} beside it")
     return 0
 
 
@@ -81,8 +87,8 @@ def _trained(folder: Path, locked: dict[str, Any], device: str) -> Any:
     return module.eval().requires_grad_(False).to(device)
 
 
-def _write(place: Path, batches: Iterator[Any], count: int) -> None:
-    """Write the pictures and their sheet into a folder that appears when all are there."""
+def _write(place: Path, batches: Iterator[Any], meshes: Iterable[Any], count: int) -> None:
+    """Write pictures, their sheet and meshes into a folder that appears when all are there."""
     from PIL import Image
     from torchvision.utils import make_grid
 
@@ -96,6 +102,8 @@ def _write(place: Path, batches: Iterator[Any], count: int) -> None:
             Image.fromarray(_rgb(pixels)).save(temporary / f"{number:05d}.png")
         grid = make_grid(shown, nrow=min(_COLUMNS, len(shown)), padding=2, pad_value=255)
         Image.fromarray(_rgb(grid)).save(temporary / "grid.png")
+        for number, mesh in enumerate(meshes):
+            write_ply(temporary / f"{number:05d}.ply", *mesh)
         if place.exists():
             shutil.rmtree(place)
         temporary.chmod(0o755)

@@ -168,6 +168,18 @@ class BasePaper(pl.LightningModule):
         """
         raise NotGenerativeError(f"{type(self).__name__} makes no images")
 
+    def meshes(self, count: int, *, seed: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield vertices [n, 3], triangles [m, 3] and colours [n, 3] of generated surfaces: `mode=sample mesh=true`.
+
+        Args:
+            count: number of surfaces, those of the same objects as the images of `generate`.
+            seed: as for `generate`.
+
+        Raises:
+            ValueError: if the model has no surfaces.
+        """
+        raise NotGenerativeError(f"{type(self).__name__} makes no meshes")
+
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one training step's forward and backward pass without a trainer, to count what it costs."""
         loss = self.training_step(batch, 0)

@@ -41,9 +41,9 @@ class InverseRendering(BasePaper):
         """Build the networks."""
         if self.inverse_renderer is None:
             self.inverse_renderer = InverseRenderer(self.hparams.inverse_renderer)
-            # In a list, so that frozen features are no part of the checkpoint.
+            # In lists, so that frozen features and metrics are no part of the checkpoint.
             self._features = [build_features(self.hparams.inverse_loss)]
-            self._errors: ReadingErrors | None = None
+            self._errors: list[ReadingErrors] = []
 
     def load_pretrained(self) -> None:
         """Load the networks that the config names."""
@@ -70,16 +70,16 @@ class InverseRendering(BasePaper):
 
     def _begin(self) -> None:
         mean = mean_depth(self.trainer.datamodule.source("fit"))
-        self._errors = None if mean is None else ReadingErrors(mean).to(self.device)
+        self._errors = [] if mean is None else [ReadingErrors(mean).to(self.device)]
 
     def _measure(self, batch: Mapping[str, Any]) -> None:
         assert self.inverse_renderer is not None
-        if self._errors is not None:
-            self._errors.update(batch, self.inverse_renderer.shape(batch["image"]))
+        for errors in self._errors:
+            errors.update(batch, self.inverse_renderer.shape(batch["image"]))
 
     def _log_errors(self, stage: str) -> None:
-        if self._errors is not None:
-            self.log_dict({f"{stage}/{name}": value for name, value in self._errors.compute().items()})
+        for errors in self._errors:
+            self.log_dict({f"{stage}/{name}": value for name, value in errors.compute().items()})
 
     def on_validation_start(self) -> None:
         """Begin anew."""

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from lightning_modules.base import BasePaper
 from lightning_modules.ema import averaged
-from lightning_modules.geod.evaluation import EvaluationOptions, GeometryErrors, build_oracle
+from lightning_modules.geod.evaluation import EvaluationOptions
 from lightning_modules.geod.guidance import GuidanceOptions, gamma, guidance_loss, resize_depth
 from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features, inverse_loss
 from lightning_modules.geod.inverse_renderer import GeoDError, InverseRenderer, InverseRendererOptions
@@ -29,14 +29,15 @@ from lightning_modules.geod.players import (
     load_generator,
     r1_penalty,
 )
-from lightning_modules.geod.poses import PoseOptions, draw_cameras, focal_in_pixels
+from lightning_modules.geod.poses import PoseOptions, draw_cameras, focal_in_pixels, some_cameras
 from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
-from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
-from lightning_modules.geod.report import measure_geometry, report_test
-from metrics.image_distances import ImageDistances
+from lightning_modules.geod.report import Examination
 from networks.pigan import PiGANOptions
 from networks.triplane import TriPlaneOptions
 from networks.volume_rendering import Rendering
+
+
+_KEPT_CAMERAS = 256
 
 
 class Draw(NamedTuple):
@@ -137,6 +138,11 @@ class GeoD(BasePaper):
         self.average = averaged(self.generator, h.ema)
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
+        if h.poses["kind"] == "labels":
+            # Poses of the training images, for samples of a run whose data are elsewhere.
+            self.register_buffer("label_cameras", torch.zeros(_KEPT_CAMERAS, 25))
+        else:
+            self.label_cameras = None
         self.inverse_renderer: InverseRenderer | None = None
         self._frozen: list[nn.Module | None] = [None, None]
         if h.geometry == "unsup3d" and (self.guides or self.learns_to_read):
@@ -302,71 +308,37 @@ class GeoD(BasePaper):
     def evaluation_cameras(self, count: int, seed: int | None = None) -> Tensor:
         """Return cameras as they are drawn in training, which depend on the seed alone."""
         noise = torch.Generator().manual_seed((self.hparams.seed if seed is None else seed) * 1_000_003 + 1)
-        return self._draw_cameras(count, noise, self._labels).to(self.device)
+        return self._draw_cameras(count, noise, self.label_cameras).to(self.device)
 
-    def _begin_evaluation(self) -> None:
-        mean = mean_depth(self.trainer.datamodule.source("fit"))
-        self.mean_depth = None if mean is None else mean.to(self.device)
-        self._reading = None if mean is None else ReadingErrors(mean).to(self.device)
-        h = self.hparams
-        oracle = build_oracle(h.evaluation["oracle"], h.pretrained, self.generator.raw_size)
-        # In a list, so that its networks are no part of the model.
-        self._geometry = [GeometryErrors(oracle).to(self.device)]
-        self._cameras: list[Tensor] = []
-        self.shown_batch: Mapping[str, Any] = {}
-
-    @property
-    def _labels(self) -> Tensor | None:
-        return torch.cat(self._cameras) if self._cameras else None
-
-    def _take_up(self, batch: Mapping[str, Any]) -> None:
-        if "camera" in batch:
-            self._cameras.append(batch["camera"])
-        if self._reading is not None and self.reader is not None:
-            self._reading.update(batch, self.reader.shape(batch["image"]))
+    def on_fit_start(self) -> None:
+        """Keep cameras of the training images, if poses are theirs; tell now of files that the test will miss."""
+        if self.hparams.poses["kind"] == "labels":
+            self.label_cameras.copy_(some_cameras(self.trainer.datamodule.source("fit"), len(self.label_cameras)))
+        Examination(self)
 
     def on_validation_start(self) -> None:
         """Begin anew."""
-        self._begin_evaluation()
+        self._examination = Examination(self)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Hold what is read from real images against the truth, where that is known."""
-        self._take_up(batch)
+        self._examination.take_up(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors of what is read and of what is generated."""
-        found = measure_geometry(self, self._geometry[0], self.hparams.evaluation["validation_samples"])
-        found |= {} if self._reading is None else self._reading.compute()
-        self.log_dict({f"val/{name}": value for name, value in found.items()})
-
-    def on_fit_start(self) -> None:
-        """Tell of files that the test will miss before the training, not after it."""
-        self._empty_distances()
-        build_oracle(self.hparams.evaluation["oracle"], self.hparams.pretrained, self.generator.raw_size)
-
-    def _empty_distances(self) -> ImageDistances:
-        h, options = self.hparams, self.hparams.evaluation
-        names = ("features", "inception", "kid_subset")
-        chosen = {name: options[name] for name in names}
-        return ImageDistances(3, h.image_size, options["samples"], **chosen).to(self.device)
+        self._examination.report_validation()
 
     def on_test_start(self) -> None:
         """Begin anew."""
-        self._begin_evaluation()
-        self._distances = [self._empty_distances()]
+        self._examination = Examination(self)
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Take up the real images that generated ones are compared with."""
-        self._take_up(batch)
-        self._distances[0].update(batch["image"], real=True)
-        if batch_idx == 0:
-            self.shown_batch = batch
+        self._examination.take_up(batch)
 
     def on_test_epoch_end(self) -> None:
         """Generate images, log what they are worth, and show pictures."""
-        if self._reading is not None:
-            self.log_dict({f"test/{name}": value for name, value in self._reading.compute().items()})
-        report_test(self, self._distances[0], self._geometry[0])
+        self._examination.report_test()
 
     # What `mode=sample` asks for.
 

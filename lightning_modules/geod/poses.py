@@ -1,7 +1,7 @@
 """Poses of generated objects: cameras drawn around the world's origin, or those of the training images."""
 
 import math
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -72,3 +72,15 @@ def draw_cameras(
 def focal_in_pixels(camera: Float[Tensor, "b 25"], size: int) -> Float[Tensor, " b"]:
     """Return the focal length of cameras for images of a size."""
     return camera[:, 16] * size
+
+
+def some_cameras(source: Any, count: int) -> Float[Tensor, "n 25"]:
+    """Return cameras of training images, spread evenly over the data set.
+
+    Raises:
+        GeoDError: if the images have none.
+    """
+    if "camera" not in source[0]:
+        raise GeoDError("poses.kind is labels, but the data have no cameras: take gaussian or uniform")
+    places = torch.linspace(0, len(source) - 1, count).long().tolist()
+    return torch.stack([torch.as_tensor(source[place]["camera"]) for place in places])

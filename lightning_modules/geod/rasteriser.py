@@ -42,7 +42,7 @@ def _winners(pixels: Tensor, depth: Tensor, size: int, window: int) -> Tensor:
     x, y, z = (values[:, triangles] for values in (pixels[..., 0], pixels[..., 1], depth))
     left, top = x.amin(-1).ceil(), y.amin(-1).ceil()
     most = torch.stack([x.amax(-1).floor() - left, y.amax(-1).floor() - top]).clamp(-1, window - 1)
-    buffer = torch.full((batch * size * size,), torch.inf, device=depth.device)
+    buffer = torch.full((batch * size * size,), torch.inf, device=depth.device, dtype=depth.dtype)
     winner = torch.full((batch * size * size,), -1, device=depth.device)
     # A triangle is looked at once for every pixel of its own box, so small ones cost little.
     wide, tall = most[0].long() + 1, most[1].long() + 1

@@ -1,14 +1,15 @@
-"""The test of a trained generator: its geometry, the distance of its images to real ones, and pictures."""
+"""The examination of a generator: its geometry, the distance of its images to real ones, and pictures."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lightning_modules.geod.depth_metrics import side
-from lightning_modules.geod.evaluation import GeometryErrors, draw_groups
+from lightning_modules.geod.evaluation import GeometryErrors, build_oracle, draw_groups
 from lightning_modules.geod.pictures import fixed_cameras, reading_figure, samples_figure, table, write_turntable
+from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
 from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances
 
@@ -16,63 +17,97 @@ if TYPE_CHECKING:
     from lightning_modules.geod.module import GeoD
 
 _SHOWN = 8
+_DISTANCES = ("features", "inception", "kid_subset")
 
 
-def measure_geometry(
-    module: "GeoD", errors: GeometryErrors, samples: int, distances: ImageDistances | None = None
-) -> dict[str, Tensor]:
-    """Return the errors of generated geometry; groups are shared out over the processes."""
-    trainer, per_pose = module.trainer, module.hparams.evaluation["per_pose"]
-    count = -(-samples // per_pose)
-    cameras = module.evaluation_cameras(2 * count).unflatten(0, (count, 2))
-    mine = list(range(count))[trainer.global_rank :: trainer.world_size]
-    seeds = [module.hparams.seed * 1_000_003 + k for k in mine]
-    generator = module.average.module.eval()
-    with progress("generating", len(mine)) as on_group:
-        for group in draw_groups(generator, cameras[mine], per_pose, seeds):
-            errors.update(group)
-            if distances is not None:
-                distances.update(group.rendering.image, real=False)
-            on_group()
-    return errors.compute()
+class Examination:
+    """A validation or a test of a generator and its geometry branch; no part of either.
 
+    Args:
+        module: the module with its networks built, and its trainer.
 
-def report_test(module: "GeoD", distances: ImageDistances, errors: GeometryErrors) -> None:
-    """Generate images, log what they and their geometry are worth, and show pictures."""
-    options, trainer = module.hparams.evaluation, module.trainer
-    samples = options["samples"]
-    if isinstance(trainer.limit_test_batches, int):
-        # A test cut short draws no more images than it was to see.
-        samples = min(samples, trainer.limit_test_batches * trainer.datamodule.batch_size)
-    found = measure_geometry(module, errors, samples, distances) | distances.compute()
-    mean = module.mean_depth
-    if mean is not None:
-        found["mean_shape_side"] = _error_of_mean_shape(module, mean, min(samples, 64))
-    module.log_dict({f"test/{name}": float(value) for name, value in found.items()})
-    module.log("test/images_seen", float(module.images_seen))
-    if trainer.is_global_zero:
-        _show(module)
+    Raises:
+        ValueError: if files that are compared with are not there.
+    """
 
+    def __init__(self, module: "GeoD") -> None:
+        h, device = module.hparams, module.device
+        options = h.evaluation
+        self.module, self.generator = module, module.average.module
+        chosen = {name: options[name] for name in _DISTANCES}
+        self.distances = ImageDistances(3, h.image_size, options["samples"], **chosen).to(device)
+        oracle = build_oracle(options["oracle"], h.pretrained, self.generator.raw_size)
+        self.geometry = GeometryErrors(oracle).to(device)
+        mean = mean_depth(module.trainer.datamodule.source("fit"))
+        self.mean = None if mean is None else mean.to(device)
+        self.reading = None if mean is None else ReadingErrors(mean).to(device)
+        self.first: Mapping[str, Any] | None = None
 
-@torch.no_grad()
-def _error_of_mean_shape(module: "GeoD", mean: Float[Tensor, "h w"], samples: int) -> Tensor:
-    """Return the SIDE of the mean frontal depth of samples against the mean depth of the data, before its background."""
-    generator = module.average.module
-    z = module.evaluation_latents(samples)
-    camera = fixed_cameras([(0.0, 0.0)], module.hparams.poses, generator.raw_size, z.device)
-    depths = [generator(part, camera.expand(len(part), -1)).depth for part in z.split(16)]
-    inside = (mean < mean.min() + 0.6 * (mean.max() - mean.min())).float()
-    return side(torch.cat(depths).mean(dim=0, keepdim=True), mean[None].to(z.device), inside[None].to(z.device))[0]
+    def take_up(self, batch: Mapping[str, Any]) -> None:
+        """Take up real images, and hold what is read from them against the truth, where that is known."""
+        self.first = batch if self.first is None else self.first
+        self.distances.update(batch["image"], real=True)
+        if self.reading is not None:
+            reader = self.module.reader
+            self.reading.update(batch, None if reader is None else reader.shape(batch["image"]))
 
+    def report_validation(self) -> None:
+        """Log the errors of what is read and of what is generated."""
+        self._log("val", self._generate(self.module.hparams.evaluation["validation_samples"]))
 
-def _show(module: "GeoD") -> None:
-    generator, poses = module.average.module, module.hparams.poses
-    z = module.evaluation_latents(_SHOWN)
-    words = "samples from the front, their depth (near is white) and normals, then from both sides and from above"
-    module.show_picture("samples", samples_figure(generator, z, poses), words)
-    write_turntable(module.run_folder / "pictures" / "turntable.gif", generator, z, poses)
-    batch = module.shown_batch
-    module.show_picture("real", table([batch["image"][:_SHOWN], batch["image"][_SHOWN : 2 * _SHOWN]]), "of the test split")
-    if module.inverse_renderer is not None:
-        figure = reading_figure(module.inverse_renderer, batch)
-        module.show_picture("reading", figure, "real images, and what the geometry branch reads from them")
+    def report_test(self) -> None:
+        """Log the same, the distances of generated images to real ones, and show pictures."""
+        module, trainer = self.module, self.module.trainer
+        samples = module.hparams.evaluation["samples"]
+        if isinstance(trainer.limit_test_batches, int):
+            # A test cut short draws no more images than it was to see.
+            samples = min(samples, trainer.limit_test_batches * trainer.datamodule.batch_size)
+        found = self._generate(samples) | self.distances.compute()
+        if self.mean is not None:
+            found["mean_shape_error"] = self._error_of_mean_shape(min(samples, 64))
+        self._log("test", found | {"images_seen": module.images_seen.float()})
+        if trainer.is_global_zero:
+            self._show()
+
+    def _log(self, stage: str, found: dict[str, Tensor]) -> None:
+        if self.reading is not None:
+            found = found | self.reading.compute()
+        self.module.log_dict({f"{stage}/{name}": float(value) for name, value in found.items()})
+
+    def _generate(self, samples: int) -> dict[str, Tensor]:
+        """Return the errors of generated geometry; groups are shared out over the processes."""
+        module, trainer = self.module, self.module.trainer
+        per_pose = module.hparams.evaluation["per_pose"]
+        count = -(-samples // per_pose)
+        cameras = module.evaluation_cameras(2 * count).unflatten(0, (count, 2))
+        mine = list(range(count))[trainer.global_rank :: trainer.world_size]
+        seeds = [module.hparams.seed * 1_000_003 + k for k in mine]
+        with progress("generating", len(mine)) as on_group:
+            for group in draw_groups(self.generator.eval(), cameras[mine], per_pose, seeds):
+                self.geometry.update(group)
+                self.distances.update(group.rendering.image, real=False)
+                on_group()
+        return self.geometry.compute()
+
+    @torch.no_grad()
+    def _error_of_mean_shape(self, samples: int) -> Tensor:
+        """Return the SIDE of the samples' mean frontal depth against the mean depth of the data, in its nearer part."""
+        assert self.mean is not None
+        z = self.module.evaluation_latents(samples)
+        camera = fixed_cameras([(0.0, 0.0)], self.module.hparams.poses, self.generator.raw_size, z.device)
+        depths = [self.generator(part, camera.expand(len(part), -1)).depth for part in z.split(16)]
+        low, high = self.mean.min(), self.mean.max()
+        inside = (self.mean < low + 0.6 * (high - low)).float()
+        return side(torch.cat(depths).mean(dim=0, keepdim=True), self.mean[None], inside[None])[0]
+
+    def _show(self) -> None:
+        module, poses = self.module, self.module.hparams.poses
+        z = module.evaluation_latents(_SHOWN)
+        words = "samples from the front, their depth (near is white) and normals, then from both sides and from above"
+        module.show_picture("samples", samples_figure(self.generator, z, poses), words)
+        write_turntable(module.run_folder / "pictures" / "turntable.gif", self.generator, z, poses)
+        assert self.first is not None
+        module.show_picture("real", table([self.first["image"][:_SHOWN]]), "of the test split")
+        if module.inverse_renderer is not None:
+            figure = reading_figure(module.inverse_renderer, self.first)
+            module.show_picture("reading", figure, "real images, and what the geometry branch reads from them")

@@ -1,0 +1,69 @@
+"""Small players, and images for them; options are those of conf/, made smaller."""
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+
+from datamodules.worlds import heads
+from lightning_modules.geod.inverse_renderer import InverseRenderer
+from lightning_modules.geod.module import GeoD
+
+SMALL = {
+    "triplane": {"channel_base": 128, "channel_max": 16, "plane_size": 16, "plane_channels": 4, "z_dim": 8, "w_dim": 8},
+    "discriminator": {"channel_base": 256, "channel_max": 16},
+    "inverse_renderer": {"width": 8, "code": 16},
+    "evaluation": {"samples": 8, "per_pose": 4, "validation_samples": 4},
+}
+
+
+def plain(name):
+    conf = OmegaConf.load(f"conf/model/{name}.yaml")
+    for key in ("image_size", "seed"):
+        if key in conf:
+            conf[key] = {"image_size": 32, "seed": 0}[key]
+    options = OmegaConf.to_container(conf, resolve=True)
+    return {key: value for key, value in options.items() if not key.startswith("_")}
+
+
+def merged(options, changes):
+    for name, value in changes.items():
+        both = isinstance(value, dict) and isinstance(options.get(name), dict)
+        options[name] = merged(dict(options[name]), value) if both else value
+    return options
+
+
+def module_of(seed=0, **changes):
+    """Return a module with its networks built; a change of a nested option is a dict of what differs."""
+    torch.manual_seed(seed)
+    module = GeoD(**merged(merged(plain("geod"), SMALL), changes))
+    module.configure_model()
+    return module
+
+
+def renderer_options(**changes):
+    return plain("geod_ir")["inverse_renderer"] | SMALL["inverse_renderer"] | changes
+
+
+def renderer_of(seed=0, **changes):
+    torch.manual_seed(seed)
+    return InverseRenderer(renderer_options(**changes))
+
+
+def world(count=8, seed=0, families=heads.FAMILIES, size=32, **options):
+    return heads.render(count, seed, size, families, **options)
+
+
+def images(count=8, seed=0):
+    return torch.from_numpy(world(count, seed).images).float() / 127.5 - 1
+
+
+def cameras(count=4, yaw=0.0, pitch=0.0, size=32):
+    ones = np.ones(count, np.float32)
+    return torch.from_numpy(heads.cameras(yaw * ones, pitch * ones, size))
+
+
+def bump(size=32, height=0.5, width=0.5):
+    """Return the depth [1, h, w] of a smooth bump towards the camera, on a plane."""
+    line = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return (3.0 - height * torch.exp(-(x**2 + y**2) / width**2))[None]

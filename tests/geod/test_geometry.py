@@ -1,0 +1,106 @@
+"""Cameras and normals: one convention on both sides of the guidance."""
+
+import math
+
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from lightning_modules.geod.geometry import (
+    back_project,
+    focal_length,
+    normals_of_depth,
+    normals_of_points,
+    rotation,
+)
+from lightning_modules.geod.guidance import guidance_loss
+from lightning_modules.geod.poses import PoseOptions, cameras, draw_cameras, focal_in_pixels
+from networks.volume_rendering import cast_rays, split_camera
+from tests.geod.build import bump
+
+POSES = PoseOptions(kind="gaussian", yaw=0.3, pitch=0.15, radius=2.775, fov=18.837)
+
+
+def test_the_field_of_view_is_between_the_outermost_pixel_centres():
+    focal = focal_length(32, 18.837)
+    assert math.degrees(2 * math.atan(15.5 / focal)) == pytest.approx(18.837)
+    points = back_project(torch.full((1, 32, 32), 2.0), focal)
+    assert points[0, 0, 0].tolist() == pytest.approx([-points[0, -1, -1, 0].item(), -points[0, -1, -1, 1].item(), 2.0])
+
+
+def test_a_facing_plane_has_one_normal_and_ray_lengths_do_not_give_it():
+    # Trap 2.
+    flat = torch.zeros(1, 32, 32, 3)
+    flat[..., 2] = 1
+    focal = focal_length(32, 18.837)
+    assert torch.allclose(normals_of_depth(torch.full((1, 32, 32), 2.7), focal), flat, atol=1e-4)
+    camera = cameras(torch.zeros(1), torch.zeros(1), POSES, 32)
+    lengths = 2.7 / cast_rays(camera, 32).cosines.reshape(1, 32, 32)
+    assert (normals_of_depth(lengths, focal) - flat).abs().max() > 0.05
+
+
+def test_a_tilted_plane_has_its_normal_and_the_border_faces_the_camera():
+    focal = focal_length(32, 18.837)
+    normal = torch.tensor([0.3, -0.2, 1.0])
+    rays = back_project(torch.ones(1, 32, 32), focal)
+    depth = 2.7 / (rays * normal).sum(dim=-1)
+    found = normals_of_depth(depth, focal)
+    assert torch.allclose(found[0, 1:-1, 1:-1], (normal / normal.norm()).expand(30, 30, 3), atol=1e-4)
+    for border in (found[0, 0], found[0, -1], found[0, :, 0], found[0, :, -1]):
+        assert torch.equal(border, torch.tensor([0.0, 0.0, 1.0]).expand(32, 3))
+
+
+def test_normals_point_away_from_the_camera_on_the_sides_of_a_bump():
+    normals = normals_of_depth(bump(), focal_length(32, 18.837))[0]
+    # Right of the tip the surface falls back: x to the left in this convention, where a facing plane has +z.
+    assert normals[16, 22, 0] < -0.3
+    assert normals[16, 9, 0] > 0.3
+    assert normals[22, 16, 1] < -0.3
+
+
+def test_points_and_depth_give_the_same_normals():
+    depth, focal = bump(), focal_length(32, 18.837)
+    assert torch.equal(normals_of_depth(depth, focal), normals_of_points(back_project(depth, focal)))
+    both = normals_of_depth(depth.expand(2, -1, -1), torch.tensor([focal, focal]))
+    assert torch.allclose(both[1], normals_of_depth(depth, focal)[0])
+
+
+def test_a_hollow_face_costs_at_least_five_times_a_shallow_one():
+    # Trap 1: with one sign wrong this turns round.
+    from tests.geod.test_guidance import shape_of
+
+    focal = torch.tensor([focal_length(32, 18.837)])
+    truth = bump()
+    shallow, hollow = 3.0 - 0.85 * (3.0 - truth), 6.0 - truth
+    read = shape_of(truth)
+    right = guidance_loss(truth, focal, read)
+    assert right < 1e-4
+    assert guidance_loss(hollow, focal, read) > 5 * guidance_loss(shallow, focal, read)
+
+
+def test_rotations_are_about_x_then_y_then_z():
+    angles = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    expected = torch.from_numpy(Rotation.from_euler("xyz", angles.double().numpy()).as_matrix()).float()
+    assert torch.allclose(rotation(angles), expected, atol=1e-5)
+
+
+def test_cameras_look_at_the_origin_from_their_radius():
+    camera = cameras(torch.tensor([0.4, -0.2]), torch.tensor([0.1, 0.3]), POSES, 32)
+    to_world, intrinsics = split_camera(camera)
+    centre = to_world[:, :3, :3].transpose(1, 2) @ -to_world[:, :3, 3:]
+    assert torch.allclose(centre[..., 0], torch.tensor([0.0, 0.0, 2.775]).expand(2, 3), atol=1e-5)
+    assert torch.allclose(focal_in_pixels(camera, 32), torch.full((2,), focal_length(32, 18.837)))
+    assert intrinsics[0, 2].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "uniform", "labels"])
+def test_drawn_cameras_depend_on_the_generator_alone(kind):
+    options = POSES | {"kind": kind}
+    labels = cameras(torch.linspace(-1, 1, 9), torch.zeros(9), POSES, 32)
+    draw = [draw_cameras(500, options, 32, torch.Generator().manual_seed(3), labels) for _ in range(2)]
+    assert torch.equal(*draw)
+    yaw = torch.asin(-split_camera(draw[0])[0][:, 0, 2])
+    widths = {"gaussian": 0.3, "uniform": 0.3 / 3**0.5, "labels": labels[:, 2].asin().std()}
+    assert yaw.std().item() == pytest.approx(float(widths[kind]), rel=0.12)
+    if kind == "labels":
+        assert {tuple(row) for row in draw[0].tolist()} == {tuple(row) for row in labels.tolist()}
