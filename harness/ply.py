@@ -20,7 +20,9 @@ end_header
 """
 
 
-def write_ply(path: Path, vertices: NDArray[np.float32], triangles: NDArray[np.int32], colours: NDArray[np.uint8]) -> None:
+def write_ply(
+    path: Path, vertices: NDArray[np.float32], triangles: NDArray[np.int32], colours: NDArray[np.uint8]
+) -> None:
     """Write a mesh.
 
     Args:

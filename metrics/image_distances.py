@@ -46,9 +46,7 @@ class ImageDistances(nn.Module):
             if not Path(inception).is_file():
                 raise FeatureError(f"evaluation.inception: no file {inception}")
             if samples < kid_subset:
-                raise FeatureError(
-                    f"evaluation.samples is {samples}, fewer than evaluation.kid_subset, {kid_subset}"
-                )
+                raise FeatureError(f"evaluation.samples is {samples}, fewer than evaluation.kid_subset, {kid_subset}")
             network = NoTrainInceptionV3("inception-v3-compat", ["2048"], inception)
             self.metrics["fid"] = FrechetInceptionDistance(_Bytes(network), reset_real_features=False)
             self.metrics["kid"] = KernelInceptionDistance(

@@ -304,9 +304,7 @@ class Discriminator(nn.Module):
         self.b4 = DiscriminatorEpilogue(last, last if c_dim else 0, group=group, conv_clamp=conv_clamp)
         self.c_dim = c_dim
 
-    def forward(
-        self, image: Float[Tensor, "b c h w"], c: Float[Tensor, "b c"] | None = None
-    ) -> Float[Tensor, " b"]:
+    def forward(self, image: Float[Tensor, "b c h w"], c: Float[Tensor, "b c"] | None = None) -> Float[Tensor, " b"]:
         """Return logits: above 0 for real."""
         x = image
         for side in self.sides:

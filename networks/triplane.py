@@ -108,7 +108,9 @@ class TriPlaneGenerator(nn.Module):
                 " the same"
             )
         if options["upsampled"] and (size < 128 or options["features"] < 4):
-            raise GeneratorError("generator.upsampled: is for images of 128 pixels and more, and for more than 3 features")
+            raise GeneratorError(
+                "generator.upsampled: is for images of 128 pixels and more, and for more than 3 features"
+            )
         self.options, self.size = options, size
         o = options
         self.backbone = StyleGAN2(

@@ -59,9 +59,7 @@ def cast_rays(camera: Float[Tensor, "b 25"], size: int) -> Rays:
     return Rays(to_world[:, None, :3, 3].expand_as(directions), directions, towards[..., 2])
 
 
-def place_samples(
-    rays: Rays, near: float, far: float, count: int, *, jitter: bool
-) -> Float[Tensor, "b r s"]:
+def place_samples(rays: Rays, near: float, far: float, count: int, *, jitter: bool) -> Float[Tensor, "b r s"]:
     """Return distances along rays, evenly from near to far; with jitter each is drawn within its step."""
     line = torch.linspace(near, far, count, device=rays.directions.device)
     distances = line.expand(*rays.cosines.shape, count)

@@ -87,9 +87,7 @@ def _height(u: Floats, v: Floats, head: _Drawn, family: NDArray[np.int64]) -> Fl
         "ridge": lambda k: _roof(x[k], y[k]),
         "gable": lambda k: _roof(np.abs(y[k]), x[k]),
         "dome": lambda k: 0.85 * (1 - r2[k] ** 4) - 0.6 * _bump(u[k] - head["eyes_apart"][k], v[k] + 0.18, 0.2, 0.2),
-        "bumps": lambda k: (
-            (1 - r2[k]) * (0.1 + 1.2 * _bump(u[k] - 0.38, v[k] - 0.05, 0.19, 0.42))
-        ),
+        "bumps": lambda k: (1 - r2[k]) * (0.1 + 1.2 * _bump(u[k] - 0.38, v[k] - 0.05, 0.19, 0.42)),
     }
     field = np.empty_like(u)
     for number, name in enumerate(FAMILIES):

@@ -13,7 +13,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.ema import averaged
 from lightning_modules.dvdp.evaluation import EvaluationOptions
 from lightning_modules.dvdp.networks import LevelNetworks, UNetOptions, check_network, uneven_use
 from lightning_modules.dvdp.parameterisation import Prediction, amplitudes, target
@@ -22,6 +21,7 @@ from lightning_modules.dvdp.process import Process, ProcessError, ProcessOptions
 from lightning_modules.dvdp.projection import at_level
 from lightning_modules.dvdp.report import report_test
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions, visits
+from lightning_modules.ema import averaged
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
 from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances

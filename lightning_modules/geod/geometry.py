@@ -43,9 +43,7 @@ def normals_of_points(points: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b h w 
     return torch.cat([normals[..., :2], normals[..., 2:] + border[..., None]], dim=-1)
 
 
-def normals_of_depth(
-    depth: Float[Tensor, "b h w"], focal: float | Float[Tensor, " b"]
-) -> Float[Tensor, "b h w 3"]:
+def normals_of_depth(depth: Float[Tensor, "b h w"], focal: float | Float[Tensor, " b"]) -> Float[Tensor, "b h w 3"]:
     """Return the normals of a depth map, always in single precision."""
     return normals_of_points(back_project(depth.float(), focal))
 

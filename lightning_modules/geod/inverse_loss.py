@@ -94,9 +94,7 @@ def roughness(depth: Float[Tensor, "n h w"]) -> Float[Tensor, ""]:
     return torch.stack([part.abs().mean() for part in parts]).sum()
 
 
-def inverse_loss(
-    reading: Reading, options: InverseLossOptions, features: nn.Module | None = None
-) -> Float[Tensor, ""]:
+def inverse_loss(reading: Reading, options: InverseLossOptions, features: nn.Module | None = None) -> Float[Tensor, ""]:
     """Return the loss of a reading of real images.
 
     Args:

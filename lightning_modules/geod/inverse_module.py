@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from lightning_modules.base import BasePaper
 from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features, inverse_loss
@@ -12,7 +13,6 @@ from lightning_modules.geod.inverse_weights import load_inverse_renderer
 from lightning_modules.geod.optimisers import AdamOptions, build_adam
 from lightning_modules.geod.pictures import reading_figure
 from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
-from torch.optim import Optimizer
 
 
 class InverseRendering(BasePaper):

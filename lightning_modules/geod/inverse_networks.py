@@ -100,9 +100,7 @@ class ConfidenceDecoder(nn.Module):
         self.out_net1 = nn.Sequential(*pixels, _same(width, 2, 5), nn.Softplus())
         self.out_net2 = nn.Sequential(_same(half, 2), nn.Softplus())
 
-    def forward(
-        self, image: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 2 h/4 w/4"]]:
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 2 h w"], Float[Tensor, "b 2 h/4 w/4"]]:
         """Return the deviations of pixels and of features, both above 0."""
         features = self.network(image)
         return self.out_net1(features), self.out_net2(features)

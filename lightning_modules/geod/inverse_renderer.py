@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.geod.geometry import back_project, focal_length, normals_of_depth, pixel_grid, rotation
+from lightning_modules.geod.geometry import back_project, focal_length, normals_of_depth, rotation
 from lightning_modules.geod.inverse_networks import ConfidenceDecoder, MapDecoder, VectorEncoder
 from lightning_modules.geod.rasteriser import rasterise
 

@@ -33,9 +33,7 @@ def load_inverse_renderer(renderer: InverseRenderer, path: str) -> None:
         renderer.load_state_dict(state, strict=True)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
-        raise GeoDError(
-            f"ir_init: {path} is not of this size (inverse_renderer.size, width, code): {reason}"
-        ) from None
+        raise GeoDError(f"ir_init: {path} is not of this size (inverse_renderer.size, width, code): {reason}") from None
 
 
 def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:

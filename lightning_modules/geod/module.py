@@ -36,7 +36,6 @@ from networks.pigan import PiGANOptions
 from networks.triplane import TriPlaneOptions
 from networks.volume_rendering import Rendering
 
-
 _KEPT_CAMERAS = 256
 
 

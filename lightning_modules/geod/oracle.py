@@ -44,10 +44,12 @@ class NormalOracle(nn.Module):
         widths = (width, 2 * width, 3 * width)
         self.first = nn.Sequential(_layer(3, width), _layer(width, width))
         self.down = nn.ModuleList(
-            nn.Sequential(_layer(a, b, stride=2), _layer(b, b)) for a, b in zip(widths, (*widths[1:], widths[-1]), strict=True)
+            nn.Sequential(_layer(a, b, stride=2), _layer(b, b))
+            for a, b in zip(widths, (*widths[1:], widths[-1]), strict=True)
         )
         self.up = nn.ModuleList(
-            nn.Sequential(_layer(a + b, b), _layer(b, b)) for a, b in zip((widths[-1], *widths[:0:-1]), widths[::-1], strict=True)
+            nn.Sequential(_layer(a + b, b), _layer(b, b))
+            for a, b in zip((widths[-1], *widths[:0:-1]), widths[::-1], strict=True)
         )
         self.last = nn.Conv2d(width, 4, 1)
 

@@ -88,7 +88,9 @@ def load_generator(generator: Generator, path: str) -> None:
     try:
         generator.load_state_dict(content.get("state_dict", content), strict=True)
     except RuntimeError as error:
-        raise GeoDError(f"generator_init: {path} is of another generator: {str(error).splitlines()[1].strip()}") from None
+        raise GeoDError(
+            f"generator_init: {path} is of another generator: {str(error).splitlines()[1].strip()}"
+        ) from None
 
 
 class Judge:
