@@ -1,4 +1,4 @@
-"""`mode=sample run=FOLDER n=64 steps=50`: pictures of a finished run's model; with `mesh=true` surfaces, where it has any."""
+"""`mode=sample run=FOLDER n=64 steps=50`: pictures of a finished run's model; `mesh=true` adds surfaces."""
 
 import shutil
 import tempfile

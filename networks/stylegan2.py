@@ -112,10 +112,7 @@ class SynthesisBlock(nn.Module):
         self, x: Tensor | None, image: Tensor | None, ws: Float[Tensor, "b n w"], noise: str = "random"
     ) -> tuple[Tensor, Tensor]:
         """Return feature maps and image; `ws` are the latents of the convolutions and of the image."""
-        if self.convolutions == 1:
-            x = self.const.expand(len(ws), -1, -1, -1)
-        else:
-            x = self.conv0(x, ws[:, 0], noise)
+        x = self.const.expand(len(ws), -1, -1, -1) if self.convolutions == 1 else self.conv0(x, ws[:, 0], noise)
         x = self.conv1(x, ws[:, self.convolutions - 1], noise)
         added = self.torgb(x, ws[:, self.convolutions])
         if image is not None:

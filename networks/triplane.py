@@ -25,9 +25,10 @@ class TriPlaneOptions(TypedDict):
     """The generator (GeoD spec, section 2.8).
 
     `z_dim`, `w_dim`, `mapping_layers`, `channel_base`, `channel_max`, `conv_clamp`: see StyleGAN2. `pose_conditioned`:
-    whether the mapping sees the camera. `plane_size`, `plane_channels`: the three planes. `decoder_width`: hidden units.
-    `features`: what rays collect, of which the first three are the raw image. `rays`: see `RaySteps`. `box`: side of the
-    cube that the planes fill. `raw_size`: side of the rendered image. `upsampled`: whether super-resolution brings it to the size of the images.
+    whether the mapping sees the camera. `plane_size`, `plane_channels`: the three planes. `decoder_width`: hidden
+    units. `features`: what rays collect, of which the first three are the raw image. `rays`: see `RaySteps`. `box`:
+    side of the cube that the planes fill. `raw_size`: side of the rendered image. `upsampled`: whether super-resolution
+    brings it to the size of the images.
     """
 
     z_dim: int
@@ -104,7 +105,7 @@ class TriPlaneGenerator(nn.Module):
         super().__init__()
         if not options["upsampled"] and options["raw_size"] != size:
             raise GeneratorError(
-                f"generator.raw_size is {options['raw_size']}, images are {size}: without generator.upsampled they are"
+                f"triplane.raw_size is {options['raw_size']}, images are {size}: without triplane.upsampled they are"
                 " the same"
             )
         if options["upsampled"] and (size < 128 or options["features"] < 4):

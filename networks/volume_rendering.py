@@ -124,7 +124,8 @@ def march(
     """Return colours in -1..1, z-depth and weight of what cameras see, in single precision.
 
     Args:
-        look: from points and unit directions to densities [b, p] before their activation, and colours [b, p, c] in 0..1.
+        look: from points and unit directions to densities [b, p] (before their activation) and colours [b, p, c]
+            in 0..1.
         camera: cameras in EG3D's format.
         size: side of the images.
         steps: see `RaySteps`.

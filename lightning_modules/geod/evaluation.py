@@ -65,9 +65,9 @@ def look(oracle: nn.Module, image: Float[Tensor, "b 3 h w"]) -> Seen:
 class GeometryErrors(nn.Module):
     """Errors of generated geometry, summed over groups of images that share a pose.
 
-    `oracle_mad`: mean angle, in degrees, between the normals of the rendered depth and those that the oracle sees in the
-    same image. `specificity`: how much larger that angle is when the depth is another sample's; 0 if all samples have
-    one shape. `reprojection`: mean absolute difference of an image (-1..1) and another view of it, carried over by depth.
+    `oracle_mad`: mean angle, in degrees, between the normals of the rendered depth and those that the oracle sees in
+    the same image. `specificity`: how much larger that angle is when the depth is another sample's; 0 if all samples
+    have one shape. `reprojection`: mean absolute difference of an image (-1..1) and another view, carried over by depth.
 
     Args:
         oracle: what says which normals an image shows, or None; frozen.

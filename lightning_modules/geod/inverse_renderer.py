@@ -118,7 +118,7 @@ class InverseRenderer(nn.Module):
     # What the networks say, in units.
 
     def canonical_depth(self, raw: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-        """Return depth from the network's map: the mean of each image is taken off, borders are far (section 2.3, 1)."""
+        """Return depth from the network's map, less the mean of each image; borders are far (section 2.3, 1)."""
         low, high = self.options["min_depth"], self.options["max_depth"]
         depth = torch.tanh(raw - raw.mean(dim=(1, 2), keepdim=True))
         depth = (1 + depth) / 2 * high + (1 - depth) / 2 * low

@@ -5,6 +5,7 @@ It shares neither weights nor images with anything that is trained on or judged 
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,16 +42,10 @@ class NormalOracle(nn.Module):
         super().__init__()
         if width < 8 or width % 8:
             raise GeoDError(f"width is {width}, should be a multiple of 8")
-        widths = (width, 2 * width, 3 * width)
+        widths = [width, 2 * width, 3 * width, 3 * width]
         self.first = nn.Sequential(_layer(3, width), _layer(width, width))
-        self.down = nn.ModuleList(
-            nn.Sequential(_layer(a, b, stride=2), _layer(b, b))
-            for a, b in zip(widths, (*widths[1:], widths[-1]), strict=True)
-        )
-        self.up = nn.ModuleList(
-            nn.Sequential(_layer(a + b, b), _layer(b, b))
-            for a, b in zip((widths[-1], *widths[:0:-1]), widths[::-1], strict=True)
-        )
+        self.down = nn.ModuleList(nn.Sequential(_layer(a, b, stride=2), _layer(b, b)) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(nn.Sequential(_layer(a + b, b), _layer(b, b)) for a, b in pairwise(widths[::-1]))
         self.last = nn.Conv2d(width, 4, 1)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b h w 3"], Float[Tensor, "b h w"]]:

@@ -361,7 +361,7 @@ def test_what_is_no_oracle_is_refused(tmp_path):
 
 def test_the_oracle_shares_neither_heads_nor_weights_with_what_it_judges():
     # Trap 12.
-    seeds = {}
+    seeds, default = {}, OmegaConf.load("conf/data/heads.yaml").world_seed
     for name in ("geod", "geod_ir", "geod_oracle", "geod_features"):
         config = OmegaConf.load(f"conf/experiment/{name}.yaml")
         seeds[name] = OmegaConf.select(
