@@ -103,7 +103,7 @@ class PiGAN(nn.Module):
 
     def query(
         self, field: Film, points: Float[Tensor, "b p 3"], directions: Float[Tensor, "b p 3"] | None = None
-    ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p 3"]]:
+    ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b 3 p"]]:
         """Return density (before its activation) and colours in 0..1 at points seen along directions."""
         x = points * (2 / self.box)
         for place, layer in enumerate(self.layers):
@@ -112,7 +112,7 @@ class PiGAN(nn.Module):
         directions = torch.zeros_like(points) if directions is None else directions
         seen = torch.cat([directions, x], dim=-1)
         colour = self.colour_layer(seen, field.frequencies[:, -1], field.phases[:, -1])
-        return density, torch.sigmoid(self.colour(colour))
+        return density, torch.sigmoid(self.colour(colour)).transpose(1, 2)
 
     def _noise(self) -> float:
         fade = self.options["noise_fade_steps"]

@@ -45,6 +45,13 @@ class FullyConnected(nn.Module):
         self.weight_gain, self.bias_gain = lr_multiplier / math.sqrt(inputs), lr_multiplier
         self.is_active = is_active
 
+    def along(self, x: Float[Tensor, "b n p"]) -> Float[Tensor, "b m p"]:
+        """Apply the layer to every point, channels first."""
+        weight, bias = self.weight * self.weight_gain, self.bias * self.bias_gain
+        # A weight for every sample, though the same: broadcasting would copy the points.
+        x = torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x)
+        return leaky(x) if self.is_active else x
+
     def forward(self, x: Float[Tensor, "b n"]) -> Float[Tensor, "b m"]:
         """Apply the layer."""
         x = functional.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)

@@ -55,9 +55,11 @@ class Decoder(nn.Module):
         super().__init__()
         self.net = nn.Sequential(FullyConnected(inputs, width), nn.Softplus(), FullyConnected(width, 1 + outputs))
 
-    def forward(self, features: Float[Tensor, "n c"]) -> tuple[Float[Tensor, " n"], Float[Tensor, "n d"]]:
-        """Return density before its activation, and colours."""
-        out = self.net(features)
+    def forward(self, features: Float[Tensor, "b c p"]) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b d p"]]:
+        """Return density before its activation, and colours; points come last, so that nothing is transposed."""
+        out = features
+        for layer in self.net:
+            out = layer(out) if isinstance(layer, nn.Softplus) else layer.along(out)
         # A little wider than 0..1, as in Mip-NeRF, so that the ends can be reached.
         return out[:, 0], torch.sigmoid(out[:, 1:]) * 1.002 - 0.001
 
@@ -156,7 +158,7 @@ class TriPlaneGenerator(nn.Module):
 
     def query(
         self, field: Field, points: Float[Tensor, "b p 3"]
-    ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b p d"]]:
+    ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b d p"]]:
         """Return density (before its activation) and colours at points of the world."""
         places = points * (2 / self.options["box"])
         # The three planes see (x, y), (x, z) and (z, x): EG3D's choice, which its checkpoints need.
@@ -166,9 +168,7 @@ class TriPlaneGenerator(nn.Module):
         found = functional.grid_sample(
             planes, pairs.reshape(batch * 3, 1, count, 2), mode="bilinear", padding_mode="zeros", align_corners=False
         )
-        features = found[:, :, 0].unflatten(0, (batch, 3)).mean(dim=1).transpose(1, 2)
-        density, colours = self.decoder(features.flatten(0, 1))
-        return density.unflatten(0, (batch, count)), colours.unflatten(0, (batch, count))
+        return self.decoder(found[:, :, 0].unflatten(0, (batch, 3)).mean(dim=1))
 
     def render(self, field: Field, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
         """Return what cameras see of scenes; jitter draws the samples' places at random."""

@@ -14,12 +14,16 @@ from torch.nn import functional
 
 
 class RaySteps(TypedDict):
-    """Where rays are looked at: `samples` evenly from `near` to `far`, then `more_samples` where the density is."""
+    """Where rays are looked at: `samples` evenly from `near` to `far`, then `more_samples` where the density is.
+
+    What passes everything has the grey value `background`, 0 (black) to 1 (white).
+    """
 
     near: float
     far: float
     samples: int
     more_samples: int
+    background: float
 
 
 class Rays(NamedTuple):
@@ -69,8 +73,8 @@ def place_samples(rays: Rays, near: float, far: float, count: int, *, jitter: bo
 
 
 def composite(
-    colours: Float[Tensor, "b r s c"], densities: Float[Tensor, "b r s"], distances: Float[Tensor, "b r s"]
-) -> tuple[Float[Tensor, "b r c"], Float[Tensor, "b r"], Float[Tensor, "b r"], Float[Tensor, "b r s-1"]]:
+    colours: Float[Tensor, "b c r s"], densities: Float[Tensor, "b r s"], distances: Float[Tensor, "b r s"]
+) -> tuple[Float[Tensor, "b c r"], Float[Tensor, "b r"], Float[Tensor, "b r"], Float[Tensor, "b r s-1"]]:
     """Return colour, expected distance, weight sum and weights of rays by the midpoint rule.
 
     Densities are before their activation, softplus(d - 1). The expected distance is that of what was hit: it is divided
@@ -87,7 +91,7 @@ def composite(
     # Colours at the middle of a step are means of its ends: each sample has half of both its steps.
     halves = weights / 2
     at_samples = functional.pad(halves, (0, 1)) + functional.pad(halves, (1, 0))
-    colour = (at_samples[..., None, :] @ colours).squeeze(-2)
+    colour = (at_samples[:, None] * colours).sum(dim=-1)
     distance = (weights * middles).sum(dim=-1) / total.clamp_min(1e-10)
     return colour, distance.clamp(distances.min(), distances.max()), total, weights
 
@@ -124,7 +128,7 @@ def march(
     """Return colours in -1..1, z-depth and weight of what cameras see, in single precision.
 
     Args:
-        look: from points and unit directions to densities [b, p] (before their activation) and colours [b, p, c]
+        look: from points and unit directions to densities [b, p] (before their activation) and colours [b, c, p]
             in 0..1.
         camera: cameras in EG3D's format.
         size: side of the images.
@@ -137,7 +141,7 @@ def march(
         directions = rays.directions[:, :, None].expand(-1, -1, distances.shape[-1], -1)
         points = rays.origins[:, :, None] + distances[..., None] * directions
         density, colours = look(points.flatten(1, 2), directions.flatten(1, 2))
-        return density.unflatten(1, distances.shape[1:]), colours.unflatten(1, distances.shape[1:])
+        return density.unflatten(1, distances.shape[1:]), colours.unflatten(2, distances.shape[1:])
 
     with torch.autocast(camera.device.type, enabled=False):
         rays = cast_rays(camera, size)
@@ -149,10 +153,11 @@ def march(
             more_density, more_colours = along(more)
             distances, order = torch.cat([distances, more], dim=-1).sort(dim=-1)
             density = torch.cat([density, more_density], dim=-1).gather(-1, order)
-            both = torch.cat([colours, more_colours], dim=-2)
-            colours = both.gather(-2, order[..., None].expand_as(both))
+            both = torch.cat([colours, more_colours], dim=-1)
+            colours = both.gather(-1, order[:, None].expand_as(both))
         if density_noise > 0:
             density = density + density_noise * torch.randn_like(density)
         colour, distance, total, _ = composite(colours, density, distances)
-        images = (colour * 2 - 1).transpose(1, 2).unflatten(2, (size, size))
+        colour = colour + steps["background"] * (1 - total[:, None])
+        images = (colour * 2 - 1).unflatten(2, (size, size))
         return images, (distance * rays.cosines).unflatten(1, (size, size)), total.unflatten(1, (size, size))

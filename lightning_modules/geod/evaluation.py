@@ -67,7 +67,7 @@ class GeometryErrors(nn.Module):
 
     `oracle_mad`: mean angle, in degrees, between the normals of the rendered depth and those that the oracle sees in
     the same image. `specificity`: how much larger that angle is when the depth is another sample's; 0 if all samples
-    have one shape. `reprojection`: mean absolute difference of an image (-1..1) and another view, carried over by depth.
+    have one shape. `reprojection`: mean absolute difference of an image (-1..1) and another view of it, carried over.
 
     Args:
         oracle: what says which normals an image shows, or None; frozen.

@@ -50,5 +50,5 @@ def extract_mesh(
     vertices, triangles, _, _ = marching_cubes(density, level)
     vertices = (vertices * (2 * half / (resolution - 1)) - half).astype(np.float32)
     places = torch.from_numpy(vertices).to(z.device)[None]
-    colours = torch.cat([generator.query(field, part)[1][0, :, :3] for part in places.split(2**18, dim=1)])
+    colours = torch.cat([generator.query(field, part)[1][0, :3].T for part in places.split(2**18, dim=1)])
     return Mesh(vertices, triangles.astype(np.int32), (colours.clamp(0, 1) * 255).byte().cpu().numpy())

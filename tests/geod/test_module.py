@@ -364,8 +364,6 @@ def test_the_oracle_shares_neither_heads_nor_weights_with_what_it_judges():
     seeds, default = {}, OmegaConf.load("conf/data/heads.yaml").world_seed
     for name in ("geod", "geod_ir", "geod_oracle", "geod_features"):
         config = OmegaConf.load(f"conf/experiment/{name}.yaml")
-        seeds[name] = OmegaConf.select(
-            config, "data.world_seed", default=OmegaConf.load("conf/data/heads.yaml").world_seed
-        )
+        seeds[name] = OmegaConf.select(config, "data.world_seed", default=default)
     assert seeds["geod"] == seeds["geod_ir"]
     assert len({seeds["geod"], seeds["geod_oracle"], seeds["geod_features"]}) == 3

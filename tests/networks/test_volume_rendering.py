@@ -9,7 +9,7 @@ import torch
 from datamodules.worlds import heads
 from networks.volume_rendering import RaySteps, cast_rays, composite, march, place_more, place_samples, split_camera
 
-STEPS = RaySteps(near=2.0, far=3.5, samples=96, more_samples=0)
+STEPS = RaySteps(near=2.0, far=3.5, samples=96, more_samples=0, background=0.0)
 
 
 def camera(yaw=0.0, count=1, size=16):
@@ -39,7 +39,7 @@ def test_a_slab_of_constant_density_has_its_analytic_depth():
 
     def look(points, directions):
         there = (points[..., 2] > start) & (points[..., 2] < end)
-        return torch.where(there, inside, -40.0), torch.ones(*points.shape[:2], 3)
+        return torch.where(there, inside, -40.0), torch.ones(len(points), 3, points.shape[1])
 
     steps = STEPS | {"samples": 3000}
     _, depth, weight = march(look, camera(), 2, steps, jitter=False)
@@ -55,7 +55,7 @@ def test_a_slab_of_constant_density_has_its_analytic_depth():
 def test_a_facing_wall_has_one_depth():
     # Trap 2: the length of rays would rise towards the corners.
     def look(points, directions):
-        return (points[..., 2] - 0.1) * 4000, torch.ones(*points.shape[:2], 3)
+        return (points[..., 2] - 0.1) * 4000, torch.ones(len(points), 3, points.shape[1])
 
     _, depth, weight = march(look, camera(), 16, STEPS | {"samples": 2000}, jitter=False)
     assert weight.min() > 0.999
@@ -65,7 +65,7 @@ def test_a_facing_wall_has_one_depth():
 
 def test_compositing_is_that_of_a_loop():
     generator = torch.Generator().manual_seed(0)
-    colours = torch.rand(2, 3, 9, 4, generator=generator)
+    colours = torch.rand(2, 4, 3, 9, generator=generator)
     densities = 3 * torch.randn(2, 3, 9, generator=generator)
     distances = torch.rand(2, 3, 9, generator=generator).cumsum(dim=-1) + 2
     colour, distance, total, weights = composite(colours, densities, distances)
@@ -78,16 +78,16 @@ def test_compositing_is_that_of_a_loop():
                 alpha = 1 - math.exp(-math.log1p(math.exp(middle - 1)) * step)
                 weight = left * alpha
                 assert weights[b, r, k].item() == pytest.approx(float(weight), abs=1e-5)
-                seen += weight * (colours[b, r, k] + colours[b, r, k + 1]) / 2
+                seen += weight * (colours[b, :, r, k] + colours[b, :, r, k + 1]) / 2
                 where += weight * (distances[b, r, k] + distances[b, r, k + 1]) / 2
                 sum_, left = sum_ + weight, left * (1 - alpha)
-            assert torch.allclose(colour[b, r], seen, atol=1e-5)
+            assert torch.allclose(colour[b, :, r], seen, atol=1e-5)
             assert total[b, r].item() == pytest.approx(float(sum_), abs=1e-5)
             assert distance[b, r].item() == pytest.approx(float(where / sum_), abs=1e-4)
 
 
 def test_empty_rays_are_finite_and_have_no_weight():
-    found = composite(torch.ones(1, 1, 4, 3), torch.full((1, 1, 4), -80.0), torch.linspace(2, 3, 4).expand(1, 1, 4))
+    found = composite(torch.ones(1, 3, 1, 4), torch.full((1, 1, 4), -80.0), torch.linspace(2, 3, 4).expand(1, 1, 4))
     assert all(part.isfinite().all() for part in found)
     assert found[2] < 1e-6
 
@@ -117,7 +117,7 @@ def test_more_samples_lie_where_the_weights_are():
 
 def test_a_second_look_sharpens_the_depth_of_a_wall():
     def look(points, directions):
-        return (points[..., 2] - 0.137) * 1e5, torch.ones(*points.shape[:2], 3)
+        return (points[..., 2] - 0.137) * 1e5, torch.ones(len(points), 3, points.shape[1])
 
     errors = []
     for more in (0, 24):
@@ -129,7 +129,16 @@ def test_a_second_look_sharpens_the_depth_of_a_wall():
 
 def test_noise_on_densities_changes_what_is_seen():
     def look(points, directions):
-        return torch.zeros(points.shape[:2]), torch.ones(*points.shape[:2], 3)
+        return torch.zeros(points.shape[:2]), torch.ones(len(points), 3, points.shape[1])
 
     found = [march(look, camera(), 8, STEPS, jitter=False, density_noise=noise)[2] for noise in (0.0, 1.0)]
     assert found[0].std() < 1e-3 < found[1].std()
+
+
+def test_what_passes_everything_is_the_background():
+    def look(points, directions):
+        return torch.full(points.shape[:2], -40.0), torch.ones(len(points), 3, points.shape[1])
+
+    for background, shown in ((0.0, -1.0), (1.0, 1.0)):
+        image = march(look, camera(), 4, STEPS | {"background": background}, jitter=False)[0]
+        assert torch.allclose(image, torch.tensor(shown), atol=1e-5)
