@@ -15,10 +15,14 @@ RUN_HERE |= {"neural_dependency"} | {
 }
 RUN_HERE |= {"dvdp"} | {f"dvdp_{name}" for name in ("ddpm", "early", "short", "features")}
 RUN_HERE |= {"dvdp32", "dvdp32_ddpm", "dvdp32_late"}
+RUN_HERE |= {"geod"} | {
+    f"geod_{name}" for name in ("base", "joint", "shuffled", "untrained", "ir", "oracle", "features")
+}
 RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit", "u_tuning_cifar100"}
 RUN_ON_MINIATURES |= {f"u_tuning_{name}" for name in ("cub", "nabirds", "flowers", "dogs", "cars")}
 RUN_ON_MINIATURES |= {"neural_dependency_imagenet", "neural_dependency_logits"}
 RUN_ON_MINIATURES |= {f"dvdp_{name}" for name in ("ffhq256", "ffhq1024", "lsun_church256", "cifar10")}
+RUN_ON_MINIATURES |= {f"geod_{name}" for name in ("ffhq256", "cats256", "shapenet_cars", "pigan")}
 # Data for another protocol than that of experiment=uosr.
 GOES_WITH = {"shapes_pretrain": "uosr_pretrain", "glyphs": "u_tuning_pretrain", "glyphs_target": "u_tuning_glyphs"}
 GOES_WITH |= {"digits_shifted": "u_tuning", "cifar100_closed": "u_tuning_cifar100", "fgvc": "u_tuning_cub"}
@@ -31,6 +35,8 @@ GOES_WITH |= {
 GOES_WITH |= {"imagenet": "neural_dependency_imagenet", "cached_logits": "neural_dependency_logits"}
 GOES_WITH |= dict.fromkeys(("dvdp", "scenes", "ffhq", "picture_folder", "lsun_church", "cifar10"), "dvdp")
 GOES_WITH |= {"label_features": "dvdp_features"}
+GOES_WITH |= dict.fromkeys(("geod", "geod_eg3d", "heads", "heads_diverse", "heads_asymmetric", "eg3d_zip"), "geod")
+GOES_WITH |= {f"geod_{name}": f"geod_{name}" for name in ("ir", "oracle", "pigan")}
 
 
 def test_every_experiment_is_run_somewhere_in_these_tests():
