@@ -92,7 +92,7 @@ class RenderedHeads(BaseDataModule):
         return super().fake_batch(size) | {
             "depth": torch.full((size, side, side), heads.CENTRE),
             "mask": torch.ones(size, side, side, dtype=torch.bool),
-            "camera": torch.from_numpy(heads.cameras(still, still, side)),
+            "camera": torch.tensor(heads.cameras(still, still, side).tolist()),
             "labels": torch.zeros(size, len(heads.LABELS), dtype=torch.int64),
         }
 

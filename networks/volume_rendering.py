@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from networks.precision import single_precision
+
 
 class RaySteps(TypedDict):
     """Where rays are looked at: `samples` evenly from `near` to `far`, then `more_samples` where the density is.
@@ -143,7 +145,7 @@ def march(
         density, colours = look(points.flatten(1, 2), directions.flatten(1, 2))
         return density.unflatten(1, distances.shape[1:]), colours.unflatten(2, distances.shape[1:])
 
-    with torch.autocast(camera.device.type, enabled=False):
+    with single_precision(camera):
         rays = cast_rays(camera, size)
         distances = place_samples(rays, steps["near"], steps["far"], steps["samples"], jitter=jitter)
         density, colours = along(distances)

@@ -35,14 +35,17 @@ class GuidanceOptions(TypedDict):
     kind: Literal["normal", "depth"]
 
 
+def is_on(options: GuidanceOptions, images_seen: int) -> bool:
+    """Return whether the ramp has begun and the end has not come."""
+    kimg, stop = images_seen / 1000, options["stop_kimg"]
+    return kimg >= options["start_kimg"] and (stop is None or kimg < stop)
+
+
 def gamma(options: GuidanceOptions, images_seen: int) -> float:
     """Return the weight of the guidance after a number of real images."""
-    kimg = images_seen / 1000
-    if options["stop_kimg"] is not None and kimg >= options["stop_kimg"]:
-        return 0.0
-    start, end = options["start_kimg"], options["end_kimg"]
-    if kimg < start:
-        return options["gamma_start"]
+    kimg, start, end = images_seen / 1000, options["start_kimg"], options["end_kimg"]
+    if not is_on(options, images_seen):
+        return options["gamma_start"] if kimg < start else 0.0
     share = min(1.0, (kimg - start) / (end - start)) if end > start else 1.0
     return options["gamma_start"] + share * (options["gamma_end"] - options["gamma_start"])
 

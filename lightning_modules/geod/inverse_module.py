@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_modules.base import BasePaper
@@ -42,8 +43,19 @@ class InverseRendering(BasePaper):
         if self.inverse_renderer is None:
             self.inverse_renderer = InverseRenderer(self.hparams.inverse_renderer)
             # In lists, so that frozen features and metrics are no part of the checkpoint.
-            self._features = [build_features(self.hparams.inverse_loss)]
+            self._features: list[nn.Module | None] = []
             self._errors: list[ReadingErrors] = []
+
+    @property
+    def features(self) -> Any:
+        """The features that the loss compares, None for none."""
+        if not self._features:
+            self._features.append(build_features(self.hparams.inverse_loss))
+        return None if self._features[0] is None else self._features[0].to(self.device)
+
+    def on_fit_start(self) -> None:
+        """Tell of missing weights before the training."""
+        _ = self.features
 
     def load_pretrained(self) -> None:
         """Load the networks that the config names."""
@@ -54,13 +66,18 @@ class InverseRendering(BasePaper):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of real images."""
         assert self.inverse_renderer is not None
-        features = self._features[0]
-        if features is not None:
-            features.to(batch["image"].device)
-        loss = inverse_loss(self.inverse_renderer(batch["image"]), self.hparams.inverse_loss, features)
+        loss = inverse_loss(self.inverse_renderer(batch["image"]), self.hparams.inverse_loss, self.features)
         if self._trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
         return loss
+
+    def cost_step(self, batch: dict[str, Any]) -> None:
+        """Do the networks' forward and backward pass; what the rasteriser does depends on the data."""
+        reader, image = self.inverse_renderer, batch["image"]
+        assert reader is not None
+        pixels, features = reader.netC(image)
+        parts = (reader.netD(image), reader.netA(image), reader.netL(image), reader.netV(image), pixels, features)
+        torch.stack([part.mean() for part in parts]).sum().backward()
 
     def configure_optimizers(self) -> Optimizer:
         """Return Adam."""

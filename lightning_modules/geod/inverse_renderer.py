@@ -15,6 +15,7 @@ from torch.nn import functional
 from lightning_modules.geod.geometry import back_project, focal_length, normals_of_depth, rotation
 from lightning_modules.geod.inverse_networks import ConfidenceDecoder, MapDecoder, VectorEncoder
 from lightning_modules.geod.rasteriser import rasterise
+from networks.precision import single_precision
 
 
 class GeoDError(ValueError):
@@ -187,7 +188,7 @@ class InverseRenderer(nn.Module):
         """Read the geometry of images in -1..1; the input keeps its gradient."""
         image = self.resize(image)
         raw, numbers = self.netD(image)[:, 0], self.netV(image)
-        with torch.autocast(image.device.type, enabled=False):
+        with single_precision(image):
             canonical = self.canonical_depth(raw.float())
             canonical = torch.cat([canonical, canonical.flip(-1)])
             turn, shift = self.view(numbers.float())
@@ -203,7 +204,7 @@ class InverseRenderer(nn.Module):
         shape = self.shape(image)
         albedo, light = self.netA(image), self.netL(image)
         pixels, features = self.netC(image)
-        with torch.autocast(image.device.type, enabled=False):
+        with single_precision(image):
             albedo = albedo.float()
             albedo = torch.cat([albedo, albedo.flip(-1)])
             canonical = self.shade(albedo, shape.canonical, light.float().repeat(2, 1))

@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 from lightning_modules.base import BasePaper
 from lightning_modules.ema import averaged
 from lightning_modules.geod.evaluation import EvaluationOptions
-from lightning_modules.geod.guidance import GuidanceOptions, gamma, guidance_loss, resize_depth
+from lightning_modules.geod.guidance import GuidanceOptions, gamma, guidance_loss, is_on, resize_depth
 from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features, inverse_loss
 from lightning_modules.geod.inverse_renderer import GeoDError, InverseRenderer, InverseRendererOptions
 from lightning_modules.geod.inverse_weights import load_inverse_renderer
-from lightning_modules.geod.mesh import Mesh, extract_mesh
+from lightning_modules.geod.mesh import Mesh
 from lightning_modules.geod.novel_views import NovelViewOptions, novel_view_loss
 from lightning_modules.geod.optimisers import PlayersOptions, build_adam
 from lightning_modules.geod.players import (
@@ -32,7 +32,9 @@ from lightning_modules.geod.players import (
 from lightning_modules.geod.poses import PoseOptions, draw_cameras, focal_in_pixels, some_cameras
 from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
 from lightning_modules.geod.report import Examination
+from lightning_modules.geod.sampling import Samples
 from networks.pigan import PiGANOptions
+from networks.precision import single_precision
 from networks.triplane import TriPlaneOptions
 from networks.volume_rendering import Rendering
 
@@ -111,6 +113,10 @@ class GeoD(BasePaper):
         self.save_hyperparameters()
         self.automatic_optimization = False
         self.generator: Any = None
+        # Every loss as it last was: they are logged together, though some are not computed in every step.
+        self.latest: dict[str, Tensor] = {}
+        self._features: list[nn.Module | None] = []
+        self._depth_model: list[nn.Module] = []
         self._judge = Judge(discriminator, image_size)
 
     @property
@@ -143,13 +149,8 @@ class GeoD(BasePaper):
         else:
             self.label_cameras = None
         self.inverse_renderer: InverseRenderer | None = None
-        self._frozen: list[nn.Module | None] = [None, None]
         if h.geometry == "unsup3d" and (self.guides or self.learns_to_read):
             self.inverse_renderer = InverseRenderer(h.inverse_renderer).requires_grad_(self.learns_to_read)
-            # In a list, so that frozen networks that come from files are no part of the checkpoint.
-            self._frozen[0] = build_features(h.inverse_loss)
-        elif self.guides:
-            self._frozen[1] = PretrainedGeometry(h.pretrained, h.inverse_renderer["size"])
 
     def load_pretrained(self) -> None:
         """Load the networks that the config names."""
@@ -160,14 +161,24 @@ class GeoD(BasePaper):
             load_generator(self.generator, h.generator_init)
             self.average.module.load_state_dict(self.generator.state_dict())
 
-    def _frozen_here(self, place: int) -> Any:
-        network = self._frozen[place]
-        return None if network is None else network.to(self.device)
+    # Frozen networks from files are built when first asked for; in lists, so that they are no part of the checkpoint.
+
+    @property
+    def features(self) -> Any:
+        """The features that the inverse renderer's loss compares, None for none."""
+        if not self._features:
+            self._features.append(build_features(self.hparams.inverse_loss))
+        return None if self._features[0] is None else self._features[0].to(self.device)
 
     @property
     def reader(self) -> Any:
-        """What reads geometry from images: the inverse renderer, or the frozen depth model."""
-        return self.inverse_renderer if self.inverse_renderer is not None else self._frozen_here(1)
+        """What reads geometry from images: the inverse renderer, a frozen depth model, or nothing."""
+        if self.inverse_renderer is not None or not self.guides:
+            return self.inverse_renderer
+        if not self._depth_model:
+            h = self.hparams
+            self._depth_model.append(PretrainedGeometry(h.pretrained, h.inverse_renderer["size"]))
+        return self._depth_model[0].to(self.device)
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return an optimizer for each player that learns: generator, discriminator, inverse renderer."""
@@ -190,13 +201,11 @@ class GeoD(BasePaper):
         world, rank, count = self.trainer.world_size, self.trainer.global_rank, len(batch["image"])
         noise = torch.Generator().manual_seed((self.hparams.seed * 1_000_003 + int(self.batches_seen)) * 2 + purpose)
         z = torch.randn(count * world, self.generator.z_dim, generator=noise)
-        cameras = self._draw_cameras(2 * count * world, noise, batch.get("camera"))
+        h = self.hparams
+        cameras = draw_cameras(2 * count * world, h.poses, h.image_size, noise, batch.get("camera"))
         mine = slice(rank * count, (rank + 1) * count)
         both = cameras.unflatten(0, (2, count * world))[:, mine]
         return Draw(*(part.to(self.device) for part in (z[mine], *both)))
-
-    def _draw_cameras(self, count: int, noise: torch.Generator, labels: Tensor | None) -> Tensor:
-        return draw_cameras(count, self.hparams.poses, self.hparams.image_size, noise, labels)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Make a step of each player."""
@@ -208,6 +217,17 @@ class GeoD(BasePaper):
         self.images_seen += len(batch["image"]) * self.trainer.world_size
         self.batches_seen += 1
         self.average.update_parameters(self.generator)
+        self.log_dict({f"train/{name}": value.detach() for name, value in self.latest.items()}, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the latest figures, as not every step has all of them."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["latest"] = {name: float(value.detach()) for name, value in self.latest.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the latest figures."""
+        super().on_load_checkpoint(checkpoint)
+        self.latest = {name: torch.tensor(value, device=self.device) for name, value in checkpoint["latest"].items()}
 
     def _step(self, loss: Tensor, optimizer: Any) -> None:
         optimizer.zero_grad()
@@ -224,11 +244,11 @@ class GeoD(BasePaper):
         assert self.inverse_renderer is not None
         with self.toggled_optimizer(optimizer):
             reading = self.inverse_renderer(batch["image"])
-            loss = inverse_loss(reading, self.hparams.inverse_loss, self._frozen_here(0))
+            loss = inverse_loss(reading, self.hparams.inverse_loss, self.features)
             optimizer.zero_grad()
             self.manual_backward(loss)
             optimizer.step()
-        self.log("train/ir_loss", loss, sync_dist=True)
+        self.latest["ir_loss"] = loss
 
     def guidance(self, rendering: Rendering, camera: Float[Tensor, "b 25"]) -> Float[Tensor, ""]:
         """Return how far rendered geometry is from what is read from the rendered images (spec, section 2.5)."""
@@ -253,18 +273,18 @@ class GeoD(BasePaper):
             if weight > 0 and self._due(h.guidance["interval"]):
                 taught = self.guidance(rendering, draw.camera)
                 loss = loss + weight * taught
-                self.log("train/guidance", taught, sync_dist=True)
-            if h.nvs["kind"] != "none" and weight > 0:
+                self.latest["guidance"] = taught
+            if h.nvs["kind"] != "none" and is_on(h.guidance, seen):
                 second = self.generator.render(field, draw.other, jitter=True)
                 reader = self.inverse_renderer
                 turned = novel_view_loss(h.nvs["kind"], rendering, draw.camera, second, draw.other, reader)
                 loss = loss + h.nvs["weight"] * turned
-                self.log("train/novel_view", turned, sync_dist=True)
+                self.latest["novel_view"] = turned
             self._step(loss, optimizer)
             if lazy["density_weight"] and self._due(lazy["density_interval"]):
                 rough = density_variation(self.generator, draw.z, draw.camera)
                 self._step(lazy["density_weight"] * lazy["density_interval"] * rough, optimizer)
-        self.log_dict({"train/g_loss": fooled, "train/gamma": weight}, sync_dist=True)
+        self.latest |= {"g_loss": fooled, "gamma": torch.tensor(weight)}
 
     def train_discriminator(self, batch: Mapping[str, Any], draw: Draw, optimizer: Any) -> None:
         """Let the discriminator tell real from generated; R1 has a step of its own."""
@@ -278,42 +298,36 @@ class GeoD(BasePaper):
             self._step(loss, optimizer)
             if lazy["r1_gamma"] and self._due(lazy["r1_interval"]):
                 images = self._judge.of_real(batch["image"]).detach().requires_grad_()
-                with torch.autocast(images.device.type, enabled=False):
+                with single_precision(images):
                     penalty = r1_penalty(self._judge(self.discriminator, images, camera, seen), images)
                 self._step(lazy["r1_gamma"] / 2 * lazy["r1_interval"] * penalty, optimizer)
-                self.log("train/r1", penalty, sync_dist=True)
-        self.log("train/d_loss", loss, prog_bar=True, sync_dist=True)
+                self.latest["r1"] = penalty
+        self.latest["d_loss"] = loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do the forward and backward passes of one generator step and one discriminator step."""
-        h, count = self.hparams, len(batch["image"])
+        count = len(batch["image"])
+        self.generator.eval()
         z = batch["image"].new_zeros(count, self.generator.z_dim)
         camera = batch["camera"] if "camera" in batch else z.new_zeros(count, 25) + 1
         rendering = self.generator(z, camera, jitter=True)
         loss = self._judge(self.discriminator, self._judge.of_rendered(rendering), camera, 0).mean()
-        if h.guidance["gamma_end"] > 0:
-            loss = loss + self.guidance(rendering, camera)
+        if self.inverse_renderer is not None:
+            # What its rasteriser does depends on the data, and multiplies next to nothing.
+            image = self.inverse_renderer.resize(rendering.image)
+            loss = loss + self.inverse_renderer.netD(image).mean() + self.inverse_renderer.netV(image).mean()
         loss.backward()
         seen = self._judge.of_real(batch["image"])
         self._judge(self.discriminator, torch.cat([seen, seen]), torch.cat([camera, camera]), 0).mean().backward()
 
     # Evaluation.
 
-    def evaluation_latents(self, count: int, seed: int | None = None) -> Tensor:
-        """Return latents that depend on the seed alone."""
-        noise = torch.Generator().manual_seed((self.hparams.seed if seed is None else seed) * 1_000_003)
-        return torch.randn(count, self.generator.z_dim, generator=noise).to(self.device)
-
-    def evaluation_cameras(self, count: int, seed: int | None = None) -> Tensor:
-        """Return cameras as they are drawn in training, which depend on the seed alone."""
-        noise = torch.Generator().manual_seed((self.hparams.seed if seed is None else seed) * 1_000_003 + 1)
-        return self._draw_cameras(count, noise, self.label_cameras).to(self.device)
-
     def on_fit_start(self) -> None:
         """Keep cameras of the training images, if poses are theirs; tell now of files that the test will miss."""
         if self.hparams.poses["kind"] == "labels":
             self.label_cameras.copy_(some_cameras(self.trainer.datamodule.source("fit"), len(self.label_cameras)))
         Examination(self)
+        _ = self.reader, self.learns_to_read and self.features
 
     def on_validation_start(self) -> None:
         """Begin anew."""
@@ -351,13 +365,8 @@ class GeoD(BasePaper):
         """
         if steps is not None:
             raise GeoDError("GeoD generates in one step: leave steps= out")
-        generator = self.average.module.eval()
-        z, cameras = self.evaluation_latents(count, seed), self.evaluation_cameras(count, seed)
-        for part, camera in zip(z.split(16), cameras.split(16), strict=True):
-            yield generator(part, camera).image
+        yield from Samples(self, seed).images(count)
 
     def meshes(self, count: int, *, seed: int | None = None) -> Iterator[Mesh]:
         """Yield the surfaces of the same samples as `generate`."""
-        z, cameras = self.evaluation_latents(count, seed), self.evaluation_cameras(count, seed)
-        for part, camera in zip(z.split(1), cameras.split(1), strict=True):
-            yield extract_mesh(self.average.module.eval(), part, camera)
+        return Samples(self, seed).meshes(count)

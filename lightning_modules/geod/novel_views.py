@@ -16,7 +16,7 @@ from networks.volume_rendering import Rendering, split_camera
 
 
 class NovelViewOptions(TypedDict):
-    """`kind`: "none", "warp" or "reproject"; `weight` of the loss while the guidance is on."""
+    """`kind`: "none", "warp" or "reproject"; `weight` of the loss, from the start to the stop of the guidance."""
 
     kind: Literal["none", "warp", "reproject"]
     weight: float

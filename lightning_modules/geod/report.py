@@ -10,6 +10,7 @@ from lightning_modules.geod.depth_metrics import side
 from lightning_modules.geod.evaluation import GeometryErrors, build_oracle, draw_groups
 from lightning_modules.geod.pictures import fixed_cameras, reading_figure, samples_figure, table, write_turntable
 from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
+from lightning_modules.geod.sampling import Samples
 from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances
 
@@ -33,7 +34,8 @@ class Examination:
     def __init__(self, module: "GeoD") -> None:
         h, device = module.hparams, module.device
         options = h.evaluation
-        self.module, self.generator = module, module.average.module
+        self.module, self.samples = module, Samples(module)
+        self.generator = self.samples.generator
         chosen = {name: options[name] for name in _DISTANCES}
         self.distances = ImageDistances(3, h.image_size, options["samples"], **chosen).to(device)
         oracle = build_oracle(options["oracle"], h.pretrained, self.generator.raw_size)
@@ -79,11 +81,11 @@ class Examination:
         module, trainer = self.module, self.module.trainer
         per_pose = module.hparams.evaluation["per_pose"]
         count = -(-samples // per_pose)
-        cameras = module.evaluation_cameras(2 * count).unflatten(0, (count, 2))
+        cameras = self.samples.cameras(2 * count).unflatten(0, (count, 2))
         mine = list(range(count))[trainer.global_rank :: trainer.world_size]
         seeds = [module.hparams.seed * 1_000_003 + k for k in mine]
         with progress("generating", len(mine)) as on_group:
-            for group in draw_groups(self.generator.eval(), cameras[mine], per_pose, seeds):
+            for group in draw_groups(self.generator, cameras[mine], per_pose, seeds):
                 self.geometry.update(group)
                 self.distances.update(group.rendering.image, real=False)
                 on_group()
@@ -93,7 +95,7 @@ class Examination:
     def _error_of_mean_shape(self, samples: int) -> Tensor:
         """Return the SIDE of the samples' mean frontal depth against the mean depth of the data, in its nearer part."""
         assert self.mean is not None
-        z = self.module.evaluation_latents(samples)
+        z = self.samples.latents(samples)
         camera = fixed_cameras([(0.0, 0.0)], self.module.hparams.poses, self.generator.raw_size, z.device)
         depths = [self.generator(part, camera.expand(len(part), -1)).depth for part in z.split(16)]
         low, high = self.mean.min(), self.mean.max()
@@ -102,7 +104,7 @@ class Examination:
 
     def _show(self) -> None:
         module, poses = self.module, self.module.hparams.poses
-        z = module.evaluation_latents(_SHOWN)
+        z = self.samples.latents(_SHOWN)
         words = "samples from the front, their depth (near is white) and normals, then from both sides and from above"
         module.show_picture("samples", samples_figure(self.generator, z, poses), words)
         write_turntable(module.run_folder / "pictures" / "turntable.gif", self.generator, z, poses)
