@@ -35,6 +35,11 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def sorted_pictures(folder: Path) -> list[Path]:
+    """Return the pictures, still and moving, that a run has left in its folder."""
+    return sorted(path for path in folder.glob("pictures/*") if path.suffix in {".png", ".gif"})
+
+
 def _is_alive(holder: str) -> bool:
     """Return whether the process that `holder` names runs, as far as this machine can tell."""
     words = holder.split()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BadInputError, disk_trouble
-from harness.folder import RunFolder, read_json, write_json
+from harness.folder import RunFolder, read_json, sorted_pictures, write_json
 from harness.identity import identity, run_folder
 from harness.job import Job, Outcome, in_own_process, launched_outside, rank
 from harness.quiet import be_quiet
@@ -264,7 +264,7 @@ def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: flo
         "metrics": metrics,
         "cost": cost,
         "tables": sorted(str(p.relative_to(folder.path)) for p in Path(folder.path, "tables").glob("*.json")),
-        "pictures": sorted(str(p.relative_to(folder.path)) for p in Path(folder.path, "pictures").glob("*.png")),
+        "pictures": [str(p.relative_to(folder.path)) for p in sorted_pictures(folder.path)],
     }
     write_json(folder.path / "result.json", result)
     for logger in built.trainer.loggers:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -53,20 +54,23 @@ class ImageDistances(nn.Module):
                 _Bytes(network), subset_size=kid_subset, reset_real_features=False
             )
 
+    def _each(self) -> dict[str, Metric]:
+        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, Metric)}
+
     def update(self, images: Float[Tensor, "b c h w"], real: bool) -> None:
         """Take up images in -1..1."""
-        for metric in self.metrics.values():
+        for metric in self._each().values():
             metric.update(images, real=real)
 
     def forget_generated(self) -> None:
         """Make room for another set of generated images; the real ones stay."""
-        for metric in self.metrics.values():
+        for metric in self._each().values():
             metric.reset()
 
     def compute(self) -> dict[str, Tensor]:
         """Return every distance, over all processes."""
         found: dict[str, Tensor] = {}
-        for name, metric in self.metrics.items():
+        for name, metric in self._each().items():
             value = metric.compute()
             found |= {"kid": value[0], "kid_std": value[1]} if name == "kid" else {name: value}
         return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.folder import read_json
+from harness.folder import read_json, sorted_pictures
 from harness.report.figures import alone, finite, number, places, written
 from harness.report.runs import Arms, Run, mapping, near
 
@@ -21,14 +21,17 @@ def _embed(file: Path, limit: float) -> dict[str, Any] | None:
     from PIL import Image
 
     try:
-        content, kind = file.read_bytes(), "png"
+        content, kind = file.read_bytes(), file.suffix[1:]
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             width, height = image.size
             if len(content) > limit:
-                image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
                 buffer = io.BytesIO()
-                image.convert("RGBA" if image.has_transparency_data else "RGB").save(buffer, "WEBP", quality=85)
+                if kind == "gif":
+                    image.save(buffer, "WEBP", quality=50, save_all=True)
+                else:
+                    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+                    image.convert("RGBA" if image.has_transparency_data else "RGB").save(buffer, "WEBP", quality=85)
                 if buffer.tell() < len(content):
                     content, kind = buffer.getvalue(), "webp"
     except (OSError, SyntaxError, ValueError):
@@ -42,7 +45,7 @@ def pictures(arms: Arms) -> list[dict[str, Any]]:
     found: dict[str, dict[str, tuple[Run, Path]]] = {}
     for arm, runs in arms.items():
         for run in runs:
-            for file in sorted(run.path.glob("pictures/*.png")) if run.path else ():
+            for file in sorted_pictures(run.path) if run.path else ():
                 found.setdefault(file.stem, {}).setdefault(arm, (run, file))
     limit = _PICTURE_BYTES / max(1, sum(map(len, found.values())))
     rows = []

@@ -17,7 +17,7 @@ from metrics.image_distances import ImageDistances
 if TYPE_CHECKING:
     from lightning_modules.geod.module import GeoD
 
-_SHOWN = 8
+_SHOWN, _TURNED = 8, 4
 _DISTANCES = ("features", "inception", "kid_subset")
 
 
@@ -107,7 +107,7 @@ class Examination:
         z = self.samples.latents(_SHOWN)
         words = "samples from the front, their depth (near is white) and normals, then from both sides and from above"
         module.show_picture("samples", samples_figure(self.generator, z, poses), words)
-        write_turntable(module.run_folder / "pictures" / "turntable.gif", self.generator, z, poses)
+        write_turntable(module.run_folder / "pictures" / "turntable.gif", self.generator, z[:_TURNED], poses)
         assert self.first is not None
         module.show_picture("real", table([self.first["image"][:_SHOWN]]), "of the test split")
         if module.inverse_renderer is not None:
