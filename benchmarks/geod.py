@@ -228,7 +228,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; least of {repeats} turns")
     rasteriser(max(1, repeats // 2), 32, 16)
     volume_rendering(repeats, 8)
-    for batch, channels, size in ((8, 64, 16), (16, 64, 32), (8, 256, 32)):
+    for batch, channels, size in ((8, 64, 16), (16, 64, 32), (8, 256, 32), (8, 512, 8)):
         modulated(repeats, batch, channels, size, up=False)
         modulated(repeats, batch, channels, size, up=True)
 

@@ -18,13 +18,14 @@ from networks.precision import single_precision
 class RaySteps(TypedDict):
     """Where rays are looked at: `samples` evenly from `near` to `far`, then `more_samples` where the density is.
 
-    What passes everything has the grey value `background`, 0 (black) to 1 (white).
+    Densities are per `unit` of length. What passes everything has the grey value `background`, 0 (black) to 1 (white).
     """
 
     near: float
     far: float
     samples: int
     more_samples: int
+    unit: float
     background: float
 
 
@@ -75,17 +76,20 @@ def place_samples(rays: Rays, near: float, far: float, count: int, *, jitter: bo
 
 
 def composite(
-    colours: Float[Tensor, "b c r s"], densities: Float[Tensor, "b r s"], distances: Float[Tensor, "b r s"]
+    colours: Float[Tensor, "b c r s"],
+    densities: Float[Tensor, "b r s"],
+    distances: Float[Tensor, "b r s"],
+    unit: float = 1.0,
 ) -> tuple[Float[Tensor, "b c r"], Float[Tensor, "b r"], Float[Tensor, "b r"], Float[Tensor, "b r s-1"]]:
     """Return colour, expected distance, weight sum and weights of rays by the midpoint rule.
 
-    Densities are before their activation, softplus(d - 1). The expected distance is that of what was hit: it is divided
-    by the sum of the weights and kept between the first and the last sample.
+    Densities are before their activation, softplus(d - 1), and per unit of length. The expected distance is that of
+    what was hit: it is divided by the sum of the weights and kept between the first and the last sample.
     """
     steps = distances[..., 1:] - distances[..., :-1]
     middles = (distances[..., 1:] + distances[..., :-1]) / 2
     density = functional.softplus((densities[..., 1:] + densities[..., :-1]) / 2 - 1)
-    passed = density * steps
+    passed = density * steps / unit
     # What reaches a step is exp of minus all that was passed before.
     before = passed.cumsum(dim=-1) - passed
     weights = torch.exp(-before) * -torch.expm1(-passed)
@@ -150,7 +154,7 @@ def march(
         distances = place_samples(rays, steps["near"], steps["far"], steps["samples"], jitter=jitter)
         density, colours = along(distances)
         if steps["more_samples"]:
-            weights = composite(colours.detach(), density.detach(), distances)[3]
+            weights = composite(colours.detach(), density.detach(), distances, steps["unit"])[3]
             more = place_more(distances, weights, steps["more_samples"], jitter=jitter)
             more_density, more_colours = along(more)
             distances, order = torch.cat([distances, more], dim=-1).sort(dim=-1)
@@ -159,7 +163,7 @@ def march(
             colours = both.gather(-1, order[:, None].expand_as(both))
         if density_noise > 0:
             density = density + density_noise * torch.randn_like(density)
-        colour, distance, total, _ = composite(colours, density, distances)
+        colour, distance, total, _ = composite(colours, density, distances, steps["unit"])
         colour = colour + steps["background"] * (1 - total[:, None])
         images = (colour * 2 - 1).unflatten(2, (size, size))
         return images, (distance * rays.cosines).unflatten(1, (size, size)), total.unflatten(1, (size, size))

@@ -6,18 +6,17 @@ from typing import Any, Literal, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Optimizer
 
 from lightning_modules.base import BasePaper
 from lightning_modules.ema import averaged
 from lightning_modules.geod.evaluation import EvaluationOptions
-from lightning_modules.geod.guidance import GuidanceOptions, gamma, guidance_loss, is_on, resize_depth
-from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features, inverse_loss
+from lightning_modules.geod.guidance import GuidanceOptions
+from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features
 from lightning_modules.geod.inverse_renderer import GeoDError, InverseRenderer, InverseRendererOptions
 from lightning_modules.geod.inverse_weights import load_inverse_renderer
 from lightning_modules.geod.mesh import Mesh
-from lightning_modules.geod.novel_views import NovelViewOptions, novel_view_loss
+from lightning_modules.geod.novel_views import NovelViewOptions
 from lightning_modules.geod.optimisers import PlayersOptions, build_adam
 from lightning_modules.geod.players import (
     DiscriminatorOptions,
@@ -25,18 +24,15 @@ from lightning_modules.geod.players import (
     RegularisationOptions,
     build_discriminator,
     build_generator,
-    density_variation,
     load_generator,
-    r1_penalty,
 )
-from lightning_modules.geod.poses import PoseOptions, draw_cameras, focal_in_pixels, some_cameras
+from lightning_modules.geod.poses import PoseOptions, draw_cameras, some_cameras
 from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
 from lightning_modules.geod.report import Examination
 from lightning_modules.geod.sampling import Samples
+from lightning_modules.geod.steps import discriminator_step, generator_step, inverse_renderer_step
 from networks.pigan import PiGANOptions
-from networks.precision import single_precision
 from networks.triplane import TriPlaneOptions
-from networks.volume_rendering import Rendering
 
 _KEPT_CAMERAS = 256
 
@@ -117,7 +113,7 @@ class GeoD(BasePaper):
         self.latest: dict[str, Tensor] = {}
         self._features: list[nn.Module | None] = []
         self._depth_model: list[nn.Module] = []
-        self._judge = Judge(discriminator, image_size)
+        self.judge = Judge(discriminator, image_size)
 
     @property
     def guides(self) -> bool:
@@ -139,7 +135,7 @@ class GeoD(BasePaper):
         h = self.hparams
         self.generator = build_generator(h.triplane, h.pigan, h.image_size)
         self.discriminator = build_discriminator(h.discriminator, h.image_size)
-        self._judge = Judge(h.discriminator, self.generator.raw_size)
+        self.judge = Judge(h.discriminator, self.generator.raw_size)
         self.average = averaged(self.generator, h.ema)
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
@@ -211,98 +207,23 @@ class GeoD(BasePaper):
         """Make a step of each player."""
         optimizers = self.optimizers()
         if self.learns_to_read and int(self.images_seen) < self.hparams.ir_stop_kimg * 1000:
-            self.train_inverse_renderer(batch, optimizers[2])
-        self.train_generator(self.draw(batch, 0), optimizers[0])
-        self.train_discriminator(batch, self.draw(batch, 1), optimizers[1])
+            inverse_renderer_step(self, batch, optimizers[2])
+        generator_step(self, self.draw(batch, 0), optimizers[0])
+        discriminator_step(self, batch, self.draw(batch, 1), optimizers[1])
         self.images_seen += len(batch["image"]) * self.trainer.world_size
         self.batches_seen += 1
         self.average.update_parameters(self.generator)
-        self.log_dict({f"train/{name}": value.detach() for name, value in self.latest.items()}, sync_dist=True)
+        self.log_dict({f"train/{name}": value for name, value in self.latest.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the latest figures, as not every step has all of them."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["latest"] = {name: float(value.detach()) for name, value in self.latest.items()}
+        checkpoint["latest"] = {name: float(value) for name, value in self.latest.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the latest figures."""
         super().on_load_checkpoint(checkpoint)
         self.latest = {name: torch.tensor(value, device=self.device) for name, value in checkpoint["latest"].items()}
-
-    def _step(self, loss: Tensor, optimizer: Any) -> None:
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        if self.hparams.gradient_clip is not None:
-            self.clip_gradients(optimizer, self.hparams.gradient_clip, "norm")
-        optimizer.step()
-
-    def _due(self, interval: int) -> bool:
-        return int(self.batches_seen) % interval == 0
-
-    def train_inverse_renderer(self, batch: Mapping[str, Any], optimizer: Any) -> None:
-        """Let the inverse renderer learn from real images, and from nothing else."""
-        assert self.inverse_renderer is not None
-        with self.toggled_optimizer(optimizer):
-            reading = self.inverse_renderer(batch["image"])
-            loss = inverse_loss(reading, self.hparams.inverse_loss, self.features)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            optimizer.step()
-        self.latest["ir_loss"] = loss
-
-    def guidance(self, rendering: Rendering, camera: Float[Tensor, "b 25"]) -> Float[Tensor, ""]:
-        """Return how far rendered geometry is from what is read from the rendered images (spec, section 2.5)."""
-        options = self.hparams.guidance
-        image = rendering.image.detach() if options["detach_image"] else rendering.image
-        shape = self.reader.shape(image)
-        size = shape.valid.shape[-1]
-        depth, focal = resize_depth(rendering.depth, size), focal_in_pixels(camera, size)
-        return guidance_loss(depth, focal, shape, kind=options["kind"], shuffle=options["shuffle"])
-
-    def train_generator(self, draw: Draw, optimizer: Any) -> None:
-        """Let the generator fool the discriminator and learn geometry; the density has a step of its own."""
-        h, seen = self.hparams, int(self.images_seen)
-        weight = gamma(h.guidance, seen)
-        lazy = h.regularisation
-        with self.toggled_optimizer(optimizer):
-            field = self.generator.field(draw.z, draw.camera)
-            rendering = self.generator.render(field, draw.camera, jitter=True)
-            logits = self._judge(self.discriminator, self._judge.of_rendered(rendering), draw.camera, seen)
-            fooled = functional.softplus(-logits).mean()
-            loss = fooled
-            if weight > 0 and self._due(h.guidance["interval"]):
-                taught = self.guidance(rendering, draw.camera)
-                loss = loss + weight * taught
-                self.latest["guidance"] = taught
-            if h.nvs["kind"] != "none" and is_on(h.guidance, seen):
-                second = self.generator.render(field, draw.other, jitter=True)
-                reader = self.inverse_renderer
-                turned = novel_view_loss(h.nvs["kind"], rendering, draw.camera, second, draw.other, reader)
-                loss = loss + h.nvs["weight"] * turned
-                self.latest["novel_view"] = turned
-            self._step(loss, optimizer)
-            if lazy["density_weight"] and self._due(lazy["density_interval"]):
-                rough = density_variation(self.generator, draw.z, draw.camera)
-                self._step(lazy["density_weight"] * lazy["density_interval"] * rough, optimizer)
-        self.latest |= {"g_loss": fooled, "gamma": torch.tensor(weight)}
-
-    def train_discriminator(self, batch: Mapping[str, Any], draw: Draw, optimizer: Any) -> None:
-        """Let the discriminator tell real from generated; R1 has a step of its own."""
-        seen, lazy, camera = int(self.images_seen), self.hparams.regularisation, batch.get("camera")
-        with torch.no_grad():
-            rendering = self.generator(draw.z, draw.camera, jitter=True, noise="random")
-        with self.toggled_optimizer(optimizer):
-            generated = self._judge(self.discriminator, self._judge.of_rendered(rendering), draw.camera, seen)
-            real = self._judge(self.discriminator, self._judge.of_real(batch["image"]), camera, seen)
-            loss = functional.softplus(generated).mean() + functional.softplus(-real).mean()
-            self._step(loss, optimizer)
-            if lazy["r1_gamma"] and self._due(lazy["r1_interval"]):
-                images = self._judge.of_real(batch["image"]).detach().requires_grad_()
-                with single_precision(images):
-                    penalty = r1_penalty(self._judge(self.discriminator, images, camera, seen), images)
-                self._step(lazy["r1_gamma"] / 2 * lazy["r1_interval"] * penalty, optimizer)
-                self.latest["r1"] = penalty
-        self.latest["d_loss"] = loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do the forward and backward passes of one generator step and one discriminator step."""
@@ -311,14 +232,14 @@ class GeoD(BasePaper):
         z = batch["image"].new_zeros(count, self.generator.z_dim)
         camera = batch["camera"] if "camera" in batch else z.new_zeros(count, 25) + 1
         rendering = self.generator(z, camera, jitter=True)
-        loss = self._judge(self.discriminator, self._judge.of_rendered(rendering), camera, 0).mean()
+        loss = self.judge(self.discriminator, self.judge.of_rendered(rendering), camera, 0).mean()
         if self.inverse_renderer is not None:
             # What its rasteriser does depends on the data, and multiplies next to nothing.
             image = self.inverse_renderer.resize(rendering.image)
             loss = loss + self.inverse_renderer.netD(image).mean() + self.inverse_renderer.netV(image).mean()
         loss.backward()
-        seen = self._judge.of_real(batch["image"])
-        self._judge(self.discriminator, torch.cat([seen, seen]), torch.cat([camera, camera]), 0).mean().backward()
+        seen = self.judge.of_real(batch["image"])
+        self.judge(self.discriminator, torch.cat([seen, seen]), torch.cat([camera, camera]), 0).mean().backward()
 
     # Evaluation.
 
@@ -326,12 +247,12 @@ class GeoD(BasePaper):
         """Keep cameras of the training images, if poses are theirs; tell now of files that the test will miss."""
         if self.hparams.poses["kind"] == "labels":
             self.label_cameras.copy_(some_cameras(self.trainer.datamodule.source("fit"), len(self.label_cameras)))
-        Examination(self)
+        Examination(self, has_distances=True)
         _ = self.reader, self.learns_to_read and self.features
 
     def on_validation_start(self) -> None:
         """Begin anew."""
-        self._examination = Examination(self)
+        self._examination = Examination(self, has_distances=False)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Hold what is read from real images against the truth, where that is known."""
@@ -343,7 +264,7 @@ class GeoD(BasePaper):
 
     def on_test_start(self) -> None:
         """Begin anew."""
-        self._examination = Examination(self)
+        self._examination = Examination(self, has_distances=True)
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Take up the real images that generated ones are compared with."""

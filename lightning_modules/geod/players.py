@@ -135,6 +135,8 @@ class Judge:
         if sigma > 0:
             width = min(2 * int(3 * sigma) + 1, 2 * (seen.shape[-1] // 2) - 1)
             seen = gaussian_blur(seen, [width, width], [sigma, sigma])
+        if self.options["pose_conditioned"] and camera is None:
+            raise GeoDError("discriminator.pose_conditioned: the data have no cameras, so it should be false")
         return discriminator(seen, camera if self.options["pose_conditioned"] else None)
 
 

@@ -26,18 +26,20 @@ class Examination:
 
     Args:
         module: the module with its networks built, and its trainer.
+        has_distances: whether generated images are compared with real ones, too.
 
     Raises:
         ValueError: if files that are compared with are not there.
     """
 
-    def __init__(self, module: "GeoD") -> None:
+    def __init__(self, module: "GeoD", *, has_distances: bool) -> None:
         h, device = module.hparams, module.device
         options = h.evaluation
         self.module, self.samples = module, Samples(module)
         self.generator = self.samples.generator
         chosen = {name: options[name] for name in _DISTANCES}
-        self.distances = ImageDistances(3, h.image_size, options["samples"], **chosen).to(device)
+        distances = ImageDistances(3, h.image_size, options["samples"], **chosen).to(device) if has_distances else None
+        self.distances = distances
         oracle = build_oracle(options["oracle"], h.pretrained, self.generator.raw_size)
         self.geometry = GeometryErrors(oracle).to(device)
         mean = mean_depth(module.trainer.datamodule.source("fit"))
@@ -48,7 +50,8 @@ class Examination:
     def take_up(self, batch: Mapping[str, Any]) -> None:
         """Take up real images, and hold what is read from them against the truth, where that is known."""
         self.first = batch if self.first is None else self.first
-        self.distances.update(batch["image"], real=True)
+        if self.distances is not None:
+            self.distances.update(batch["image"], real=True)
         if self.reading is not None:
             reader = self.module.reader
             self.reading.update(batch, None if reader is None else reader.shape(batch["image"]))
@@ -59,6 +62,7 @@ class Examination:
 
     def report_test(self) -> None:
         """Log the same, the distances of generated images to real ones, and show pictures."""
+        assert self.distances is not None
         module, trainer = self.module, self.module.trainer
         samples = module.hparams.evaluation["samples"]
         if isinstance(trainer.limit_test_batches, int):
@@ -87,7 +91,8 @@ class Examination:
         with progress("generating", len(mine)) as on_group:
             for group in draw_groups(self.generator, cameras[mine], per_pose, seeds):
                 self.geometry.update(group)
-                self.distances.update(group.rendering.image, real=False)
+                if self.distances is not None:
+                    self.distances.update(group.rendering.image, real=False)
                 on_group()
         return self.geometry.compute()
 

@@ -7,6 +7,7 @@ from lightning_modules.geod.geometry import focal_length, normals_of_depth
 from lightning_modules.geod.guidance import gamma, guidance_loss, masked_difference, reproject, resize_depth
 from lightning_modules.geod.inverse_renderer import Shape
 from lightning_modules.geod.novel_views import novel_view_loss, turned_reading
+from lightning_modules.geod.steps import guidance
 from networks.volume_rendering import Rendering
 from tests.geod.build import bump, cameras, images, module_of, renderer_of
 
@@ -73,7 +74,7 @@ def test_the_gradient_takes_both_paths_unless_one_is_cut():
         depth = bump(height=0.3).repeat(2, 1, 1).requires_grad_()
         image = images(2).requires_grad_()
         weight = torch.ones(2, 32, 32)
-        module.guidance(Rendering(image, depth, weight, image), cameras(2)).backward()
+        guidance(module, Rendering(image, depth, weight, image), cameras(2)).backward()
         found[detach] = (depth.grad, image.grad)
     assert found[False][0].abs().sum() > 0
     assert found[False][1].abs().sum() > 0

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.heads import RenderedHeads
 from lightning_modules.geod import inverse_loss as losses
+from lightning_modules.geod import steps
 from lightning_modules.geod.evaluation import GeometryErrors, Group, draw_groups
 from lightning_modules.geod.inverse_module import InverseRendering
 from lightning_modules.geod.inverse_renderer import GeoDError
@@ -97,30 +98,30 @@ def test_steps_of_one_player_leave_the_others_alone(tmp_path, monkeypatch):
     seen = {}
 
     def watched(name):
-        original = getattr(GeoD, name)
+        original = getattr(steps, name)
 
-        def step(self, *arguments):
-            before = state(self)
-            original(self, *arguments)
-            seen[name] = changed(before, self.state_dict())
+        def step(module, *arguments):
+            before = state(module)
+            original(module, *arguments)
+            seen[name] = changed(before, module.state_dict())
 
         return step
 
-    for name in ("train_inverse_renderer", "train_generator", "train_discriminator"):
-        monkeypatch.setattr(GeoD, name, watched(name))
+    for name in ("inverse_renderer_step", "generator_step", "discriminator_step"):
+        monkeypatch.setattr(f"lightning_modules.geod.module.{name}", watched(name))
     fit(module, tmp_path, batches=1)
-    assert list(seen) == ["train_inverse_renderer", "train_generator", "train_discriminator"]
-    assert seen["train_inverse_renderer"] == {"inverse_renderer"}
-    assert seen["train_generator"] == {"generator"}
+    assert list(seen) == ["inverse_renderer_step", "generator_step", "discriminator_step"]
+    assert seen["inverse_renderer_step"] == {"inverse_renderer"}
+    assert seen["generator_step"] == {"generator"}
     # The average of w follows whatever is generated.
-    assert seen["train_discriminator"] - {"generator"} == {"discriminator"}
+    assert seen["discriminator_step"] - {"generator"} == {"discriminator"}
 
 
 def test_the_inverse_renderer_sees_real_images_and_no_others(tmp_path, monkeypatch):
     # Trap 3.
     module, read = module_of(guidance=NOW, ir_stop_kimg=1.0), []
     monkeypatch.setattr(
-        "lightning_modules.geod.module.inverse_loss",
+        "lightning_modules.geod.steps.inverse_loss",
         lambda reading, *more: read.append(reading.image) or losses.inverse_loss(reading, *more),
     )
     fit(module, tmp_path, batches=2)

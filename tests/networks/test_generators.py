@@ -8,7 +8,7 @@ from networks.pigan import FilmSiren, PiGAN
 from networks.triplane import GeneratorError, SuperResolution, TriPlaneGenerator
 from tests.networks.test_volume_rendering import camera
 
-RAYS = {"near": 2.2, "far": 3.45, "samples": 8, "more_samples": 0, "background": 0.0}
+RAYS = {"near": 2.2, "far": 3.45, "samples": 8, "more_samples": 0, "unit": 1.0, "background": 0.0}
 TRIPLANE = {
     "z_dim": 8,
     "w_dim": 8,

@@ -9,7 +9,7 @@ import torch
 from datamodules.worlds import heads
 from networks.volume_rendering import RaySteps, cast_rays, composite, march, place_more, place_samples, split_camera
 
-STEPS = RaySteps(near=2.0, far=3.5, samples=96, more_samples=0, background=0.0)
+STEPS = RaySteps(near=2.0, far=3.5, samples=96, more_samples=0, unit=1.0, background=0.0)
 
 
 def camera(yaw=0.0, count=1, size=16):
@@ -142,3 +142,10 @@ def test_what_passes_everything_is_the_background():
     for background, shown in ((0.0, -1.0), (1.0, 1.0)):
         image = march(look, camera(), 4, STEPS | {"background": background}, jitter=False)[0]
         assert torch.allclose(image, torch.tensor(shown), atol=1e-5)
+
+
+def test_densities_are_per_unit_of_length():
+    densities, distances = torch.zeros(1, 1, 5), torch.linspace(2, 3, 5).expand(1, 1, 5)
+    colours = torch.ones(1, 3, 1, 5)
+    tenth = composite(colours, densities, (distances - 2) / 10 + 2, unit=0.1)
+    assert torch.allclose(tenth[2], composite(colours, densities, distances)[2])
