@@ -23,7 +23,7 @@ class Mesh(NamedTuple):
 
 @torch.no_grad()
 def extract_mesh(
-    generator: "Generator", z: Tensor, camera: Tensor, *, resolution: int = 96, level: float = 10.0
+    generator: "Generator", z: Tensor, camera: Tensor, *, resolution: int = 96, level: float | None = None
 ) -> Mesh:
     """Return the surface at which density passes a level.
 
@@ -32,7 +32,8 @@ def extract_mesh(
         z: one latent [1, d].
         camera: one camera [1, 25], for generators that are told it.
         resolution: points along each side of the cube that the scene fills.
-        level: density, after its activation, per unit of length.
+        level: density, after its activation; a fifth of the largest one unless told, and at most 10, which is what EG3D's
+            scenes are cut at.
 
     Raises:
         GeoDError: if density passes the level nowhere.
@@ -45,8 +46,10 @@ def extract_mesh(
     points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(1, -1, 3)
     raw = torch.cat([generator.query(field, part)[0][0] for part in points.split(2**18, dim=1)])
     density = torch.nn.functional.softplus(raw - 1).reshape(resolution, resolution, resolution).cpu().numpy()
-    if not density.min() < level < density.max():
-        raise GeoDError(f"no surface: density is {density.min():.2g} to {density.max():.2g} and never passes {level:g}")
+    low, high = float(density.min()), float(density.max())
+    level = min(10.0, high / 5) if level is None else level
+    if not low < level < high:
+        raise GeoDError(f"no surface: density is {low:.2g} to {high:.2g} and never passes {level:.2g}")
     vertices, triangles, _, _ = marching_cubes(density, level)
     vertices = (vertices * (2 * half / (resolution - 1)) - half).astype(np.float32)
     places = torch.from_numpy(vertices).to(z.device)[None]
