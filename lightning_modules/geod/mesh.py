@@ -32,8 +32,8 @@ def extract_mesh(
         z: one latent [1, d].
         camera: one camera [1, 25], for generators that are told it.
         resolution: points along each side of the cube that the scene fills.
-        level: density, after its activation; a fifth of the largest one unless told, and at most 10, which is what EG3D's
-            scenes are cut at.
+        level: density, after its activation; unless told a fifth of the largest one, and at most 10, which is where
+            EG3D's scenes are cut.
 
     Raises:
         GeoDError: if density passes the level nowhere.
