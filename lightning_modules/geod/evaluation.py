@@ -67,7 +67,8 @@ class GeometryErrors(nn.Module):
 
     `oracle_mad`: mean angle, in degrees, between the normals of the rendered depth and those that the oracle sees in
     the same image. `specificity`: how much larger that angle is when the depth is another sample's; 0 if all samples
-    have one shape. `reprojection`: mean absolute difference of an image (-1..1) and another view of it, carried over.
+    have one shape. `specificity_inside`: the same over the pixels that are inside both samples, so that outlines do
+    not tell. `reprojection`: mean absolute difference of an image (-1..1) and another view of it, carried over.
 
     Args:
         oracle: what says which normals an image shows, or None; frozen.
@@ -76,7 +77,7 @@ class GeometryErrors(nn.Module):
     def __init__(self, oracle: nn.Module | None) -> None:
         super().__init__()
         self.oracle = oracle
-        names = ["reprojection", *(["oracle_mad", "specificity"] if oracle is not None else [])]
+        names = ["reprojection", *(["oracle_mad", "specificity", "specificity_inside"] if oracle is not None else [])]
         self.metrics = nn.ModuleDict({name: MeanMetric() for name in names})
 
     def update(self, group: Group) -> None:
@@ -94,11 +95,17 @@ class GeometryErrors(nn.Module):
         # A pixel counts where there is an object, and where rays were stopped.
         inside = eroded(seen.mask) * eroded((group.rendering.weight > 0.5).float())
         count = len(raw)
-        errors = torch.stack([mad(seen.normals, normals.roll(k, 0), inside) for k in range(count)])
-        errors = errors[:, errors.isfinite().all(dim=0)]
-        if errors.shape[1]:
-            self.metrics["oracle_mad"].update(errors[0])
-            self.metrics["specificity"].update(errors[1:].mean(dim=0) - errors[0])
+        own = mad(seen.normals, normals, inside)
+        more, more_inside = [], []
+        for k in range(1, count):
+            other, both = normals.roll(k, 0), inside * inside.roll(k, 0)
+            more.append(mad(seen.normals, other, inside) - own)
+            more_inside.append(mad(seen.normals, other, both) - mad(seen.normals, normals, both))
+        values = {"oracle_mad": own, "specificity": torch.cat(more), "specificity_inside": torch.cat(more_inside)}
+        for name, value in values.items():
+            known = value[value.isfinite()]
+            if len(known):
+                self.metrics[name].update(known)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the errors over all processes, and begin anew."""

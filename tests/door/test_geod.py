@@ -24,7 +24,16 @@ def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, runs):
     assert done.returncode == 0, done.stdout + done.stderr
     folder = only_folder(runs, experiment)
     metrics = read(folder / "result.json")["metrics"]
-    expected = {"oracle_mad", "specificity", "fd", "reprojection", "mean_shape_error", "mean_shape_mad", "flat_mad"}
+    expected = {
+        "oracle_mad",
+        "specificity",
+        "specificity_inside",
+        "fd",
+        "reprojection",
+        "mean_shape_error",
+        "mean_shape_mad",
+        "flat_mad",
+    }
     assert metrics.keys() >= {f"test/{name}" for name in expected}
     assert metrics["test/images_seen"] == 6 * 16
     assert ("test/ir_mad" in metrics) == (experiment != "geod_base")

@@ -306,10 +306,13 @@ def test_specificity_is_nothing_for_one_shape_and_much_for_the_right_ones():
     right, mean = errors(depths), errors(depths.mean(dim=0, keepdim=True).expand(4, -1, -1))
     assert right["oracle_mad"] < 0.01
     assert right["specificity"] > 5
+    # The oracle here sees objects everywhere, so there are no outlines.
+    assert right["specificity_inside"] == pytest.approx(right["specificity"], abs=1e-3)
     assert mean["specificity"] == pytest.approx(0, abs=1e-4)
     assert mean["oracle_mad"] > 3
     wrong = errors(depths.roll(1, 0))
     assert wrong["specificity"] < 0
+    assert mean["specificity_inside"] == pytest.approx(0, abs=1e-4)
     # Where rays pass through there is no surface to be judged.
     hollow = GeometryErrors(oracle_of_truth(depths))
     rendering = Rendering(image, depths, 0 * weight, image)
