@@ -56,7 +56,7 @@ class RenderedHeads(BaseDataModule):
         image_size: int = 32,
         families: list[Literal["ellipsoid", "cone", "ridge", "gable", "dome", "bumps"]],
         asymmetric: bool = False,
-        train_size: int = 2048,
+        train_size: int = 4096,
         val_size: int = 128,
         test_size: int = 512,
     ) -> None:

@@ -195,7 +195,7 @@ def test_density_that_is_everywhere_the_same_does_not_vary():
 
 
 def test_the_judge_blurs_at_first_and_sees_raw_images_beside():
-    options = plain("geod")["discriminator"] | SMALL["discriminator"]
+    options = plain("geod")["discriminator"] | SMALL["discriminator"] | {"pose_conditioned": False}
     fading = Judge(options | {"blur_sigma": 4.0, "blur_fade_kimg": 2}, 32)
     assert [fading.sigma(seen) for seen in (0, 1000, 2000, 9000)] == [4, 2, 0, 0]
     image = images(4)
