@@ -19,7 +19,7 @@ class _Known(Images):
 
     def __init__(self, world: heads.Heads) -> None:
         super().__init__(world.images, world.labels[:, 0])
-        self.world = world
+        self.world, self.cameras = world, world.camera
 
     def fetch(self, indices: Sequence[int]) -> Batch:
         """Return images, the family as `label`, and what is known: see `heads.Heads`."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -59,8 +60,10 @@ class ImageDistances(nn.Module):
 
     def update(self, images: Float[Tensor, "b c h w"], real: bool) -> None:
         """Take up images in -1..1."""
-        for metric in self._each().values():
-            metric.update(images, real=real)
+        # Lightning casts in a test step, but not at its end: both sets must be seen in the same precision.
+        with torch.autocast(images.device.type, enabled=False):
+            for metric in self._each().values():
+                metric.update(images.float(), real=real)
 
     def forget_generated(self) -> None:
         """Make room for another set of generated images; the real ones stay."""

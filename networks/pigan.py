@@ -1,6 +1,6 @@
 """pi-GAN's generator (Chan et al. 2021): a SIREN that z modulates, rendered from samples along rays.
 
-Sizes and constants are those of its repository's curriculum (GeoD spec, section 2.8).
+Layers and initial weights are those of its repository (GeoD spec, section 2.8); rays are rendered as EG3D's are.
 """
 
 import math
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from networks.precision import single_precision
 from networks.volume_rendering import RaySteps, Rendering, march
 
 
@@ -19,7 +20,7 @@ class PiGANOptions(TypedDict):
 
     `z_dim`: size of z. `width`, `layers`: the SIREN. `rays`: see `RaySteps`. `box`: side of the
     cube that becomes -1..1. `density_noise`: deviation of the noise on densities at first, which fades out over
-    `noise_fade_steps` renderings in training.
+    `noise_fade_steps` renderings that are learned from.
     """
 
     z_dim: int
@@ -98,7 +99,9 @@ class PiGAN(nn.Module):
 
     def field(self, z: Float[Tensor, "b z"], camera: Tensor | None = None, noise: str = "random") -> Film:
         """Return the scenes of z; camera and noise change nothing."""
-        numbers = self.mapping(z.float()).unflatten(1, (2, len(self.layers) + 1, self.options["width"]))
+        with single_precision(z):
+            numbers = self.mapping(z.float())
+        numbers = numbers.unflatten(1, (2, len(self.layers) + 1, self.options["width"]))
         return Film(numbers[:, 0] * 15 + 30, numbers[:, 1])
 
     def query(
@@ -121,7 +124,8 @@ class PiGAN(nn.Module):
     def render(self, field: Film, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
         """Return what cameras see of scenes; jitter draws the samples' places at random."""
         noise = self._noise() if self.training else 0.0
-        self.calls += int(self.training)
+        # Once a step of the generator: the discriminator's renderings take no gradient.
+        self.calls += int(self.training and torch.is_grad_enabled())
         look = partial(self.query, field)
         image, depth, weight = march(
             look, camera, self.raw_size, self.options["rays"], jitter=jitter, density_noise=noise

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from networks.precision import single_precision
 from networks.stylegan2_layers import (
     Conv2d,
     FullyConnected,
@@ -59,6 +60,13 @@ class MappingNetwork(nn.Module):
         self, z: Float[Tensor, "b z"] | None, c: Float[Tensor, "b c"] | None = None, *, truncation: float = 1.0
     ) -> Float[Tensor, "b w"]:
         """Return w, moved towards its average by `truncation` below 1."""
+        context = z if z is not None else c
+        assert context is not None
+        with single_precision(context):
+            w = self._mapped(z, c)
+        return w if truncation == 1 else torch.lerp(self.w_avg, w, truncation)
+
+    def _mapped(self, z: Tensor | None, c: Tensor | None) -> Tensor:
         parts = [] if z is None or not self.z_dim else [second_moment_norm(z.float())]
         if self.c_dim:
             assert c is not None
@@ -66,7 +74,7 @@ class MappingNetwork(nn.Module):
         w = torch.cat(parts, dim=1)
         for place in range(self.layers):
             w = self.get_submodule(f"fc{place}")(w)
-        return w if truncation == 1 else torch.lerp(self.w_avg, w, truncation)
+        return w
 
     @torch.no_grad()
     def follow(self, w: Float[Tensor, "b w"]) -> None:
@@ -114,7 +122,8 @@ class SynthesisBlock(nn.Module):
         """Return feature maps and image; `ws` are the latents of the convolutions and of the image."""
         x = self.const.expand(len(ws), -1, -1, -1) if self.convolutions == 1 else self.conv0(x, ws[:, 0], noise)
         x = self.conv1(x, ws[:, self.convolutions - 1], noise)
-        added = self.torgb(x, ws[:, self.convolutions])
+        # Images are summed in single precision over all sizes.
+        added = self.torgb(x, ws[:, self.convolutions]).float()
         if image is not None:
             added = added + (double(image, self.resample_filter) if self.up == 2 else image)
         return x, added

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from networks.stylegan2 import StyleGAN2, SynthesisBlock
-from networks.stylegan2_layers import FullyConnected
+from networks.stylegan2_layers import FullyConnected, binomial_filter
 from networks.volume_rendering import RaySteps, Rendering, march
 
 
@@ -69,11 +69,15 @@ class SuperResolution(nn.Module):
 
     def __init__(self, features: int, size: int, w_dim: int, conv_clamp: float | None) -> None:
         super().__init__()
-        up = 2 if size >= 512 else 1
+        is_large = size >= 512
+        up, first, second = (2, 256, 128) if is_large else (1, 128, 64)
         self.start = size // (2 * up)
         options = {"image_channels": 3, "conv_clamp": conv_clamp}
-        self.block0 = SynthesisBlock(features, 128, w_dim, self.start * up, up=up, **options)
-        self.block1 = SynthesisBlock(128, 64, w_dim, size, **options)
+        self.block0 = SynthesisBlock(features, first, w_dim, self.start * up, up=up, **options)
+        self.block1 = SynthesisBlock(first, second, w_dim, size, **options)
+        if not is_large:
+            # Not used; in EG3D's weights all the same.
+            self.register_buffer("resample_filter", binomial_filter())
 
     def forward(self, features: Tensor, w: Float[Tensor, "b w"]) -> Float[Tensor, "b 3 s s"]:
         """Return the image, without noise."""

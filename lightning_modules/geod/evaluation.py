@@ -68,7 +68,8 @@ class GeometryErrors(nn.Module):
     `oracle_mad`: mean angle, in degrees, between the normals of the rendered depth and those that the oracle sees in
     the same image. `specificity`: how much larger that angle is when the depth is another sample's; 0 if all samples
     have one shape. `specificity_inside`: the same over the pixels that are inside both samples, so that outlines do
-    not tell. `reprojection`: mean absolute difference of an image (-1..1) and another view of it, carried over.
+    not tell. `covered`: share of the object that rays are stopped at; what they pass through is not judged.
+    `reprojection`: mean absolute difference of an image (-1..1) and another view of it, carried over.
 
     Args:
         oracle: what says which normals an image shows, or None; frozen.
@@ -77,7 +78,10 @@ class GeometryErrors(nn.Module):
     def __init__(self, oracle: nn.Module | None) -> None:
         super().__init__()
         self.oracle = oracle
-        names = ["reprojection", *(["oracle_mad", "specificity", "specificity_inside"] if oracle is not None else [])]
+        names = [
+            "reprojection",
+            *(["oracle_mad", "specificity", "specificity_inside", "covered"] if oracle is not None else []),
+        ]
         self.metrics = nn.ModuleDict({name: MeanMetric() for name in names})
 
     def update(self, group: Group) -> None:
@@ -95,6 +99,8 @@ class GeometryErrors(nn.Module):
         # A pixel counts where there is an object, and where rays were stopped.
         inside = eroded(seen.mask) * eroded((group.rendering.weight > 0.5).float())
         count = len(raw)
+        covered = (seen.mask * (group.rendering.weight > 0.5)).sum(dim=(1, 2)) / seen.mask.sum(dim=(1, 2)).clamp_min(1)
+        self.metrics["covered"].update(covered)
         own = mad(seen.normals, normals, inside)
         more, more_inside = [], []
         for k in range(1, count):

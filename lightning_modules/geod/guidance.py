@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lightning_modules.geod.geometry import back_project, normals_of_depth
 from lightning_modules.geod.inverse_renderer import Shape
+from networks.precision import single_precision
 from networks.volume_rendering import split_camera
 
 
@@ -22,6 +23,7 @@ class GuidanceOptions(TypedDict):
     `end_kimg`, and is 0 after `stop_kimg` (null: never). `interval`: generator steps from one lesson to the next.
     `detach_image`: whether the gradient through the image that geometry is read from is cut. `shuffle`: the control, in
     which every sample is taught the geometry read from another one. `kind`: normals, or depths less their means.
+    `least_weight`: pixels count whose rays are stopped by more than this share.
     """
 
     gamma_start: float
@@ -33,6 +35,7 @@ class GuidanceOptions(TypedDict):
     detach_image: bool
     shuffle: bool
     kind: Literal["normal", "depth"]
+    least_weight: float
 
 
 def is_on(options: GuidanceOptions, images_seen: int) -> bool:
@@ -70,6 +73,8 @@ def guidance_loss(
     focal: Float[Tensor, " b"],
     shape: Shape,
     *,
+    weight: Float[Tensor, "b h w"] | None = None,
+    least_weight: float = 0.0,
     kind: str = "normal",
     shuffle: bool = False,
 ) -> Float[Tensor, ""]:
@@ -79,6 +84,8 @@ def guidance_loss(
         depth: rendered z-depth, at the size of the reading.
         focal: focal length of the generator's cameras, in pixels of that size.
         shape: what was read from the images of the same samples.
+        weight: how much of each ray is stopped, at the size of the reading; None for all.
+        least_weight: pixels count where the weight is above this.
         kind: "normal", or "depth" less its mean over the mask.
         shuffle: whether each sample is taught by the next one's reading.
     """
@@ -86,6 +93,8 @@ def guidance_loss(
     read_depth = shape.depth[: len(depth)]
     if shuffle:
         read, valid, read_depth = read.roll(1, 0), valid.roll(1, 0), read_depth.roll(1, 0)
+    if weight is not None and least_weight > 0:
+        valid = valid * (weight.detach() > least_weight)
     if kind == "depth":
         count = valid.sum(dim=(1, 2), keepdim=True).clamp_min(1)
         centred = [d - (d * valid).sum(dim=(1, 2), keepdim=True) / count for d in (depth, read_depth)]
@@ -114,6 +123,13 @@ def reproject(
         other_camera: the other view's camera.
         tolerance: how far behind the other's depth a point still counts as seen.
     """
+    with single_precision(depth):
+        return _reproject(image.float(), depth.float(), camera, other_depth.float(), other_camera, tolerance)
+
+
+def _reproject(
+    image: Tensor, depth: Tensor, camera: Tensor, other_depth: Tensor, other_camera: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor]:
     size = depth.shape[-1]
     to_world, intrinsics = split_camera(camera.float())
     other_to_world, other_intrinsics = split_camera(other_camera.float())

@@ -187,11 +187,12 @@ class InverseRenderer(nn.Module):
     def shape(self, image: Float[Tensor, "b 3 h w"]) -> Shape:
         """Read the geometry of images in -1..1; the input keeps its gradient."""
         image = self.resize(image)
-        raw, numbers = self.netD(image)[:, 0], self.netV(image)
         with single_precision(image):
-            canonical = self.canonical_depth(raw.float())
+            # Half the digits would already be lost in the networks' depth: normals are differences of neighbours.
+            raw, numbers = self.netD(image.float())[:, 0], self.netV(image.float())
+            canonical = self.canonical_depth(raw)
             canonical = torch.cat([canonical, canonical.flip(-1)])
-            turn, shift = self.view(numbers.float())
+            turn, shift = self.view(numbers)
             depth = self.warp_depth(canonical, turn.repeat(2, 1, 1), shift.repeat(2, 1))
             seen = (depth.detach() < self.far).float()
             own, mirrored = seen.chunk(2)

@@ -24,7 +24,7 @@ from lightning_modules.geod.players import (
     RegularisationOptions,
     build_discriminator,
     build_generator,
-    load_generator,
+    load_player,
 )
 from lightning_modules.geod.poses import PoseOptions, draw_cameras, some_cameras
 from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
@@ -34,7 +34,7 @@ from lightning_modules.geod.steps import discriminator_step, generator_step, inv
 from networks.pigan import PiGANOptions
 from networks.triplane import TriPlaneOptions
 
-_KEPT_CAMERAS = 256
+_KEPT_CAMERAS = 8192
 
 
 class Draw(NamedTuple):
@@ -55,8 +55,9 @@ class GeoD(BasePaper):
         image_size: side of the images.
         triplane: the tri-plane generator, or null.
         pigan: pi-GAN's generator, or null; one of both is given.
-        generator_init: file of the generator's weights to start from (an exported state dict with our names, which for
-            the tri-plane generator are EG3D's), or null.
+        generator_init: file of the generator's weights to start from (a checkpoint of ours, or an exported state dict
+            with our names, which for the tri-plane generator are EG3D's), or null.
+        discriminator_init: the same for the discriminator, whose names are StyleGAN2's.
         discriminator: the discriminator.
         geometry: "unsup3d", an inverse renderer that learns along, or "pretrained", a frozen depth model.
         inverse_renderer: the inverse renderer.
@@ -84,6 +85,7 @@ class GeoD(BasePaper):
         triplane: TriPlaneOptions | None,
         pigan: PiGANOptions | None,
         generator_init: str | None,
+        discriminator_init: str | None,
         discriminator: DiscriminatorOptions,
         geometry: Literal["unsup3d", "pretrained"],
         inverse_renderer: InverseRendererOptions,
@@ -113,7 +115,6 @@ class GeoD(BasePaper):
         self.latest: dict[str, Tensor] = {}
         self._features: list[nn.Module | None] = []
         self._depth_model: list[nn.Module] = []
-        self.judge = Judge(discriminator, image_size)
 
     @property
     def guides(self) -> bool:
@@ -154,8 +155,10 @@ class GeoD(BasePaper):
         if h.ir_init and self.inverse_renderer is not None:
             load_inverse_renderer(self.inverse_renderer, h.ir_init)
         if h.generator_init:
-            load_generator(self.generator, h.generator_init)
+            load_player(self.generator, h.generator_init, "generator_init", "average.module")
             self.average.module.load_state_dict(self.generator.state_dict())
+        if h.discriminator_init:
+            load_player(self.discriminator, h.discriminator_init, "discriminator_init", "discriminator")
 
     # Frozen networks from files are built when first asked for; in lists, so that they are no part of the checkpoint.
 
@@ -180,7 +183,7 @@ class GeoD(BasePaper):
         """Return an optimizer for each player that learns: generator, discriminator, inverse renderer."""
         o, lazy = self.hparams.optimizers, self.hparams.regularisation
         density = lazy["density_interval"] if lazy["density_weight"] else None
-        r1 = lazy["r1_interval"] if lazy["r1_gamma"] else None
+        r1 = lazy["r1_interval"] if lazy["r1_gamma"] and lazy["r1_interval"] > 1 else None
         found: list[Optimizer] = [
             build_adam(self.generator.parameters(), o["generator"], lazy_interval=density),
             build_adam(self.discriminator.parameters(), o["discriminator"], lazy_interval=r1),

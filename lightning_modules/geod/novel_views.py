@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_modules.geod.guidance import reproject, reprojection_error
 from lightning_modules.geod.inverse_renderer import InverseRenderer
+from networks.precision import single_precision
 from networks.volume_rendering import Rendering, split_camera
 
 
@@ -29,6 +30,13 @@ def turned_reading(
     other_camera: Float[Tensor, "b 25"],
 ) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b s s"]]:
     """Return how the object in an image looks from another camera, by what is read from it, and where that is known."""
+    with single_precision(image):
+        return _turned_reading(renderer, image.float(), camera, other_camera)
+
+
+def _turned_reading(
+    renderer: InverseRenderer, image: Tensor, camera: Tensor, other_camera: Tensor
+) -> tuple[Tensor, Tensor]:
     reading, count = renderer(image), len(image)
     turns = [split_camera(one.float())[0][:, :3, :3].transpose(1, 2) for one in (camera, other_camera)]
     between = turns[1] @ turns[0].transpose(1, 2)

@@ -16,7 +16,8 @@ from torchvision.utils import make_grid
 
 from lightning_modules.geod.geometry import normals_of_depth
 from lightning_modules.geod.inverse_renderer import InverseRenderer
-from lightning_modules.geod.poses import PoseOptions, cameras, focal_in_pixels
+from lightning_modules.geod.poses import PoseOptions, focal_in_pixels, turned_cameras
+from networks.volume_rendering import Rendering
 
 if TYPE_CHECKING:
     from lightning_modules.geod.players import Generator
@@ -44,44 +45,54 @@ def table(rows: Sequence[Float[Tensor, "n 3 h w"]], side: int = 64) -> Pixels:
     return (grid * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def fixed_cameras(
-    turns: Sequence[tuple[float, float]], poses: PoseOptions, size: int, device: torch.device
-) -> Float[Tensor, "n 25"]:
-    """Return cameras that see objects turned by (yaw, pitch) in radians."""
-    yaw, pitch = torch.tensor(turns, device=device, dtype=torch.float32).T
-    return cameras(yaw, pitch, poses, size)
+class Views:
+    """A generator's samples, seen from wherever an object is turned to.
+
+    Args:
+        generator: in eval mode.
+        z: latents [n, d].
+        poses: see `PoseOptions`.
+        labels: cameras of the training images, or None.
+    """
+
+    def __init__(
+        self, generator: "Generator", z: Float[Tensor, "n z"], poses: PoseOptions, labels: Float[Tensor, "m 25"] | None
+    ) -> None:
+        self.generator, self.poses, self.labels, self.count = generator, poses, labels, len(z)
+        # How far objects are turned, in radians.
+        self.width = 0.4 if poses["kind"] == "labels" else max(0.3, 2 * poses["yaw"])
+        self.field = generator.field(z, self.camera(0.0, 0.0), "const")
+
+    def camera(self, yaw: float, pitch: float) -> Float[Tensor, "n 25"]:
+        """Return the camera that sees every object turned."""
+        device = next(self.generator.parameters()).device
+        turn = torch.tensor([[yaw, pitch]], device=device)
+        one = turned_cameras(turn, self.poses, self.generator.raw_size, self.labels)
+        return one.expand(self.count, -1)
+
+    def seen(self, yaw: float = 0.0, pitch: float = 0.0) -> tuple[Rendering, Float[Tensor, "n h w 3"]]:
+        """Return what is seen of the objects turned by angles in radians, and its normals."""
+        camera = self.camera(yaw, pitch)
+        rendering = self.generator.render(self.field, camera, jitter=False)
+        return rendering, normals_of_depth(rendering.depth, focal_in_pixels(camera, self.generator.raw_size))
 
 
 @torch.no_grad()
-def samples_figure(generator: "Generator", z: Float[Tensor, "n z"], poses: PoseOptions) -> Pixels:
+def samples_figure(views: Views) -> Pixels:
     """Return rows of samples: front, its depth and normals, and the views from both sides and from above."""
-    size, width = generator.raw_size, max(0.3, 2 * poses["yaw"])
-    fields = generator.field(z, fixed_cameras([(0.0, 0.0)] * len(z), poses, size, z.device), "const")
-    rows = []
-    for turn in ((0.0, 0.0), (-width, 0.0), (width, 0.0), (0.0, width / 2)):
-        camera = fixed_cameras([turn] * len(z), poses, size, z.device)
-        seen = generator.render(fields, camera, jitter=False)
-        rows.append(seen.image)
-        if turn == (0.0, 0.0):
-            normals = normals_of_depth(seen.depth, focal_in_pixels(camera, size))
-            rows += [depth_shown(seen.depth), normals_shown(normals)]
-    return table(rows)
+    front, normals = views.seen()
+    rows = [front.image, depth_shown(front.depth), normals_shown(normals)]
+    turns = ((-views.width, 0.0), (views.width, 0.0), (0.0, views.width / 2))
+    return table([*rows, *(views.seen(*turn)[0].image for turn in turns)])
 
 
 @torch.no_grad()
-def write_turntable(
-    path: Path, generator: "Generator", z: Float[Tensor, "n z"], poses: PoseOptions, frames: int = 24
-) -> None:
+def write_turntable(path: Path, views: Views, frames: int = 24) -> None:
     """Write a GIF of samples, and of their normals below, swung from side to side."""
-    size, width = generator.raw_size, max(0.3, 2 * poses["yaw"])
-    fields = generator.field(z, fixed_cameras([(0.0, 0.0)] * len(z), poses, size, z.device), "const")
     shown = []
     for frame in range(frames):
-        turn = width * math.sin(2 * math.pi * frame / frames)
-        camera = fixed_cameras([(turn, 0.0)] * len(z), poses, size, z.device)
-        seen = generator.render(fields, camera, jitter=False)
-        normals = normals_of_depth(seen.depth, focal_in_pixels(camera, size))
-        shown.append(Image.fromarray(table([seen.image, normals_shown(normals)])))
+        rendering, normals = views.seen(views.width * math.sin(2 * math.pi * frame / frames))
+        shown.append(Image.fromarray(table([rendering.image, normals_shown(normals)])))
     path.parent.mkdir(parents=True, exist_ok=True)
     shown[0].save(path, save_all=True, append_images=shown[1:], duration=80, loop=0)
 

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from lightning_modules.geod.inverse_renderer import GeoDError
 from networks.pigan import PiGAN, PiGANOptions
+from networks.precision import single_precision
 from networks.stylegan2 import Discriminator
 from networks.triplane import TriPlaneGenerator, TriPlaneOptions
 from networks.volume_rendering import Rendering
@@ -37,7 +37,7 @@ class DiscriminatorOptions(TypedDict):
 
 
 class RegularisationOptions(TypedDict):
-    """Lazy regularisations, each in a step of its own, every so many steps.
+    """Lazy regularisations, each in a step of its own, every so many steps; R1 of every step is part of the loss.
 
     `r1_gamma`: weight of the discriminator's squared gradient norm on real images (times one half). `density_weight`:
     weight of the difference of density between points and points beside them.
@@ -76,21 +76,39 @@ def build_discriminator(options: DiscriminatorOptions, size: int) -> Discriminat
     )
 
 
-def load_generator(generator: Generator, path: str) -> None:
-    """Load a generator's weights, all of them: a state dict with our names, which are EG3D's for the tri-plane one.
+def load_player(player: nn.Module, path: str, key: str, place: str) -> None:
+    """Load a player's weights, all of them.
+
+    Args:
+        player: generator or discriminator.
+        path: a state dict with our names, which are EG3D's for the tri-plane generator and StyleGAN2's for the
+            discriminator, or a checkpoint of ours.
+        key: the key of the config that names the file.
+        place: what the player is called in our checkpoints.
 
     Raises:
         GeoDError: if the file is not there or holds other weights.
     """
     if not Path(path).is_file():
-        raise GeoDError(f"generator_init: no file {path}")
+        raise GeoDError(f"{key}: no file {path}")
     content = torch.load(path, map_location="cpu", weights_only=True)
+    own = content.get("state_dict", {})
+    mine = {name.removeprefix(f"{place}."): value for name, value in own.items() if name.startswith(f"{place}.")}
     try:
-        generator.load_state_dict(content.get("state_dict", content), strict=True)
+        player.load_state_dict(mine or content, strict=True)
     except RuntimeError as error:
-        raise GeoDError(
-            f"generator_init: {path} is of another generator: {str(error).splitlines()[1].strip()}"
-        ) from None
+        reason = str(error).splitlines()[1].strip()
+        raise GeoDError(f"{key}: {path} is of another network: {reason}") from None
+
+
+def blurred(images: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:
+    """Return images blurred with EG3D's kernel, 2 to the power of -(x / sigma)^2, in single precision."""
+    reach = int(3 * sigma)
+    line = torch.exp2(-(torch.arange(-reach, reach + 1, device=images.device) / sigma).square())
+    line = (line / line.sum()).expand(images.shape[1], 1, 1, -1)
+    with single_precision(images):
+        across = functional.conv2d(images.float(), line, padding=(0, reach), groups=len(line))
+        return functional.conv2d(across, line.mT, padding=(reach, 0), groups=len(line))
 
 
 class Judge:
@@ -133,8 +151,7 @@ class Judge:
         """Return logits."""
         sigma = self.sigma(images_seen)
         if sigma > 0:
-            width = min(2 * int(3 * sigma) + 1, 2 * (seen.shape[-1] // 2) - 1)
-            seen = gaussian_blur(seen, [width, width], [sigma, sigma])
+            seen = blurred(seen, sigma)
         if self.options["pose_conditioned"] and camera is None:
             raise GeoDError("discriminator.pose_conditioned: the data have no cameras, so it should be false")
         return discriminator(seen, camera if self.options["pose_conditioned"] else None)
@@ -144,9 +161,11 @@ def density_variation(generator: Generator, z: Float[Tensor, "b z"], camera: Ten
     """Return how much density differs between random points and points beside them (EG3D's regularisation)."""
     field = generator.field(z, camera)
     side, points = generator.box, 1000
-    first = (torch.rand(len(z), points, 3, device=z.device) - 0.5) * side
+    # In a cube of twice the side, as EG3D's are: only an eighth of them lie where the planes are.
+    first = (torch.rand(len(z), points, 3, device=z.device) * 2 - 1) * side
     beside = first + torch.randn_like(first) * (0.004 * side)
-    density = generator.query(field, torch.cat([first, beside], dim=1))[0]
+    with single_precision(z):
+        density = generator.query(field, torch.cat([first, beside], dim=1))[0]
     one, other = density.chunk(2, dim=1)
     return (one - other).abs().mean()
 

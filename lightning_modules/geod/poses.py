@@ -40,6 +40,29 @@ def cameras(
     return torch.cat([to_world.flatten(1), intrinsics.expand(len(yaw), 9)], dim=1)
 
 
+def turned_cameras(
+    turns: Float[Tensor, "n 2"], options: PoseOptions, size: int, labels: Float[Tensor, "m 25"] | None = None
+) -> Float[Tensor, "n 25"]:
+    """Return cameras that see an object turned by yaw and pitch (radians) from its front.
+
+    Without labels that is the front of `cameras`; with labels the view of the label that is nearest to their mean.
+    """
+    if labels is None:
+        return cameras(*turns.T, options, size)
+    places = labels[:, [3, 7, 11]]
+    front = labels[(places - places.mean(dim=0)).norm(dim=1).argmin()]
+    to_world = front[:16].reshape(4, 4)
+    to_camera = to_world[:3, :3].T
+    away = -to_camera @ to_world[:3, 3]
+    turned = rotation(torch.stack([turns[:, 1], turns[:, 0], torch.zeros_like(turns[:, 0])], dim=1)) @ to_camera
+    found = front.repeat(len(turns), 1)
+    matrix = torch.eye(4, device=front.device).repeat(len(turns), 1, 1)
+    matrix[:, :3, :3] = turned.transpose(1, 2)
+    matrix[:, :3, 3] = -(turned.transpose(1, 2) @ away)
+    found[:, :16] = matrix.flatten(1)
+    return found
+
+
 def draw_cameras(
     count: int,
     options: PoseOptions,
@@ -80,7 +103,7 @@ def some_cameras(source: Any, count: int) -> Float[Tensor, "n 25"]:
     Raises:
         GeoDError: if the images have none.
     """
-    if "camera" not in source[0]:
+    cameras = getattr(source, "cameras", None)
+    if cameras is None:
         raise GeoDError("poses.kind is labels, but the data have no cameras: take gaussian or uniform")
-    places = torch.linspace(0, len(source) - 1, count).long().tolist()
-    return torch.stack([torch.as_tensor(source[place]["camera"]) for place in places])
+    return torch.as_tensor(cameras)[torch.linspace(0, len(source) - 1, count).long()].float()

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lightning_modules.geod.geometry import focal_length, normals_of_depth
 from lightning_modules.geod.inverse_renderer import GeoDError, Shape
+from networks.precision import single_precision
 
 
 class PretrainedOptions(TypedDict):
@@ -63,7 +64,8 @@ class PretrainedGeometry(nn.Module):
         """Read depth and normals of images in -1..1; the input keeps its gradient."""
         side = (self.options["size"],) * 2
         seen = functional.interpolate(image.float(), side, mode="bilinear", align_corners=False, antialias=True)
-        said = self.network((seen / 2 + 0.5 - self.mean) / self.deviation).predicted_depth.float()
+        with single_precision(image):
+            said = self.network((seen / 2 + 0.5 - self.mean) / self.deviation).predicted_depth
         said = functional.interpolate(said[:, None], (self.size, self.size), mode="bilinear", align_corners=False)[:, 0]
         low, high = said.amin(dim=(1, 2), keepdim=True), said.amax(dim=(1, 2), keepdim=True)
         share = (said - low) / (high - low).clamp_min(1e-6)

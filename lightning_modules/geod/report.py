@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_modules.geod.depth_metrics import side
 from lightning_modules.geod.evaluation import GeometryErrors, build_oracle, draw_groups
-from lightning_modules.geod.pictures import fixed_cameras, reading_figure, samples_figure, table, write_turntable
+from lightning_modules.geod.pictures import Views, reading_figure, samples_figure, table, write_turntable
 from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
 from lightning_modules.geod.sampling import Samples
 from lightning_modules.progress import progress
@@ -100,19 +100,19 @@ class Examination:
     def _error_of_mean_shape(self, samples: int) -> Tensor:
         """Return the SIDE of the samples' mean frontal depth against the mean depth of the data, in its nearer part."""
         assert self.mean is not None
-        z = self.samples.latents(samples)
-        camera = fixed_cameras([(0.0, 0.0)], self.module.hparams.poses, self.generator.raw_size, z.device)
-        depths = [self.generator(part, camera.expand(len(part), -1)).depth for part in z.split(16)]
+        depths = [self._views(part).seen()[0].depth for part in self.samples.latents(samples).split(16)]
         low, high = self.mean.min(), self.mean.max()
         inside = (self.mean < low + 0.6 * (high - low)).float()
         return side(torch.cat(depths).mean(dim=0, keepdim=True), self.mean[None], inside[None])[0]
 
+    def _views(self, z: Tensor) -> Views:
+        return Views(self.generator, z, self.module.hparams.poses, self.module.label_cameras)
+
     def _show(self) -> None:
-        module, poses = self.module, self.module.hparams.poses
-        z = self.samples.latents(_SHOWN)
+        module, z = self.module, self.samples.latents(_SHOWN)
         words = "samples from the front, their depth (near is white) and normals, then from both sides and from above"
-        module.show_picture("samples", samples_figure(self.generator, z, poses), words)
-        write_turntable(module.run_folder / "pictures" / "turntable.gif", self.generator, z[:_TURNED], poses)
+        module.show_picture("samples", samples_figure(self._views(z)), words)
+        write_turntable(module.run_folder / "pictures" / "turntable.gif", self._views(z[:_TURNED]))
         assert self.first is not None
         module.show_picture("real", table([self.first["image"][:_SHOWN]]), "of the test split")
         if module.inverse_renderer is not None:

@@ -51,7 +51,9 @@ def guidance(module: "GeoD", rendering: Rendering, camera: Float[Tensor, "b 25"]
     shape = module.reader.shape(image)
     size = shape.valid.shape[-1]
     depth, focal = resize_depth(rendering.depth, size), focal_in_pixels(camera, size)
-    return guidance_loss(depth, focal, shape, kind=options["kind"], shuffle=options["shuffle"])
+    weight, least = resize_depth(rendering.weight, size), options["least_weight"]
+    kind, shuffle = options["kind"], options["shuffle"]
+    return guidance_loss(depth, focal, shape, weight=weight, least_weight=least, kind=kind, shuffle=shuffle)
 
 
 def generator_step(module: "GeoD", draw: "Draw", optimizer: Any) -> None:
@@ -83,19 +85,25 @@ def generator_step(module: "GeoD", draw: "Draw", optimizer: Any) -> None:
 
 
 def discriminator_step(module: "GeoD", batch: Mapping[str, Any], draw: "Draw", optimizer: Any) -> None:
-    """Let the discriminator tell real from generated; R1 has a step of its own."""
+    """Let the discriminator tell real from generated; R1 has a step of its own unless it is due in every one."""
     seen, lazy, camera = int(module.images_seen), module.hparams.regularisation, batch.get("camera")
     with torch.no_grad():
         rendering = module.generator(draw.z, draw.camera, jitter=True, noise="random")
+    weight, interval = lazy["r1_gamma"] / 2 * lazy["r1_interval"], lazy["r1_interval"]
+    is_due = weight > 0 and _due(module, interval)
+
+    def penalty() -> Tensor:
+        images = module.judge.of_real(batch["image"]).detach().requires_grad_()
+        with single_precision(images):
+            found = r1_penalty(module.judge(module.discriminator, images, camera, seen), images)
+        module.latest["r1"] = found.detach()
+        return weight * found
+
     with module.toggled_optimizer(optimizer):
         generated = module.judge(module.discriminator, module.judge.of_rendered(rendering), draw.camera, seen)
         real = module.judge(module.discriminator, module.judge.of_real(batch["image"]), camera, seen)
         loss = functional.softplus(generated).mean() + functional.softplus(-real).mean()
-        _step(module, loss, optimizer)
-        if lazy["r1_gamma"] and _due(module, lazy["r1_interval"]):
-            images = module.judge.of_real(batch["image"]).detach().requires_grad_()
-            with single_precision(images):
-                penalty = r1_penalty(module.judge(module.discriminator, images, camera, seen), images)
-            _step(module, lazy["r1_gamma"] / 2 * lazy["r1_interval"] * penalty, optimizer)
-            module.latest["r1"] = penalty.detach()
+        _step(module, loss + penalty() if is_due and interval == 1 else loss, optimizer)
+        if is_due and interval > 1:
+            _step(module, penalty(), optimizer)
     module.latest["d_loss"] = loss.detach()

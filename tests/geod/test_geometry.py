@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -14,7 +15,7 @@ from lightning_modules.geod.geometry import (
     rotation,
 )
 from lightning_modules.geod.guidance import guidance_loss
-from lightning_modules.geod.poses import PoseOptions, cameras, draw_cameras, focal_in_pixels
+from lightning_modules.geod.poses import PoseOptions, cameras, draw_cameras, focal_in_pixels, turned_cameras
 from networks.volume_rendering import cast_rays, split_camera
 from tests.geod.build import bump
 
@@ -82,6 +83,23 @@ def test_rotations_are_about_x_then_y_then_z():
     angles = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     expected = torch.from_numpy(Rotation.from_euler("xyz", angles.double().numpy()).as_matrix()).float()
     assert torch.allclose(rotation(angles), expected, atol=1e-5)
+
+
+def test_turned_cameras_turn_the_object_of_a_label():
+    from tests.datamodules.miniature_eg3d import camera as label_of
+
+    labels = torch.tensor(np.array([label_of(np.random.default_rng(k)) for k in range(20)]), dtype=torch.float32)
+    turns = torch.tensor([[0.0, 0.0], [0.3, 0.1]])
+    front, turned = turned_cameras(turns, POSES, 32, labels)
+    assert (labels - front).abs().sum(dim=1).min() < 1e-5
+    to_camera = [split_camera(one[None])[0][0, :3, :3].T for one in (front, turned)]
+    expected = rotation(torch.tensor([[0.1, 0.3, 0.0]]))[0]
+    assert torch.allclose(to_camera[1] @ to_camera[0].T, expected, atol=1e-5)
+    # As far from the origin, which stays where it is in the image, and with the same lens.
+    assert turned[[3, 7, 11]].norm().item() == pytest.approx(front[[3, 7, 11]].norm().item(), abs=1e-5)
+    assert torch.equal(turned[16:], front[16:])
+    ours = turned_cameras(turns, POSES, 32)
+    assert torch.allclose(ours, cameras(turns[:, 0], turns[:, 1], POSES, 32))
 
 
 def test_cameras_look_at_the_origin_from_their_radius():

@@ -51,6 +51,17 @@ def test_pixels_that_are_not_valid_teach_nothing():
     assert half.item() == pytest.approx(guidance_loss(rendered, torch.tensor([FOCAL]), shape_of(read)).item(), rel=0.1)
 
 
+def test_empty_rays_are_left_out_on_request():
+    read, rendered, weight = bump(), bump(height=0.3), torch.ones(1, 32, 32)
+    weight[:, :, :16] = 0.2
+    focal, shape = torch.tensor([FOCAL]), shape_of(read)
+    half = torch.ones(1, 32, 32)
+    half[:, :, :16] = 0
+    found = guidance_loss(rendered, focal, shape, weight=weight, least_weight=0.5)
+    assert found == guidance_loss(rendered, focal, shape_of(read, half))
+    assert guidance_loss(rendered, focal, shape, weight=weight) == guidance_loss(rendered, focal, shape)
+
+
 def test_the_control_is_taught_by_another_sample():
     depth = torch.cat([bump(height=height) for height in (0.2, 0.4, 0.6)])
     focal = torch.full((3,), FOCAL)
@@ -97,6 +108,16 @@ def test_a_view_is_carried_over_by_true_depth_and_hidden_pixels_are_left_out():
     same, mask = reproject(image, depth, camera, depth, camera)
     assert mask[:, 2:-2, 2:-2].min() == 1
     assert torch.allclose(same[:, :, 2:-2, 2:-2], image[:, :, 2:-2, 2:-2], atol=0.5)
+
+
+def test_what_another_surface_hides_is_left_out():
+    # From the side a wall in front hides part of what this view sees.
+    depth, other = torch.full((1, 32, 32), 3.0), torch.full((1, 32, 32), 3.0)
+    other[:, :, :16] = 2.0
+    camera = cameras(1)
+    mask = reproject(torch.zeros(1, 3, 32, 32), depth, camera, other, camera)[1]
+    assert mask[:, 2:-2, 2:14].max() == 0
+    assert mask[:, 2:-2, 18:-2].min() == 1
 
 
 def test_the_same_object_at_two_poses_fits_only_with_its_depth():

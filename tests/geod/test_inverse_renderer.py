@@ -155,6 +155,16 @@ def test_files_that_are_no_such_networks_are_refused(tmp_path):
         load_inverse_renderer(renderer, str(path))
 
 
+def test_normals_keep_their_precision_under_autocast():
+    renderer, image = renderer_of(), images(2)
+    plain = renderer.shape(image).normals
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = renderer.shape(image).normals
+        reading = renderer(image)
+    assert torch.allclose(plain, mixed, atol=1e-5)
+    assert reading.reconstruction.dtype == torch.float32
+
+
 def test_other_sizes_are_resized():
     renderer = renderer_of()
     assert renderer(images(2).repeat_interleave(2, 2).repeat_interleave(2, 3)).image.shape == (2, 3, 32, 32)

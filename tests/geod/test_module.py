@@ -22,6 +22,13 @@ from lightning_modules.geod.players import Judge, build_discriminator, density_v
 from networks.volume_rendering import Rendering
 from tests.geod.build import SMALL, bump, cameras, images, merged, module_of, plain
 
+# Losses of the first four batches of `test_golden_losses`.
+GOLDEN = {
+    "ir_loss": [1.0538, 0.8125, 0.5920, 0.5437],
+    "g_loss": [0.7351, 0.7387, 0.7422, 0.7729],
+    "d_loss": [1.3663, 1.3523, 1.3592, 1.3613],
+    "guidance": [1.4477, 1.3605, 1.3380],
+}
 NOW = {"gamma_end": 1.0, "start_kimg": 0.0, "end_kimg": 0.0}
 
 
@@ -186,6 +193,14 @@ def test_r1_and_density_have_their_steps(tmp_path):
     assert steps == [6, 6]
 
 
+def test_r1_of_every_step_is_part_of_the_loss(tmp_path):
+    module = module_of(regularisation={"r1_interval": 1, "density_weight": 0.0})
+    trainer = fit(module, tmp_path, batches=4)
+    critic = trainer.optimizers[1]
+    assert max(int(s["step"]) for s in critic.state.values()) == 4
+    assert critic.defaults["lr"] == 2e-3
+
+
 def test_density_that_is_everywhere_the_same_does_not_vary():
     module = module_of()
     z = torch.randn(2, 8)
@@ -233,6 +248,9 @@ def test_golden_losses(tmp_path):
     fit(module, tmp_path, batches=4)
     found = {name: [value for key, value in seen if key == name] for name, _ in seen}
     assert found["train/gamma"] == pytest.approx([0, 0.4, 0.8, 1.0])
+    # Measured when this was written: a change of any step shows.
+    for name, values in GOLDEN.items():
+        assert found[f"train/{name}"] == pytest.approx(values, rel=0.02), name
     # Without weight nothing is read.
     assert len(found["train/guidance"]) == 3
     assert len(set(found["train/r1"])) == 1
@@ -250,9 +268,14 @@ def test_trained_networks_are_where_it_starts(tmp_path):
     module.load_pretrained()
     loaded = module.inverse_renderer.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in reader.inverse_renderer.state_dict().items())
+    torch.save(module_of(seed=6).discriminator.state_dict(), tmp_path / "critic.pt")
+    module.hparams.discriminator_init = str(tmp_path / "critic.pt")
+    module.load_pretrained()
+    loaded, expected = module.discriminator.state_dict(), module_of(seed=6).discriminator.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in expected.items())
     one, average = module.generator.state_dict(), module.average.module.state_dict()
     assert all(torch.equal(value, average[name]) for name, value in one.items())
-    for content, words in (("none.pt", "no file"), ("reader.ckpt", "another generator")):
+    for content, words in (("none.pt", "no file"), ("reader.ckpt", "another network")):
         module.hparams.generator_init = str(tmp_path / content)
         with pytest.raises(GeoDError, match=words):
             module.load_pretrained()

@@ -7,6 +7,7 @@ import torch
 from torchvision.models import vgg16
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
+from harness.compose import compose_words
 from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
 from tests.datamodules.miniature_eg3d import files, write
 from tests.datamodules.miniature_generative import WRITERS
@@ -107,6 +108,13 @@ def test_pi_gan_runs_on_pictures_without_cameras(weights, tmp_path):
     wrong = quire("experiment=geod_pigan", *words, *small, "model.poses.kind=labels", f"runs={tmp_path / 'other'}")
     assert wrong.returncode == 2
     assert "poses.kind is labels, but the data have no cameras" in wrong.stderr
+
+
+@pytest.mark.parametrize("name", ["ffhq256", "cats256", "shapenet_cars", "pigan"])
+def test_what_kid_needs_is_generated(name):
+    config = compose_words([f"experiment=geod_{name}"]).model.evaluation
+    assert config.inception
+    assert config.samples >= config.kid_subset
 
 
 def test_missing_weights_are_told_before_training(tmp_path):

@@ -80,9 +80,13 @@ def test_a_scene_is_the_same_from_every_side(kind):
     generator = generator_of(kind, rays=RAYS | {"samples": 64}).eval()
     field = generator.field(z_of(1), camera(0), "const")
     points = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
-    assert torch.equal(generator.query(field, points)[0], generator.query(field, points)[0])
+    # What is at a point does not depend on what else is asked for.
+    alone = torch.cat([generator.query(field, part)[0] for part in points.split(7, dim=1)], dim=1)
+    assert torch.allclose(generator.query(field, points)[0], alone, atol=1e-5)
     front, side = (generator.render(field, camera(yaw), jitter=False) for yaw in (0.0, 0.5))
     assert not torch.allclose(front.depth, side.depth, atol=1e-3)
+    again = generator.render(field, camera(0.0), jitter=False)
+    assert torch.equal(front.image, again.image)
 
 
 def test_names_are_those_of_eg3d():
@@ -114,8 +118,19 @@ def test_names_are_those_of_eg3d():
         "superresolution.block0.torgb.weight": (3, 128, 1, 1),
         "superresolution.block1.conv0.weight": (64, 128, 3, 3),
         "superresolution.block1.resample_filter": (4, 4),
+        "superresolution.resample_filter": (4, 4),
     }
     assert {name: shapes.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("kind", ["triplane", "pigan"])
+def test_depth_is_single_precision_under_autocast(kind):
+    generator = generator_of(kind).eval()
+    plain = generator(z_of(), camera(0.1, 2))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = generator(z_of(), camera(0.1, 2))
+    assert mixed.depth.dtype == mixed.image.dtype == torch.float32
+    assert (mixed.depth - plain.depth).abs().max() < 0.05
 
 
 @pytest.mark.parametrize(("size", "start"), [(256, 128), (512, 128)])
