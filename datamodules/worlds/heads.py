@@ -23,8 +23,8 @@ the skin's brightness."""
 NEAR, FAR, CENTRE, FOV = 2.25, 3.3, 2.775, 18.837
 _PLANE = FAR - 0.12
 _GROUP = 128
-_STEPS, _BISECTIONS = 44, 8
-_SPAN = (2.05, 3.75)
+_STEPS, _BISECTIONS = 27, 7
+_REACH, _SPAN = np.float32(1.08), (2.05, 3.75)
 # Lowest and highest value: lengths in half images, heights and depths in units of the camera, angles in radians.
 _SHAPE = {
     "wide": (0.62, 0.74),
@@ -173,15 +173,16 @@ def _march(rays: Floats, rotations: Floats, head: _Drawn, family: NDArray[np.int
     def behind(z: Floats) -> Floats:
         return _behind(start + z[..., None] * turned, head, family)
 
-    steps = np.linspace(*_SPAN, _STEPS, dtype=np.float32)
-    hit = np.full(turned.shape[:2], steps[-1], np.float32)
-    open_ = np.ones(turned.shape[:2], bool)
-    for z in steps[1:]:
-        crossed = open_ & (behind(np.full_like(hit, z)) > 0)
-        hit[crossed], open_ = z, open_ & ~crossed
-        if not open_.any():
-            break
-    low, high = hit - (steps[1] - steps[0]), hit
+    # Where rays meet the plane; no head stands further before it than the reach.
+    last = np.clip((_PLANE - start[..., 2]) / turned[..., 2], *_SPAN) + np.float32(1e-3)
+    step = np.float32(_REACH / _STEPS)
+    hit, is_open = last.copy(), np.ones(last.shape, bool)
+    for place in range(1, _STEPS):
+        z = last - _REACH + place * step
+        crossed = is_open & (behind(z) > 0)
+        hit[crossed] = z[crossed]
+        is_open &= ~crossed
+    low, high = hit - step, hit
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         is_behind = behind(middle) > 0

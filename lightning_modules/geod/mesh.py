@@ -32,8 +32,8 @@ def extract_mesh(
         z: one latent [1, d].
         camera: one camera [1, 25], for generators that are told it.
         resolution: points along each side of the cube that the scene fills.
-        level: density, after its activation; unless told a fifth of the largest one, and at most 10, which is where
-            EG3D's scenes are cut.
+        level: density, after its activation; unless told a fifth of the way up to the largest one, and at most 10,
+            which is where EG3D's scenes are cut.
 
     Raises:
         GeoDError: if density passes the level nowhere.
@@ -47,7 +47,7 @@ def extract_mesh(
     raw = torch.cat([generator.query(field, part)[0][0] for part in points.split(2**18, dim=1)])
     density = torch.nn.functional.softplus(raw - 1).reshape(resolution, resolution, resolution).cpu().numpy()
     low, high = float(density.min()), float(density.max())
-    level = min(10.0, high / 5) if level is None else level
+    level = min(10.0, low + (high - low) / 5) if level is None else level
     if not low < level < high:
         raise GeoDError(f"no surface: density is {low:.2g} to {high:.2g} and never passes {level:.2g}")
     vertices, triangles, _, _ = marching_cubes(density, level)

@@ -10,7 +10,7 @@ EXPERIMENTS = ("geod", "geod_base", "geod_joint", "geod_shuffled", "geod_untrain
 FEW = ("model.evaluation.samples=16", "model.evaluation.validation_samples=8")
 PLAYERS = ("model.triplane.channel_max=16", "model.triplane.rays.samples=8", "model.discriminator.channel_max=16")
 NOW = ("model.guidance.start_kimg=0", "model.guidance.end_kimg=0")
-SMALL = ("debug=tiny", *FEW, *PLAYERS, *NOW)
+SMALL = ("debug=tiny", *FEW, *PLAYERS, *NOW, "data.train_size=256", "data.test_size=128")
 
 
 @pytest.fixture(scope="module")

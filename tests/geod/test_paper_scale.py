@@ -89,7 +89,7 @@ def test_the_tiny_twin_runs_from_files_to_table(name, kind, weights, tmp_path):
     assert {"test/reprojection", "test/psd_error"} <= metrics.keys()
     trained = checkpoint(folder, "best.ckpt")["state_dict"]
     # Poses are those of the training images.
-    assert trained["label_cameras"].shape == (256, 25)
+    assert trained["label_cameras"].shape == (8192, 25)
     assert len(trained["label_cameras"].unique(dim=0)) > 10
     assert ("inverse_renderer.netD.network.0.weight" in trained) == (name != "shapenet_cars")
     assert not any("network.backbone" in key for key in trained)
