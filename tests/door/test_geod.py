@@ -1,5 +1,7 @@
 """The experiments of GeoD from the command line: tiny twins, resume, two processes, samples and meshes."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -76,6 +78,27 @@ def test_killed_and_started_again_three_optimizers_go_on_as_they_were(tmp_path):
     straight, resumed = (only_folder(tmp_path / name, "geod_joint") for name in ("straight", "broken"))
     assert_same_run(straight, resumed)
     assert len(checkpoint(resumed)["optimizer_states"]) == 3
+
+
+def test_mixed_precision_learns_the_same(tmp_path):
+    bare = ("model.evaluation.oracle=null", "model.evaluation.features=null", "model.nvs.kind=warp")
+    found = {}
+    for precision in ("32-true", "bf16-mixed"):
+        words = (
+            "experiment=geod_joint",
+            *SMALL,
+            *bare,
+            f"hardware.precision={precision}",
+            f"runs={tmp_path}/{precision}",
+        )
+        done = quire(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        folder = only_folder(tmp_path / precision, "geod_joint")
+        rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+        found[precision] = next(row for row in reversed(rows) if "train/g_loss" in row)
+    whole, mixed = found.values()
+    for name in ("ir_loss", "guidance", "novel_view", "g_loss", "d_loss"):
+        assert mixed[f"train/{name}"] == pytest.approx(whole[f"train/{name}"], rel=0.15, abs=0.05), name
 
 
 def test_two_processes_are_one_with_the_same_global_batch(tmp_path):
