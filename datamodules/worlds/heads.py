@@ -140,7 +140,7 @@ def _draw_colours(rng: np.random.Generator, count: int, *, asymmetric: bool) -> 
         "white": np.full((count, 3), 0.95, np.float32),
         "iris": 0.05 + 0.3 * drawn[1],
         "mouth": np.float32([0.6, 0.12, 0.15]) + 0.2 * drawn[2],
-        "background": 0.3 + 0.3 * drawn[3, :, :1] + 0.12 * drawn[3],
+        "background": 0.15 + 0.7 * drawn[3],
         "patch": drawn[4],
         "patched": np.full((count, 1), float(asymmetric), np.float32),
     }

@@ -63,8 +63,8 @@ def test_the_mirrored_hypothesis_has_half_the_weight():
 def test_planes_are_not_rough():
     y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     assert roughness((0.3 * x - 0.1 * y)[None]) < 1e-6
-    # Second differences of x y: 1 in both mixed directions.
-    assert roughness((x * y)[None]).item() == pytest.approx(2)
+    # Second differences of x^2: 2 in one direction, none in the other.
+    assert roughness((x * x)[None]).item() == pytest.approx(2)
 
 
 def test_perceptual_features_are_vggs_third_block(tmp_path):
