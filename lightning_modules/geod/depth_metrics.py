@@ -1,7 +1,5 @@
 """How far depth and normals are from the truth: SIDE and MAD, as Unsup3D defines them (spec, section 2.9)."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -32,9 +30,3 @@ def side(
     difference, count = (depth.log() - truth.log()) * mask, mask.sum(dim=(1, 2))
     square, mean = difference.square().sum(dim=(1, 2)) / count, difference.sum(dim=(1, 2)) / count
     return 100 * (square - mean.square()).clamp_min(0).sqrt()
-
-
-class MeanShape(NamedTuple):
-    """The depth that a data set has on average at every pixel [h, w], the bar that a reading has to pass."""
-
-    depth: Tensor

@@ -134,3 +134,16 @@ def assert_same_run(first, second):
             assert equal(a[key], b[key]), (name, key)
     assert (first / "metrics.jsonl").read_text() == (second / "metrics.jsonl").read_text()
     assert read(first / "result.json")["metrics"] == read(second / "result.json")["metrics"]
+
+
+def kill_when_rows(words, experiment, runs, moments):
+    """Start a run and kill it when metrics.jsonl has so many rows, once for each of `moments`."""
+
+    def rows():
+        found = list(Path(runs).glob(f"{experiment}/*/metrics.jsonl"))
+        return found[0].read_text().count("\n") if found else 0
+
+    for moment in moments:
+        process = start(*words, f"runs={runs}")
+        wait_for(lambda moment=moment: rows() >= moment, process)
+        kill(process)

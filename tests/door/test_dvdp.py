@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from tests.door.quire import assert_same_run, checkpoint, kill, only_folder, quire, read, start, wait_for
+from tests.door.quire import assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
 
 EXPERIMENTS = ("dvdp", "dvdp_ddpm", "dvdp_early", "dvdp_short", "dvdp32", "dvdp32_ddpm", "dvdp32_late")
 FEW = ("model.evaluation.samples=8", "model.evaluation.steps=6", "model.evaluation.curve=[4]")
@@ -49,15 +49,7 @@ def test_killed_and_started_again_it_is_the_same_run(tmp_path):
     words = ("experiment=dvdp", *SMALL, "callbacks.resume.every_seconds=0", "model.evaluation.features=null")
     assert quire(*words, f"runs={tmp_path / 'straight'}").returncode == 0
     broken = tmp_path / "broken"
-
-    def rows():
-        found = list(broken.glob("dvdp/*/metrics.jsonl"))
-        return found[0].read_text().count("\n") if found else 0
-
-    for moment in (3, 9):
-        process = start(*words, f"runs={broken}")
-        wait_for(lambda moment=moment: rows() >= moment, process)
-        kill(process)
+    kill_when_rows(words, "dvdp", broken, (3, 9))
     assert quire(*words, f"runs={broken}").returncode == 0
     assert_same_run(only_folder(tmp_path / "straight", "dvdp"), only_folder(broken, "dvdp"))
 

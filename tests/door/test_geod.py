@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.door.quire import assert_same_run, checkpoint, kill, only_folder, quire, read, start, wait_for
+from tests.door.quire import assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
 
 EXPERIMENTS = ("geod", "geod_base", "geod_joint", "geod_shuffled", "geod_untrained")
 FEW = ("model.evaluation.samples=16", "model.evaluation.validation_samples=8")
@@ -65,15 +65,7 @@ def test_killed_and_started_again_three_optimizers_go_on_as_they_were(tmp_path):
     words = ("experiment=geod_joint", *SMALL, *bare, "callbacks.resume.every_seconds=0")
     assert quire(*words, f"runs={tmp_path / 'straight'}").returncode == 0
     broken = tmp_path / "broken"
-
-    def rows():
-        found = list(broken.glob("geod_joint/*/metrics.jsonl"))
-        return found[0].read_text().count("\n") if found else 0
-
-    for moment in (3, 9):
-        process = start(*words, f"runs={broken}")
-        wait_for(lambda moment=moment: rows() >= moment, process)
-        kill(process)
+    kill_when_rows(words, "geod_joint", broken, (3, 9))
     assert quire(*words, f"runs={broken}").returncode == 0
     straight, resumed = (only_folder(tmp_path / name, "geod_joint") for name in ("straight", "broken"))
     assert_same_run(straight, resumed)
