@@ -97,6 +97,11 @@ class PiGAN(nn.Module):
         """Side of the cube that scenes fill."""
         return self.options["box"]
 
+    @property
+    def reach(self) -> float:
+        """Length of the rays."""
+        return self.options["rays"]["far"] - self.options["rays"]["near"]
+
     def field(self, z: Float[Tensor, "b z"], camera: Tensor | None = None, noise: str = "random") -> Film:
         """Return the scenes of z; camera and noise change nothing."""
         with single_precision(z):
@@ -124,7 +129,7 @@ class PiGAN(nn.Module):
     def render(self, field: Film, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
         """Return what cameras see of scenes; jitter draws the samples' places at random."""
         noise = self._noise() if self.training else 0.0
-        # Once a step of the generator: the discriminator's renderings take no gradient.
+        # Once a step of the generator, twice with a second view: the discriminator's renderings take no gradient.
         self.calls += int(self.training and torch.is_grad_enabled())
         look = partial(self.query, field)
         image, depth, weight = march(

@@ -116,7 +116,7 @@ class TriPlaneGenerator(nn.Module):
             )
         if options["upsampled"] and (size < 128 or options["features"] < 4):
             raise GeneratorError(
-                "generator.upsampled: is for images of 128 pixels and more, and for more than 3 features"
+                "triplane.upsampled: is for images of 128 pixels and more, and for more than 3 features"
             )
         self.options, self.size = options, size
         o = options
@@ -144,6 +144,11 @@ class TriPlaneGenerator(nn.Module):
     def box(self) -> float:
         """Side of the cube that scenes fill."""
         return self.options["box"]
+
+    @property
+    def reach(self) -> float:
+        """Length of the rays."""
+        return self.options["rays"]["far"] - self.options["rays"]["near"]
 
     @property
     def raw_size(self) -> int:

@@ -84,7 +84,8 @@ def composite(
     """Return colour, expected distance, weight sum and weights of rays by the midpoint rule.
 
     Densities are before their activation, softplus(d - 1), and per unit of length. The expected distance is that of
-    what was hit: it is divided by the sum of the weights and kept between the first and the last sample.
+    what was hit: it is divided by the sum of the weights and kept between the first and the last sample. A ray that
+    hits nothing ends at the last sample.
     """
     steps = distances[..., 1:] - distances[..., :-1]
     middles = (distances[..., 1:] + distances[..., :-1]) / 2
@@ -99,7 +100,8 @@ def composite(
     at_samples = functional.pad(halves, (0, 1)) + functional.pad(halves, (1, 0))
     colour = (at_samples[:, None] * colours).sum(dim=-1)
     distance = (weights * middles).sum(dim=-1) / total.clamp_min(1e-10)
-    return colour, distance.clamp(distances.min(), distances.max()), total, weights
+    distance = torch.where(total > 1e-10, distance.clamp(distances.min(), distances.max()), distances.max())
+    return colour, distance, total, weights
 
 
 @torch.no_grad()

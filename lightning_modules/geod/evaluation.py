@@ -73,11 +73,12 @@ class GeometryErrors(nn.Module):
 
     Args:
         oracle: what says which normals an image shows, or None; frozen.
+        reach: length of the generator's rays.
     """
 
-    def __init__(self, oracle: nn.Module | None) -> None:
+    def __init__(self, oracle: nn.Module | None, reach: float) -> None:
         super().__init__()
-        self.oracle = oracle
+        self.oracle, self.reach = oracle, reach
         names = [
             "reprojection",
             *(["oracle_mad", "specificity", "specificity_inside", "covered"] if oracle is not None else []),
@@ -87,9 +88,8 @@ class GeometryErrors(nn.Module):
     def update(self, group: Group) -> None:
         """Take up a group."""
         raw = group.rendering.raw
-        found, mask = reproject(
-            group.other.raw, group.rendering.depth, group.camera, group.other.depth, group.other_camera
-        )
+        other, camera, depth = group.other, group.camera, group.rendering.depth
+        found, mask = reproject(other.raw, depth, camera, other.depth, group.other_camera, self.reach)
         self.metrics["reprojection"].update(reprojection_error(raw, found, mask))
         if self.oracle is None:
             return
@@ -104,9 +104,9 @@ class GeometryErrors(nn.Module):
         own = mad(seen.normals, normals, inside)
         more, more_inside = [], []
         for k in range(1, count):
-            other, both = normals.roll(k, 0), inside * inside.roll(k, 0)
-            more.append(mad(seen.normals, other, inside) - own)
-            more_inside.append(mad(seen.normals, other, both) - mad(seen.normals, normals, both))
+            others, both = normals.roll(k, 0), inside * inside.roll(k, 0)
+            more.append(mad(seen.normals, others, inside) - own)
+            more_inside.append(mad(seen.normals, others, both) - mad(seen.normals, normals, both))
         values = {"oracle_mad": own, "specificity": torch.cat(more), "specificity_inside": torch.cat(more_inside)}
         for name, value in values.items():
             known = value[value.isfinite()]

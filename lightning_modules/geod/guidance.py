@@ -110,8 +110,7 @@ def reproject(
     camera: Float[Tensor, "b 25"],
     other_depth: Float[Tensor, "b h w"],
     other_camera: Float[Tensor, "b 25"],
-    *,
-    tolerance: float = 0.05,
+    reach: float,
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b h w"]]:
     """Return how a view sees the other image, and a mask of the pixels that the other camera sees too.
 
@@ -121,10 +120,10 @@ def reproject(
         camera: this view's camera, in EG3D's format.
         other_depth: z-depth of the other view, which tells what is hidden.
         other_camera: the other view's camera.
-        tolerance: how far behind the other's depth a point still counts as seen.
+        reach: length of the rays; a point still counts as seen a twenty-fifth of it behind the other's depth.
     """
     with single_precision(depth):
-        return _reproject(image.float(), depth.float(), camera, other_depth.float(), other_camera, tolerance)
+        return _reproject(image.float(), depth.float(), camera, other_depth.float(), other_camera, 0.04 * reach)
 
 
 def _reproject(

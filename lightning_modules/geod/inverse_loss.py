@@ -11,6 +11,7 @@ from torch.nn import functional
 from torchvision.models import vgg16
 
 from lightning_modules.geod.inverse_renderer import GeoDError, Reading
+from lightning_modules.geod.weights import load_all, read_weights
 
 _EPS = 1e-7
 # Up to relu3_3.
@@ -48,7 +49,8 @@ class PerceptualFeatures(nn.Module):
             torch.manual_seed(0)
             network = vgg16(weights=None)
         if options["perceptual"] == "vgg16":
-            network.load_state_dict(torch.load(str(path), map_location="cpu", weights_only=True))
+            key = "inverse_loss.vgg_weights"
+            load_all(network, read_weights(str(path), key), f"{key}: {path} is not torchvision's VGG16")
         self.layers = network.features[:_LAYERS].requires_grad_(False).eval()
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)

@@ -10,10 +10,10 @@ from torch.optim import Optimizer
 from lightning_modules.base import BasePaper
 from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features, inverse_loss
 from lightning_modules.geod.inverse_renderer import InverseRenderer, InverseRendererOptions
-from lightning_modules.geod.inverse_weights import load_inverse_renderer
 from lightning_modules.geod.optimisers import AdamOptions, build_adam
 from lightning_modules.geod.pictures import reading_figure
 from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
+from lightning_modules.geod.weights import load_inverse_renderer
 
 
 class InverseRendering(BasePaper):

@@ -14,7 +14,6 @@ from lightning_modules.geod.evaluation import EvaluationOptions
 from lightning_modules.geod.guidance import GuidanceOptions
 from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features
 from lightning_modules.geod.inverse_renderer import GeoDError, InverseRenderer, InverseRendererOptions
-from lightning_modules.geod.inverse_weights import load_inverse_renderer
 from lightning_modules.geod.mesh import Mesh
 from lightning_modules.geod.novel_views import NovelViewOptions
 from lightning_modules.geod.optimisers import PlayersOptions, build_adam
@@ -24,13 +23,13 @@ from lightning_modules.geod.players import (
     RegularisationOptions,
     build_discriminator,
     build_generator,
-    load_player,
 )
 from lightning_modules.geod.poses import PoseOptions, draw_cameras, some_cameras
 from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
 from lightning_modules.geod.report import Examination
 from lightning_modules.geod.sampling import Samples
 from lightning_modules.geod.steps import discriminator_step, generator_step, inverse_renderer_step
+from lightning_modules.geod.weights import load_inverse_renderer, load_player
 from networks.pigan import PiGANOptions
 from networks.triplane import TriPlaneOptions
 
@@ -106,6 +105,10 @@ class GeoD(BasePaper):
         super().__init__()
         if nvs["kind"] == "warp" and geometry != "unsup3d":
             raise GeoDError("nvs.kind is warp, which needs geometry=unsup3d: take reproject or none")
+        intervals = {f"regularisation.{name}": regularisation[name] for name in ("r1_interval", "density_interval")}
+        for name, value in {"guidance.interval": guidance["interval"], **intervals}.items():
+            if value < 1:
+                raise GeoDError(f"{name} is {value}, should be at least 1: a weight of 0 turns a loss off")
         if evaluation["per_pose"] < 2:
             raise GeoDError(f"evaluation.per_pose is {evaluation['per_pose']}, should be at least 2")
         self.save_hyperparameters()
@@ -124,8 +127,8 @@ class GeoD(BasePaper):
 
     @property
     def learns_to_read(self) -> bool:
-        """Whether there is an inverse renderer that learns."""
-        return self.hparams.geometry == "unsup3d" and self.hparams.ir_stop_kimg > 0
+        """Whether there is an inverse renderer that learns; one given as trained does not (spec, section 2.4)."""
+        return self.hparams.geometry == "unsup3d" and self.hparams.ir_stop_kimg > 0 and not self.hparams.ir_init
 
     # Networks.
 
@@ -216,7 +219,7 @@ class GeoD(BasePaper):
         self.images_seen += len(batch["image"]) * self.trainer.world_size
         self.batches_seen += 1
         self.average.update_parameters(self.generator)
-        self.log_dict({f"train/{name}": value for name, value in self.latest.items()}, sync_dist=True)
+        self.log_dict({f"train/{name}": value.to(self.device) for name, value in self.latest.items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the latest figures, as not every step has all of them."""
@@ -226,7 +229,7 @@ class GeoD(BasePaper):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the latest figures."""
         super().on_load_checkpoint(checkpoint)
-        self.latest = {name: torch.tensor(value, device=self.device) for name, value in checkpoint["latest"].items()}
+        self.latest = {name: torch.tensor(value) for name, value in checkpoint["latest"].items()}
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do the forward and backward passes of one generator step and one discriminator step."""

@@ -54,6 +54,7 @@ def novel_view_loss(
     second: Rendering,
     other_camera: Float[Tensor, "b 25"],
     renderer: InverseRenderer | None,
+    reach: float,
 ) -> Float[Tensor, ""]:
     """Return how far the second view of generated objects is from the first, carried over.
 
@@ -64,9 +65,10 @@ def novel_view_loss(
         second: another view of the same objects.
         other_camera: its cameras.
         renderer: the inverse renderer, for "warp".
+        reach: length of the generator's rays, for "reproject".
     """
     if kind == "reproject":
-        found, mask = reproject(second.raw, first.depth, camera, second.depth, other_camera)
+        found, mask = reproject(second.raw, first.depth, camera, second.depth, other_camera, reach)
         return reprojection_error(first.raw, found, mask)
     assert renderer is not None
     with torch.no_grad():

@@ -4,10 +4,8 @@ It says what normals the object in a generated image has, so that the generator'
 It shares neither weights nor images with anything that is trained on or judged by it (trap 12).
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lightning_modules.geod.inverse_renderer import GeoDError
+from lightning_modules.geod.weights import kept_as, read_weights
 
 
 class Seen(NamedTuple):
@@ -73,15 +72,8 @@ def load_oracle(path: str) -> NormalOracle:
     Raises:
         GeoDError: if the file is not there or holds no oracle.
     """
-    if not Path(path).is_file():
-        raise GeoDError(f"evaluation.oracle: no file {path}")
-    content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    prefix, told = "oracle.", content.get("hyper_parameters", {})
-    state = {
-        name.removeprefix(prefix): value
-        for name, value in content.get("state_dict", {}).items()
-        if name.startswith(prefix)
-    }
+    content = read_weights(path, "evaluation.oracle")
+    state, told = kept_as("oracle", content), content.get("hyper_parameters", {})
     if not state or "width" not in told:
         raise GeoDError(f"evaluation.oracle: {path} is not a checkpoint of an oracle")
     oracle = NormalOracle(told["width"])

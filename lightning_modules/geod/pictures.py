@@ -26,8 +26,9 @@ Pixels = NDArray[np.uint8]
 
 
 def normals_shown(normals: Float[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 h w"]:
-    """Return normals as colours in -1..1: red to the right, green down, blue towards the camera."""
-    return normals.permute(0, 3, 1, 2) * normals.new_tensor([1, 1, -1])[:, None, None]
+    """Return outward normals as colours in -1..1: red to the right, green down, blue towards the camera."""
+    # Ours point into the object, along the view.
+    return normals.permute(0, 3, 1, 2) * normals.new_tensor([-1, -1, 1])[:, None, None]
 
 
 def depth_shown(depth: Float[Tensor, "b h w"]) -> Float[Tensor, "b 3 h w"]:

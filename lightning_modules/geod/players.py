@@ -1,6 +1,5 @@
 """The generator and the discriminator: what they are built from, and what the discriminator sees."""
 
-from pathlib import Path
 from typing import TypedDict
 
 import torch
@@ -49,22 +48,33 @@ class RegularisationOptions(TypedDict):
     density_interval: int
 
 
+def _check_side(key: str, side: int) -> None:
+    if side < 8 or side & (side - 1):
+        raise GeoDError(f"{key} is {side}, should be a power of two of at least 8: StyleGAN2 doubles and halves")
+
+
 def build_generator(triplane: TriPlaneOptions | None, pigan: PiGANOptions | None, size: int) -> Generator:
     """Return the generator whose options are given.
 
     Raises:
-        GeoDError: if not one of both is.
+        GeoDError: if not one of both is, or planes have no side that doubling leads to.
     """
     if (triplane is None) == (pigan is None):
         raise GeoDError("generator: give one of triplane and pigan, and null for the other")
     if triplane is not None:
+        _check_side("triplane.plane_size", triplane["plane_size"])
         return TriPlaneGenerator(triplane, size)
     assert pigan is not None
     return PiGAN(pigan, size)
 
 
 def build_discriminator(options: DiscriminatorOptions, size: int) -> Discriminator:
-    """Return the discriminator."""
+    """Return the discriminator.
+
+    Raises:
+        GeoDError: if the images have no side that halving leads from.
+    """
+    _check_side("data.image_size", size)
     return Discriminator(
         size,
         6 if options["sees_raw"] else 3,
@@ -74,31 +84,6 @@ def build_discriminator(options: DiscriminatorOptions, size: int) -> Discriminat
         group=options["group"],
         conv_clamp=options["conv_clamp"],
     )
-
-
-def load_player(player: nn.Module, path: str, key: str, place: str) -> None:
-    """Load a player's weights, all of them.
-
-    Args:
-        player: generator or discriminator.
-        path: a state dict with our names, which are EG3D's for the tri-plane generator and StyleGAN2's for the
-            discriminator, or a checkpoint of ours.
-        key: the key of the config that names the file.
-        place: what the player is called in our checkpoints.
-
-    Raises:
-        GeoDError: if the file is not there or holds other weights.
-    """
-    if not Path(path).is_file():
-        raise GeoDError(f"{key}: no file {path}")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    own = content.get("state_dict", {})
-    mine = {name.removeprefix(f"{place}."): value for name, value in own.items() if name.startswith(f"{place}.")}
-    try:
-        player.load_state_dict(mine or content, strict=True)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip()
-        raise GeoDError(f"{key}: {path} is of another network: {reason}") from None
 
 
 def blurred(images: Float[Tensor, "b c h w"], sigma: float) -> Float[Tensor, "b c h w"]:

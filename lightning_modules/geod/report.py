@@ -8,7 +8,9 @@ from torch import Tensor
 
 from lightning_modules.geod.depth_metrics import side
 from lightning_modules.geod.evaluation import GeometryErrors, build_oracle, draw_groups
+from lightning_modules.geod.guidance import resize_depth
 from lightning_modules.geod.pictures import Views, reading_figure, samples_figure, table, write_turntable
+from lightning_modules.geod.poses import draw_cameras
 from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
 from lightning_modules.geod.sampling import Samples
 from lightning_modules.progress import progress
@@ -41,7 +43,7 @@ class Examination:
         distances = ImageDistances(3, h.image_size, options["samples"], **chosen).to(device) if has_distances else None
         self.distances = distances
         oracle = build_oracle(options["oracle"], h.pretrained, self.generator.raw_size)
-        self.geometry = GeometryErrors(oracle).to(device)
+        self.geometry = GeometryErrors(oracle, self.generator.reach).to(device)
         mean = mean_depth(module.trainer.datamodule.source("fit"))
         self.mean = None if mean is None else mean.to(device)
         self.reading = None if mean is None else ReadingErrors(mean).to(device)
@@ -83,11 +85,13 @@ class Examination:
     def _generate(self, samples: int) -> dict[str, Tensor]:
         """Return the errors of generated geometry; groups are shared out over the processes."""
         module, trainer = self.module, self.module.trainer
-        per_pose = module.hparams.evaluation["per_pose"]
+        h, per_pose = module.hparams, module.hparams.evaluation["per_pose"]
         count = -(-samples // per_pose)
-        cameras = self.samples.cameras(2 * count).unflatten(0, (count, 2))
+        noise = torch.Generator().manual_seed(h.seed * 1_000_003 + 1)
+        cameras = draw_cameras(2 * count, h.poses, h.image_size, noise, module.label_cameras)
+        cameras = cameras.to(module.device).unflatten(0, (count, 2))
         mine = list(range(count))[trainer.global_rank :: trainer.world_size]
-        seeds = [module.hparams.seed * 1_000_003 + k for k in mine]
+        seeds = [h.seed * 1_000_003 + k for k in mine]
         with progress("generating", len(mine)) as on_group:
             for group in draw_groups(self.generator, cameras[mine], per_pose, seeds):
                 self.geometry.update(group)
@@ -101,9 +105,10 @@ class Examination:
         """Return the SIDE of the samples' mean frontal depth against the mean depth of the data, in its nearer part."""
         assert self.mean is not None
         depths = [self._views(part).seen()[0].depth for part in self.samples.latents(samples).split(16)]
-        low, high = self.mean.min(), self.mean.max()
-        inside = (self.mean < low + 0.6 * (high - low)).float()
-        return side(torch.cat(depths).mean(dim=0, keepdim=True), self.mean[None], inside[None])[0]
+        mean = resize_depth(self.mean[None], self.generator.raw_size)
+        low, high = mean.min(), mean.max()
+        inside = (mean < low + 0.6 * (high - low)).float()
+        return side(torch.cat(depths).mean(dim=0, keepdim=True), mean, inside)[0]
 
     def _views(self, z: Tensor) -> Views:
         return Views(self.generator, z, self.module.hparams.poses, self.module.label_cameras)

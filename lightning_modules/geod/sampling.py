@@ -29,14 +29,17 @@ class Samples:
         self._seed = (module.hparams.seed if seed is None else seed) * 1_000_003
 
     def latents(self, count: int) -> Float[Tensor, "n z"]:
-        """Return latents."""
+        """Return latents, drawn one by one."""
         noise = torch.Generator().manual_seed(self._seed)
-        return torch.randn(count, self.generator.z_dim, generator=noise).to(self.module.device)
+        drawn = [torch.randn(self.generator.z_dim, generator=noise) for _ in range(count)]
+        return torch.stack(drawn).to(self.module.device)
 
     def cameras(self, count: int) -> Float[Tensor, "n 25"]:
-        """Return cameras, drawn as in training."""
+        """Return cameras, drawn one by one as in training."""
         h, noise = self.module.hparams, torch.Generator().manual_seed(self._seed + 1)
-        return draw_cameras(count, h.poses, h.image_size, noise, self.module.label_cameras).to(self.module.device)
+        labels = self.module.label_cameras
+        drawn = [draw_cameras(1, h.poses, h.image_size, noise, labels) for _ in range(count)]
+        return torch.cat(drawn).to(self.module.device)
 
     def images(self, count: int) -> Iterator[Float[Tensor, "b 3 h w"]]:
         """Yield images in -1..1, a batch at a time."""

@@ -73,8 +73,8 @@ def generator_step(module: "GeoD", draw: "Draw", optimizer: Any) -> None:
             module.latest["guidance"] = taught.detach()
         if h.nvs["kind"] != "none" and is_on(h.guidance, seen):
             second = module.generator.render(field, draw.other, jitter=True)
-            reader = module.inverse_renderer
-            turned = novel_view_loss(h.nvs["kind"], rendering, draw.camera, second, draw.other, reader)
+            views = (rendering, draw.camera, second, draw.other)
+            turned = novel_view_loss(h.nvs["kind"], *views, module.inverse_renderer, module.generator.reach)
             loss = loss + h.nvs["weight"] * turned
             module.latest["novel_view"] = turned.detach()
         _step(module, loss, optimizer)

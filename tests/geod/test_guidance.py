@@ -1,15 +1,18 @@
 """What teaches the generator: masks, schedule, both paths of the gradient, the control, and novel views."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from datamodules.worlds import heads
 from lightning_modules.geod.geometry import focal_length, normals_of_depth
 from lightning_modules.geod.guidance import gamma, guidance_loss, masked_difference, reproject, resize_depth
-from lightning_modules.geod.inverse_renderer import Shape
+from lightning_modules.geod.inverse_renderer import Reading, Shape
 from lightning_modules.geod.novel_views import novel_view_loss, turned_reading
 from lightning_modules.geod.steps import guidance
 from networks.volume_rendering import Rendering
-from tests.geod.build import bump, cameras, images, module_of, renderer_of
+from tests.geod.build import bump, cameras, images, module_of, plain, renderer_of, world
 
 FOCAL = focal_length(32, 18.837)
 SCHEDULE = {"gamma_start": 0.0, "gamma_end": 0.1, "start_kimg": 20, "end_kimg": 60, "stop_kimg": 2000}
@@ -51,6 +54,13 @@ def test_pixels_that_are_not_valid_teach_nothing():
     assert half.item() == pytest.approx(guidance_loss(rendered, torch.tensor([FOCAL]), shape_of(read)).item(), rel=0.1)
 
 
+def test_pixels_without_rendered_normals_teach_nothing():
+    # Trap 6: points that lie in one place have none. The border's are (0, 0, 1) on both sides.
+    nowhere = torch.zeros(1, 32, 32)
+    assert (normals_of_depth(nowhere, FOCAL)[:, 1:-1, 1:-1] == 0).all()
+    assert guidance_loss(nowhere, torch.tensor([FOCAL]), shape_of(bump())) == 0
+
+
 def test_empty_rays_are_left_out_on_request():
     read, rendered, weight = bump(), bump(height=0.3), torch.ones(1, 32, 32)
     weight[:, :, :16] = 0.2
@@ -75,6 +85,9 @@ def test_depth_is_compared_but_for_its_mean():
     offset = depth + torch.tensor([0.3, -0.1])[:, None, None]
     assert guidance_loss(offset, focal, shape_of(depth), kind="depth").item() == pytest.approx(0, abs=1e-6)
     assert guidance_loss(depth.roll(1, 0), focal, shape_of(depth), kind="depth") > 0.01
+    # Trap 7: the first half is the image's own.
+    leaning = depth + torch.linspace(0, 0.3, 32)
+    assert guidance_loss(leaning, focal, shape_of(leaning), kind="depth") == 0
 
 
 def test_the_gradient_takes_both_paths_unless_one_is_cut():
@@ -93,6 +106,23 @@ def test_the_gradient_takes_both_paths_unless_one_is_cut():
     assert found[True][1] is None
 
 
+def test_both_paths_are_open_unless_a_config_says_otherwise():
+    # Trap 4.
+    files = [path for path in Path("conf").rglob("geod*.yaml") if "detach_image: true" in path.read_text()]
+    assert files == []
+    assert plain("geod")["guidance"]["detach_image"] is False
+
+
+def test_geometry_is_read_from_the_image_that_is_shown():
+    # Trap 4: not from the one before super-resolution.
+    module, seen = module_of(guidance={"gamma_end": 1.0}), []
+    own = module.inverse_renderer.shape
+    module.inverse_renderer.shape = lambda image: seen.append(image) or own(image)
+    depth, image = bump().repeat(2, 1, 1), images(2)
+    guidance(module, Rendering(image, depth, torch.ones_like(depth), torch.zeros_like(image)), cameras(2))
+    assert torch.equal(seen[0], image)
+
+
 def test_depth_is_resized_to_what_is_read():
     depth = bump(64)
     assert resize_depth(depth, 32).shape == (1, 32, 32)
@@ -100,12 +130,10 @@ def test_depth_is_resized_to_what_is_read():
 
 
 def test_a_view_is_carried_over_by_true_depth_and_hidden_pixels_are_left_out():
-    from tests.geod.build import world
-
     found = world(4, 7)
     depth, camera = torch.from_numpy(found.depth), torch.from_numpy(found.camera)
     image = torch.from_numpy(found.images).float()
-    same, mask = reproject(image, depth, camera, depth, camera)
+    same, mask = reproject(image, depth, camera, depth, camera, 1.25)
     assert mask[:, 2:-2, 2:-2].min() == 1
     assert torch.allclose(same[:, :, 2:-2, 2:-2], image[:, :, 2:-2, 2:-2], atol=0.5)
 
@@ -115,14 +143,12 @@ def test_what_another_surface_hides_is_left_out():
     depth, other = torch.full((1, 32, 32), 3.0), torch.full((1, 32, 32), 3.0)
     other[:, :, :16] = 2.0
     camera = cameras(1)
-    mask = reproject(torch.zeros(1, 3, 32, 32), depth, camera, other, camera)[1]
+    mask = reproject(torch.zeros(1, 3, 32, 32), depth, camera, other, camera, 1.25)[1]
     assert mask[:, 2:-2, 2:14].max() == 0
     assert mask[:, 2:-2, 18:-2].min() == 1
 
 
 def test_the_same_object_at_two_poses_fits_only_with_its_depth():
-    from datamodules.worlds import heads
-
     # The world drawn twice with the same seed and other spreads of the pose: the same heads.
     spread, first = heads._YAW, heads.render(8, 3, 64)
     try:
@@ -137,7 +163,7 @@ def test_the_same_object_at_two_poses_fits_only_with_its_depth():
     for depth in (depths[0], flat):
         first_view = Rendering(views[0], depth, torch.ones_like(depth), views[0])
         second_view = Rendering(views[1], depths[1], torch.ones_like(depth), views[1])
-        errors.append(novel_view_loss("reproject", first_view, poses[0], second_view, poses[1], None))
+        errors.append(novel_view_loss("reproject", first_view, poses[0], second_view, poses[1], None, 1.25))
     assert errors[0] < 0.06
     assert errors[0] < 0.5 * errors[1]
 
@@ -153,12 +179,39 @@ def test_a_reading_turned_nowhere_is_its_reconstruction():
     assert known.mean() > 0.5
 
 
+def test_what_is_read_is_turned_with_the_camera():
+    # The world's own shapes and poses in place of a reading: seen from a third of the way round, the depth is the
+    # world's there.
+    spreads, found = (heads._YAW, heads._PITCH), {}
+    try:
+        for yaw in (1e-9, 0.3, 0.1):
+            heads._YAW, heads._PITCH = yaw, 1e-9
+            found[yaw] = world(16, 3, families=("ellipsoid", "cone"), size=64)
+    finally:
+        heads._YAW, heads._PITCH = spreads
+    frontal, first, second = (torch.from_numpy(found[yaw].depth) for yaw in (1e-9, 0.3, 0.1))
+    poses = {yaw: torch.from_numpy(one.camera) for yaw, one in found.items()}
+    renderer = renderer_of(size=64)
+    turn = poses[0.3][:, :16].reshape(-1, 4, 4)[:, :3, :3].transpose(1, 2)
+    both = torch.cat([frontal, frontal.flip(-1)])
+    canonical = torch.zeros(32, 3, 64, 64)
+    shape = Shape(both, both, torch.ones_like(first), torch.zeros(16, 64, 64, 3), turn, torch.zeros(16, 3))
+    renderer.forward = lambda image: Reading(image, shape, canonical, canonical, canonical, image, image)
+    warped = []
+    own = renderer.warp_depth
+    renderer.warp_depth = lambda *words: warped.append(own(*words)) or warped[-1]
+    turned_reading(renderer, torch.zeros(16, 3, 64, 64), poses[0.3], poses[0.1])
+    mask = (warped[0] < renderer.far) & torch.from_numpy(found[0.1].mask)
+    assert (warped[0] - second).abs()[mask].median() < 2e-3
+    assert (warped[0] - first).abs()[mask].median() > 5e-3
+
+
 def test_novel_views_teach_the_second_view_and_not_the_reader():
     renderer, image = renderer_of(), images(2)
     second = images(2, seed=5).requires_grad_()
     depth = bump().repeat(2, 1, 1)
     views = [Rendering(x, depth, torch.ones_like(depth), x) for x in (image.requires_grad_(), second)]
-    novel_view_loss("warp", views[0], cameras(2), views[1], cameras(2, yaw=0.2), renderer).backward()
+    novel_view_loss("warp", views[0], cameras(2), views[1], cameras(2, yaw=0.2), renderer, 1.25).backward()
     assert second.grad.abs().sum() > 0
     assert image.grad is None
     assert all(p.grad is None for p in renderer.parameters())

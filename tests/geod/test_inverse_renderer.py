@@ -1,5 +1,8 @@
 """The geometry branch: what is read, its units, and the way from the canonical view to the input's."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ import torch
 from datamodules.worlds import heads
 from lightning_modules.geod.geometry import focal_length, normals_of_depth
 from lightning_modules.geod.inverse_renderer import GeoDError, InverseRenderer
-from lightning_modules.geod.inverse_weights import load_inverse_renderer
+from lightning_modules.geod.weights import load_inverse_renderer
 from tests.geod.build import images, renderer_of, renderer_options, world
 
 
@@ -140,6 +143,32 @@ def test_unsup3d_checkpoints_load_by_their_names(tmp_path):
     torch.save(content, tmp_path / "checkpoint030.pth")
     load_inverse_renderer(second, str(tmp_path / "checkpoint030.pth"))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_unsup3ds_training_checkpoints_load_with_their_curves(tmp_path, monkeypatch):
+    # They hold an object of a class that only Unsup3D has.
+    trace = type("MetricsTrace", (), {"__module__": "unsup3d.meters"})
+    meters = types.SimpleNamespace(MetricsTrace=trace)
+    monkeypatch.setitem(sys.modules, "unsup3d", types.SimpleNamespace(meters=meters))
+    monkeypatch.setitem(sys.modules, "unsup3d.meters", meters)
+    first, second, curves = renderer_of(seed=1), renderer_of(seed=2), trace()
+    curves.data = {"train": [{"loss": 0.3, "speed": 10.0}]}
+    content = {name: getattr(first, name).state_dict() for name in ("netD", "netA", "netL", "netV", "netC")}
+    torch.save(content | {"metrics_trace": curves, "epoch": 30}, tmp_path / "checkpoint030.pth")
+    monkeypatch.undo()
+    load_inverse_renderer(second, str(tmp_path / "checkpoint030.pth"))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_pixel_is_valid_where_both_hypotheses_have_a_surface():
+    # Trap 6.
+    renderer, image = renderer_of(), images(4)
+    bias = torch.tensor([0.0, 0.9, 0.0, 0.8, 0.0, 0.0])
+    renderer.view = lambda numbers, view=renderer.view: view(bias.expand(len(numbers), 6))
+    shape = renderer.shape(image)
+    own, mirrored = (shape.depth < renderer.far).float().chunk(2)
+    assert torch.equal(shape.valid, own * mirrored)
+    assert not torch.equal(own, mirrored)
 
 
 def test_files_that_are_no_such_networks_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -12,13 +13,16 @@ from datamodules.heads import RenderedHeads
 from lightning_modules.geod import inverse_loss as losses
 from lightning_modules.geod import steps
 from lightning_modules.geod.evaluation import GeometryErrors, Group, draw_groups
+from lightning_modules.geod.geometry import focal_length, normals_of_depth
 from lightning_modules.geod.inverse_module import InverseRendering
 from lightning_modules.geod.inverse_renderer import GeoDError
 from lightning_modules.geod.module import GeoD
 from lightning_modules.geod.optimisers import build_adam
 from lightning_modules.geod.oracle import NormalOracle, load_oracle
 from lightning_modules.geod.oracle_module import OracleTraining
+from lightning_modules.geod.pictures import Views, normals_shown, samples_figure
 from lightning_modules.geod.players import Judge, build_discriminator, density_variation, r1_penalty
+from lightning_modules.geod.sampling import Samples
 from networks.volume_rendering import Rendering
 from tests.geod.build import SMALL, bump, cameras, images, merged, module_of, plain
 
@@ -287,6 +291,10 @@ def test_trained_networks_are_where_it_starts(tmp_path):
         ({"triplane": None}, "one of triplane and pigan"),
         ({"geometry": "pretrained", "nvs": {"kind": "warp"}}, "needs geometry=unsup3d"),
         ({"evaluation": {"per_pose": 1}}, "per_pose is 1"),
+        ({"guidance": {"interval": 0}}, "guidance.interval is 0"),
+        ({"regularisation": {"density_interval": 0}}, "regularisation.density_interval is 0"),
+        ({"triplane": {"plane_size": 48}}, "plane_size is 48, should be a power of two"),
+        ({"image_size": 48, "triplane": {"raw_size": 48}}, "data.image_size is 48"),
         ({"geometry": "pretrained", "guidance": NOW}, "no depth model at None; expected a folder"),
     ],
 )
@@ -321,7 +329,7 @@ def test_specificity_is_nothing_for_one_shape_and_much_for_the_right_ones():
     image, weight, camera = images(4), torch.ones(4, 32, 32), cameras(4)
 
     def errors(depth):
-        metric = GeometryErrors(oracle_of_truth(depths))
+        metric = GeometryErrors(oracle_of_truth(depths), 1.25)
         rendering = Rendering(image, depth, weight, image)
         metric.update(Group(rendering, camera, rendering, camera))
         return {name: float(value) for name, value in metric.compute().items()}
@@ -337,7 +345,7 @@ def test_specificity_is_nothing_for_one_shape_and_much_for_the_right_ones():
     assert wrong["specificity"] < 0
     assert mean["specificity_inside"] == pytest.approx(0, abs=1e-4)
     # Where rays pass through there is no surface to be judged.
-    hollow = GeometryErrors(oracle_of_truth(depths))
+    hollow = GeometryErrors(oracle_of_truth(depths), 1.25)
     rendering = Rendering(image, depths, 0 * weight, image)
     hollow.update(Group(rendering, camera, rendering, camera))
     assert not hollow.metrics["oracle_mad"].update_called
@@ -383,6 +391,72 @@ def test_what_is_no_oracle_is_refused(tmp_path):
         load_oracle(str(tmp_path / "other.ckpt"))
     with pytest.raises(GeoDError, match="multiple of 8"):
         NormalOracle(12)
+
+
+def test_samples_are_the_moving_averages_and_depend_on_their_place_alone(tmp_path):
+    # Trap 14.
+    module = module_of()
+    with torch.no_grad():
+        for parameter in module.generator.parameters():
+            parameter.add_(0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    samples, average = Samples(module), module.average.module.eval()
+    z, cameras = samples.latents(3), samples.cameras(3)
+    (found,) = samples.images(3)
+    assert torch.equal(found, average(z, cameras).image)
+    assert not torch.allclose(found, module.generator.eval()(z, cameras).image, atol=0.01)
+    (more,) = samples.images(5)
+    assert torch.allclose(more[:3], found, atol=1e-5)
+    # Nothing in the pictures is drawn at random either.
+    views = [samples_figure(Views(samples.generator, z, module.hparams.poses, None)) for _ in range(2)]
+    assert np.array_equal(*views)
+
+
+def test_normals_are_coloured_as_they_point_out_of_the_surface():
+    colours = normals_shown(normals_of_depth(bump(height=0.8), focal_length(32, 18.837)))[0]
+    assert colours[2, 16, 16] > 0.7
+    assert colours[0, 16, 24] > 0.2 > -0.2 > colours[0, 16, 8]
+    assert colours[1, 24, 16] > 0.2 > -0.2 > colours[1, 8, 16]
+
+
+def test_the_oracle_is_no_part_of_what_it_judges(tmp_path):
+    # Trap 12.
+    oracle = NormalOracle(8)
+    state = {f"oracle.{name}": value for name, value in oracle.state_dict().items()}
+    torch.save({"state_dict": state, "hyper_parameters": {"width": 8}}, tmp_path / "o.ckpt")
+    module = module_of(evaluation={"oracle": str(tmp_path / "o.ckpt")})
+    before = set(module.state_dict())
+    trainer = fit(module, tmp_path, limit_val_batches=1)
+    assert "val/oracle_mad" in trainer.callback_metrics
+    assert set(module.state_dict()) == before
+    assert not any(isinstance(part, NormalOracle) for part in module.modules())
+
+
+def test_a_trained_branch_learns_no_more(tmp_path):
+    # Section 2.4: whatever the budget is.
+    reader = module_of(guidance=NOW, ir_stop_kimg=600)
+    assert reader.learns_to_read
+    torch.save({"state_dict": reader.state_dict()}, tmp_path / "reader.ckpt")
+    module = module_of(guidance=NOW, ir_stop_kimg=600, ir_init=str(tmp_path / "reader.ckpt"))
+    assert not module.learns_to_read
+    assert len(module.configure_optimizers()) == 2
+    assert not any(p.requires_grad for p in module.inverse_renderer.parameters())
+
+
+def test_eg3ds_weights_load_with_what_is_no_weight_in_them(tmp_path):
+    module, other = module_of(), module_of(seed=3)
+    for name in ("generator", "discriminator"):
+        content = getattr(other, name).state_dict()
+        content |= {"dataset_label_std": torch.ones(25), "resample_filter": torch.ones(4, 4)}
+        content |= {"b32.resample_filter": torch.ones(4, 4)}
+        torch.save(content, tmp_path / f"{name}.pt")
+        module.hparams[f"{name}_init"] = str(tmp_path / f"{name}.pt")
+    module.load_pretrained()
+    for name in ("generator", "discriminator"):
+        loaded = getattr(module, name).state_dict()
+        assert all(torch.equal(value, loaded[key]) for key, value in getattr(other, name).state_dict().items())
+    (tmp_path / "generator.pt").write_bytes(b"not weights")
+    with pytest.raises(GeoDError, match="is no file of weights"):
+        module.load_pretrained()
 
 
 def test_the_oracle_shares_neither_heads_nor_weights_with_what_it_judges():

@@ -87,8 +87,10 @@ def test_compositing_is_that_of_a_loop():
 
 
 def test_empty_rays_are_finite_and_have_no_weight():
+    # As in EG3D they end at the last sample: what they pass hides nothing.
     found = composite(torch.ones(1, 3, 1, 4), torch.full((1, 1, 4), -80.0), torch.linspace(2, 3, 4).expand(1, 1, 4))
     assert all(part.isfinite().all() for part in found)
+    assert found[1].item() == 3
     assert found[2] < 1e-6
 
 
