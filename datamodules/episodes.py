@@ -130,7 +130,9 @@ class EpisodicData(BaseDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if ways < 2 or shots < 1 or queries < 1:
-            raise EpisodeError(f"data: {ways}-way {shots}-shot episodes with {queries} queries: take 2, 1 and 1 or more")
+            raise EpisodeError(
+                f"data: {ways}-way {shots}-shot episodes with {queries} queries: take 2, 1 and 1 or more"
+            )
         self.ways, self.shots, self.queries = ways, shots, queries
         self.train_episodes, self.clip_batch = train_episodes, clip_batch
         self.test_names = ["test"]
