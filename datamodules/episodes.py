@@ -1,7 +1,7 @@
 """Episodes of few-shot learning: a few classes, a few labelled clips of each, and clips to be told apart.
 
-Training draws an episode anew whenever it is asked for one; which, depends on (seed, epoch, place) alone. Validation and
-test draw theirs from a list of labels, so that features of every clip are computed once, and episodes cost nothing.
+Training draws an episode whenever it is asked for one; which, depends on (seed, epoch, place) alone. Validation and test
+draw theirs from a list of labels, so that features of every clip are computed once, and episodes cost nothing.
 """
 
 from collections.abc import Sequence
@@ -52,8 +52,8 @@ class EpisodeSampler:
         self._classes = np.array([k for k, clips in self._clips.items() if len(clips) >= shots + queries])
         if len(self._classes) < ways:
             raise EpisodeError(
-                f"{ways}-way episodes need {ways} classes of at least {shots} + {queries} clips; {len(self._classes)} of"
-                f" {len(self._clips)} classes have as many"
+                f"{ways}-way episodes need {ways} classes of at least {shots} + {queries} clips;"
+                f" {len(self._classes)} of {len(self._clips)} classes have as many"
             )
 
     def draw(self, rng: np.random.Generator) -> Episodes:
@@ -99,8 +99,8 @@ class EpisodeSource(Dataset[Any]):
 class EpisodicData(BaseDataModule):
     """Base of DataModules of few-shot protocols: classes of training, validation and test have nothing in common.
 
-    A training batch has `batch_size` episodes; evaluation loads every clip once. Sources are "fit" (episodes), "val" and
-    "test" (clips with their labels).
+    A training batch has `batch_size` episodes; evaluation loads every clip once. Sources are "fit" (episodes), "val"
+    and "test" (clips with their labels).
 
     Args:
         batch_size: the GLOBAL number of episodes of a step.

@@ -1,6 +1,6 @@
 """How far apart two clips are, frame by frame: what a query is told from prototypes by (spec, section 2.2, 7 and 8).
 
-Every metric takes prototypes [b, n, t, d] and queries [b, q, t, d] and returns distances [b, q, n], in single precision.
+Every metric takes prototypes [b, n, t, d] and queries [b, q, t, d]; distances [b, q, n] are in single precision.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Clips against class names: the contrastive loss on base classes, zero-shot, and the ensemble (section 2.2, 3; 2.5)."""
+"""Clips against class names: the contrastive loss on base classes, zero-shot, the ensemble (section 2.2, 3; 2.5)."""
 
 import torch
 from jaxtyping import Float
