@@ -1,6 +1,6 @@
 """Episodes of few-shot learning: a few classes, a few labelled clips of each, and clips to be told apart.
 
-Training draws an episode whenever it is asked for one; which, depends on (seed, epoch, place) alone. Validation and test
+Training draws an episode whenever asked for one; which, depends on (seed, epoch, place) alone. Validation and test
 draw theirs from a list of labels, so that features of every clip are computed once, and episodes cost nothing.
 """
 
