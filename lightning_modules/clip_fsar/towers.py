@@ -39,8 +39,8 @@ class TowerOptions(TypedDict):
     """What turns frames and names into features.
 
     `name`: `mini`, or a model of open_clip; OpenAI's weights need one with `quickgelu`. `weights`: null (untrained), a
-    checkpoint of the experiment that pretrains the mini-CLIP, a file that open_clip reads, OpenAI's own archive, or
-    `hub` (open_clip fetches OpenAI's). `prompt`: what a class name is put into.
+    checkpoint of the experiment that pretrains the mini-CLIP, a state dict of open_clip's, or an archive of OpenAI's.
+    `prompt`: what a class name is put into.
     """
 
     name: str
@@ -111,8 +111,6 @@ def load_clip(clip: Any, weights: str) -> None:
 
 
 def _read(clip: Any, weights: str) -> Mapping[str, Tensor]:
-    if weights == "hub":
-        raise NotImplementedError
     if not Path(weights).is_file():
         raise TowerError(f"model.towers.weights: no file {weights}")
     try:
