@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datamodules.base import BaseDataModule, digest
-from datamodules.episodes import EpisodeSource, EpisodicData, Ints
+from datamodules.episodes import EpisodeSampler, EpisodeSource, EpisodicData, Ints
 from datamodules.loading import Batch, mix
 from datamodules.memory import Images
 from datamodules.worlds import actors
@@ -79,19 +79,20 @@ class Actors(EpisodicData):
         """Return names such as "red disc moving right"."""
         return [actors.NAMES[number] for number in actors.classes_of(split)]
 
-    def labels(self, split: str) -> Ints:
-        """Return labels in turn: all classes, and again."""
-        return np.arange(self.clips[split] * len(actors.classes_of(split))) % len(actors.classes_of(split))
+    def _labels(self, split: str) -> Ints:
+        """Return labels in turn, all classes and again, so that any first part has all of them."""
+        count = len(actors.classes_of(split))
+        return np.arange(self.clips[split] * count) % count
 
     def _render(self, split: str, count: int | None = None) -> Any:
-        classes = np.array(actors.classes_of(split))[self.labels(split)][:count]
+        classes = np.array(actors.classes_of(split))[self._labels(split)][:count]
         return actors.render(
             classes, mix(self.world_seed, _SPLITS.index(split)), self.image_shape[1], frames=self.frames
         )
 
     def _held(self, split: str) -> Clips:
         if split not in self._drawn:
-            self._drawn[split] = Clips(self._render(split), self.labels(split))
+            self._drawn[split] = Clips(self._render(split), self._labels(split))
         return self._drawn[split]
 
     def source(self, name: str) -> Dataset[Any]:
@@ -99,7 +100,8 @@ class Actors(EpisodicData):
         clips = self._held(name)
         if name != "fit":
             return clips
-        return EpisodeSource(clips, clips, self.sampler("fit", self.shots, self.queries), self.train_episodes)
+        sampler = EpisodeSampler(clips.labels, self.ways, self.shots, self.queries)
+        return EpisodeSource(clips, clips, sampler, self.train_episodes)
 
     def fingerprint(self) -> str:
         """Return a hash of the sizes and of a few clips of every split."""

@@ -141,13 +141,9 @@ class EpisodicData(BaseDataModule):
         """Return the names of the classes of "fit", "val" or "test"; labels are places in it."""
         raise NotImplementedError
 
-    def labels(self, split: str) -> Ints:
-        """Return the label of every clip of a split, in the order of its source."""
-        raise NotImplementedError
-
-    def sampler(self, split: str, shots: int, queries: int = 1) -> EpisodeSampler:
-        """Return what draws episodes of a split."""
-        return EpisodeSampler(self.labels(split), self.ways, shots, queries)
+    def episodes(self, labels: Ints, shots: int, count: int, seed: int) -> Episodes:
+        """Return `count` episodes, with one query of each class, of clips whose labels are given; places are theirs."""
+        return EpisodeSampler(labels, self.ways, shots, 1).list(count, seed)
 
     def fake_batch(self, size: int) -> Batch:
         """Return `size` empty training episodes."""

@@ -1,7 +1,6 @@
 """Evaluation on many episodes: features of every clip are computed once, then episodes cost next to nothing."""
 
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
@@ -15,7 +14,8 @@ from lightning_modules.clip_fsar.video_text import ensemble, video_text_logits
 if TYPE_CHECKING:
     from lightning_modules.clip_fsar.module import CLIPFSAR
 
-_BATCH = 100
+BATCH = 100
+"""Episodes that are looked at together."""
 
 
 class EvaluationOptions(TypedDict):
@@ -33,10 +33,9 @@ class EvaluationOptions(TypedDict):
 
 
 class Bank(NamedTuple):
-    """Frame features of all clips [v, t, d], their labels [v], and text features of the classes [c, d] or None."""
+    """Frame features of all clips [v, t, d], and text features of the classes [c, d] or None."""
 
     frames: Tensor
-    labels: Tensor
     names: Tensor | None
 
 
@@ -71,28 +70,25 @@ class Episodes(NamedTuple):
 
 
 @torch.no_grad()
-def accuracies(
-    module: "CLIPFSAR", bank: Bank, episodes: Episodes, text_share: float
-) -> Iterator[dict[str, Float[Tensor, " e"]]]:
-    """Yield the accuracy, in percent, of each episode, a batch of episodes at a time.
+def accuracies(module: "CLIPFSAR", bank: Bank, episodes: Episodes, text_share: float) -> dict[str, Float[Tensor, " e"]]:
+    """Return the accuracy, in percent, of each of a few episodes.
 
     `acc`: by distance. With names also `zero_shot`: by the names alone; `ensemble`: by both; and, if prototypes read
     names, `permuted`: by distance to prototypes that were told each other's names.
     """
-    for first in range(0, len(episodes.classes), _BATCH):
-        part = Episodes(*(x[first : first + _BATCH] for x in episodes))
-        support, queries = bank.frames[part.support], bank.frames[part.query.flatten(1)]
-        names = None if bank.names is None else bank.names[part.classes]
-        truth = torch.arange(part.query.shape[1], device=support.device).repeat_interleave(part.query.shape[2])
-        told = look(module, support, queries, names)
-        scores = {"acc": -told.distances}
-        if names is not None:
-            assert told.text_logits is not None
-            scores["zero_shot"] = told.text_logits
-            scores["ensemble"] = ensemble(told.text_logits, told.distances, support.shape[-2], text_share)
-            if module.hparams.context["reads_names"]:
-                scores["permuted"] = -look(module, support, queries, names.roll(1, dims=1)).distances
-        yield {name: 100 * (score.argmax(dim=-1) == truth).float().mean(dim=-1) for name, score in scores.items()}
+    support, queries = bank.frames[episodes.support], bank.frames[episodes.query.flatten(1)]
+    names = None if bank.names is None else bank.names[episodes.classes]
+    told = look(module, support, queries, names)
+    scores = {"acc": -told.distances}
+    if names is not None:
+        assert told.text_logits is not None
+        scores["zero_shot"] = told.text_logits
+        scores["ensemble"] = ensemble(told.text_logits, told.distances, support.shape[-2], text_share)
+        if module.hparams.context["reads_names"]:
+            scores["permuted"] = -look(module, support, queries, names.roll(1, dims=1)).distances
+    ways, each = episodes.query.shape[1:]
+    truth = torch.arange(ways, device=support.device).repeat_interleave(each)
+    return {name: 100 * (score.argmax(dim=-1) == truth).float().mean(dim=-1) for name, score in scores.items()}
 
 
 def interval(values: Tensor) -> float:
@@ -100,6 +96,6 @@ def interval(values: Tensor) -> float:
     return 1.96 * float(values.double().std(correction=0)) / math.sqrt(len(values))
 
 
-def on_device(drawn: tuple[np.ndarray, ...], device: torch.device, mine: slice) -> Episodes:
-    """Return this process's share of drawn episodes as tensors."""
-    return Episodes(*(torch.from_numpy(part[mine]).to(device) for part in drawn))
+def on_device(drawn: tuple[np.ndarray, ...], chosen: Tensor, device: torch.device) -> Episodes:
+    """Return some of the drawn episodes as tensors."""
+    return Episodes(*(torch.from_numpy(part[chosen.numpy()]).to(device) for part in drawn))

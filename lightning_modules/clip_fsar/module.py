@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.base import BasePaper
 from lightning_modules.clip_fsar.alignment import Metric, build_alignment
-from lightning_modules.clip_fsar.evaluation import Bank, EvaluationOptions, accuracies, interval, look, on_device
+from lightning_modules.clip_fsar.evaluation import BATCH, Bank, EvaluationOptions, accuracies, interval, look, on_device
 from lightning_modules.clip_fsar.modulation import TemporalTransformer
 from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule, build_adam, learning_rate
 from lightning_modules.clip_fsar.towers import (
@@ -24,6 +24,8 @@ from lightning_modules.clip_fsar.towers import (
     text_features,
 )
 from lightning_modules.clip_fsar.video_text import video_text_logits
+from lightning_modules.collecting import Collector
+from lightning_modules.progress import progress
 
 
 class ContextOptions(TypedDict):
@@ -60,6 +62,7 @@ class CLIPFSAR(BasePaper):
     Args:
         image_size: side of a frame in pixels.
         frames: frames T of a clip.
+        shots: labelled clips of each class in a training episode.
         towers: image encoder and text encoder.
         mini: the mini-CLIP's sizes, for `towers.name` mini.
         frozen: whether the image encoder keeps its weights.
@@ -77,6 +80,7 @@ class CLIPFSAR(BasePaper):
         *,
         image_size: int,
         frames: int,
+        shots: int,
         towers: TowerOptions,
         mini: MiniOptions,
         frozen: bool,
@@ -191,14 +195,101 @@ class CLIPFSAR(BasePaper):
             base: text features of all base classes.
         """
         frames, classes = self(batch["image"]), batch["class"]
-        ways, datamodule_shots = classes.shape[1], self._shots
-        support, queries = frames.split([ways * datamodule_shots, frames.shape[1] - ways * datamodule_shots], dim=1)
+        ways = classes.shape[1]
+        support, queries = frames.tensor_split([ways * self.hparams.shots], dim=1)
         told = look(self, support.unflatten(1, (ways, -1)), queries, None if base is None else base[classes])
         truth = torch.arange(ways, device=frames.device).repeat_interleave(queries.shape[1] // ways)
         logits, truth = -told.distances.flatten(0, 1), truth.repeat(len(frames))
-        found = {"few_shot": functional.cross_entropy(logits, truth), "acc": 100 * (logits.argmax(1) == truth).float().mean()}
+        found = {"few_shot": functional.cross_entropy(logits, truth)}
+        found["acc"] = 100 * (logits.argmax(dim=1) == truth).float().mean()
         if base is not None and self.hparams.video_text["weight"]:
-            own = torch.cat([classes.repeat_interleave(part // ways, dim=1) for part in (support.shape[1], queries.shape[1])], dim=1)
+            parts = [classes.repeat_interleave(part.shape[1] // ways, dim=1) for part in (support, queries)]
             text = video_text_logits(frames, base, self.scale)
-            found["video_text"] = functional.cross_entropy(text.flatten(0, 1), own.flatten())
+            found["video_text"] = functional.cross_entropy(text.flatten(0, 1), torch.cat(parts, dim=1).flatten())
         return found
+
+    def _loss(self, found: Mapping[str, Tensor]) -> Tensor:
+        loss = found["few_shot"]
+        if "video_text" in found:
+            loss = loss + self.hparams.video_text["weight"] * found["video_text"]
+        return loss
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the loss of a batch of episodes."""
+        found = self.losses(batch, self.names("fit"))
+        loss, count = self._loss(found), len(batch["class"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=count, sync_dist=True)
+        self.log_dict({f"train/{name}": value for name, value in found.items()}, batch_size=count, sync_dist=True)
+        return loss
+
+    def cost_step(self, batch: dict[str, Any]) -> None:
+        """Do the forward and backward pass of a batch of episodes, with empty names."""
+        base = batch["image"].new_zeros(int(batch["class"].max()) + 1, self.visual.output_dim)
+        self._loss(self.losses(batch, base if self.names_weights else None)).backward()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return Adam, and its learning rate by the number of training episodes."""
+        h, trainer = self.hparams, self.trainer
+        peak = h.optimizer["lr"] if self.tuner is None else self.tuner.lr
+        optimizer = build_adam(self, h.optimizer, peak)
+        each = trainer.datamodule.batch_size * trainer.accumulate_grad_batches
+        schedule = LambdaLR(optimizer, lambda step: learning_rate(step * each, peak, h.schedule) / peak)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Read all names now: a word that is not known, or a file that is not there, is told before the training."""
+        for split in ("fit", "val", "test"):
+            self.names(split)
+
+    # Evaluation: features of every clip first, episodes at the end.
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew."""
+        self._seen, self._columns = Collector(), None
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Keep the features of clips."""
+        self._seen.add(frames=self(batch["image"]).float(), label=batch["label"], index=batch["index"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracy on episodes of the validation classes."""
+        options = self.hparams.evaluation
+        found = self._evaluate("val", 1, options["validation_episodes"])
+        self.log_dict({f"val/{name}": float(values.mean()) for name, values in found.items()})
+
+    def on_test_epoch_start(self) -> None:
+        """Begin anew."""
+        self._seen, self._columns = Collector(), None
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep the features of clips."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log accuracies and their intervals for every number of shots, and show an episode."""
+        options = self.hparams.evaluation
+        for shots in options["shots"]:
+            found = self._evaluate("test", shots, options["episodes"])
+            for name, values in found.items():
+                self.log(f"test/{name}_{shots}shot", float(values.mean()))
+                self.log(f"test/{name}_{shots}shot_ci", interval(values))
+
+    def _evaluate(self, split: str, shots: int, count: int) -> dict[str, Tensor]:
+        """Return the accuracies of episodes, which the processes share out, in their order."""
+        columns, options, trainer = self._known(), self.hparams.evaluation, self.trainer
+        drawn = trainer.datamodule.episodes(columns["label"].numpy(), shots, count, options["seed"])
+        mine = torch.arange(trainer.global_rank, count, trainer.world_size)
+        bank = Bank(columns["frames"].to(self.device), self.names(split))
+        told, parts = Collector(), mine.split(BATCH)
+        with progress(f"{shots}-shot episodes", len(parts)) as on_batch:
+            for part in parts:
+                found = accuracies(self, bank, on_device(drawn, part, self.device), options["text_share"])
+                told.add(index=part, **found)
+                on_batch()
+        values = told.gather_everywhere()
+        return {name: value for name, value in values.items() if name != "index"}
+
+    def _known(self) -> dict[str, Tensor]:
+        if self._columns is None:
+            self._columns = self._seen.gather_everywhere()
+        return self._columns

@@ -16,7 +16,7 @@ class AdamOptions(TypedDict):
 
 
 class StepSchedule(TypedDict):
-    """From `warmup_lr` up to the peak over `warmup` episodes; at each of `drops`, counted in episodes, times `factor`."""
+    """From `warmup_lr` to the peak over `warmup` episodes; at each of `drops`, counted in episodes, times `factor`."""
 
     warmup: int
     warmup_lr: float
