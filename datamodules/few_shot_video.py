@@ -115,19 +115,18 @@ class FewShotVideo(EpisodicData):
 
     @cached_property
     def _paths(self) -> dict[str, list[Path]]:
-        found = {name: [find_clip(self.folders, clip) for clip in split.clips] for name, split in self._splits.items()}
-        missing = [
-            clip
-            for name, split in self._splits.items()
-            for clip, path in zip(split.clips, found[name], strict=True)
-            if not path
-        ]
+        found: dict[str, list[Path]] = {}
+        missing: list[str] = []
+        for name, split in self._splits.items():
+            paths = {clip: find_clip(self.folders, clip) for clip in split.clips}
+            missing += [clip for clip, path in paths.items() if path is None]
+            found[name] = [path for clip in split.clips if (path := paths[clip])]
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} clips of the lists are not under data.root={self.root}, such as {missing[0]}; expected"
                 f" there: a file ({', '.join(SUFFIXES)}) or a folder of frames for each"
             )
-        return {name: [path for path in paths if path] for name, paths in found.items()}
+        return found
 
     def check(self) -> None:
         """Raise FileNotFoundError if lists, names or clips are not there."""

@@ -40,10 +40,15 @@ class Bank(NamedTuple):
 
 
 class Told(NamedTuple):
-    """One batch of episodes: distances [e, q, n], and logits of the names alone [e, q, n], None without names."""
+    """What a model says of e episodes: distances [e, q, n], logits of the names alone [e, q, n] (None without names).
+
+    `prototypes` [e, n, t, d] and `queries` [e, q, t, d] are what the distances are between.
+    """
 
     distances: Tensor
     text_logits: Tensor | None
+    prototypes: Tensor
+    queries: Tensor
 
 
 def look(
@@ -56,9 +61,9 @@ def look(
     h = module.hparams.context
     shown = names if h["reads_names"] else None
     found = prototypes(module.context, support, shown, merge_before=h["merge_before"])
-    distances = module.alignment(found, clips(module.context, queries))
-    text = None if names is None else video_text_logits(queries, names[:, None], module.scale)
-    return Told(distances, text)
+    seen = clips(module.context, queries)
+    text = None if names is None else video_text_logits(queries, names, module.scale)
+    return Told(module.alignment(found, seen), text, found, seen)
 
 
 class Episodes(NamedTuple):

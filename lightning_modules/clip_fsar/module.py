@@ -11,9 +11,10 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.base import BasePaper
-from lightning_modules.clip_fsar.alignment import Metric, build_alignment
+from lightning_modules.clip_fsar.alignment import Metric, build_alignment, frame_distances
 from lightning_modules.clip_fsar.evaluation import BATCH, Bank, EvaluationOptions, accuracies, interval, look, on_device
 from lightning_modules.clip_fsar.modulation import TemporalTransformer
+from lightning_modules.clip_fsar.pictures import alignment_figure, episode_figure
 from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule, build_adam, learning_rate
 from lightning_modules.clip_fsar.towers import (
     MiniOptions,
@@ -273,6 +274,30 @@ class CLIPFSAR(BasePaper):
             for name, values in found.items():
                 self.log(f"test/{name}_{shots}shot", float(values.mean()))
                 self.log(f"test/{name}_{shots}shot_ci", interval(values))
+        if self.trainer.is_global_zero:
+            self._show_episode()
+
+    @torch.no_grad()
+    def _show_episode(self) -> None:
+        """Show the first 1-shot episode of the test, and how its first query is aligned."""
+        columns, options, data = self._known(), self.hparams.alignment, self.trainer.datamodule
+        drawn = data.episodes(columns["label"].numpy(), 1, 1, self.hparams.evaluation["seed"])
+        episode = on_device(drawn, torch.arange(1), torch.device("cpu"))
+        bank = columns["frames"].to(self.device)
+        text = self.names("test")
+        chosen = None if text is None else text[episode.classes]
+        told = look(self, bank[episode.support], bank[episode.query.flatten(1)], chosen)
+        source = data.source("test")
+        shown = [[source[int(columns["index"][k])]["image"] for k in part.flatten()] for part in episode[1:]]
+        names = [data.class_names("test")[k] for k in episode.classes[0]]
+        predicted = told.distances[0].argmin(dim=-1).tolist()
+        words = "the first 1-shot episode of the test: what each query was taken for"
+        self.show_picture("episode", episode_figure(*shown, names, predicted), words)
+        if options["metric"] == "otam":
+            off = frame_distances(told.queries[:, :1], told.prototypes[:, :1])[0, 0, 0]
+            title = f"{names[0]}: where the query's frames lie in the prototype's"
+            figure = alignment_figure(off, options["smoothness"], shown[1][0], shown[0][0], title)
+            self.show_picture("alignment", figure, "the soft shortest path of the first query, from its own side")
 
     def _evaluate(self, split: str, shots: int, count: int) -> dict[str, Tensor]:
         """Return the accuracies of episodes, which the processes share out, in their order."""
