@@ -56,8 +56,9 @@ def episode_figure(
 
 def soft_path(distances: Float[Tensor, "t s"], smoothness: float) -> Float[Tensor, "t s"]:
     """Return how much of the soft shortest path runs through each cell: the derivative of OTAM's length by it."""
-    with torch.enable_grad():
-        grown = distances.detach().float().requires_grad_()
+    # A test may run in inference mode, whose tensors take no gradient; a copy does.
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        grown = distances.detach().float().clone().requires_grad_()
         (share,) = torch.autograd.grad(otam(grown, smoothness), grown)
     return share
 
