@@ -269,11 +269,17 @@ class CLIPFSAR(BasePaper):
     def on_test_epoch_end(self) -> None:
         """Log accuracies and their intervals for every number of shots, and show an episode."""
         options = self.hparams.evaluation
+        means: dict[int, float] = {}
         for shots in options["shots"]:
             found = self._evaluate("test", shots, options["episodes"])
+            means[shots] = float(found["acc"].mean())
             for name, values in found.items():
                 self.log(f"test/{name}_{shots}shot", float(values.mean()))
                 self.log(f"test/{name}_{shots}shot_ci", interval(values))
+        few, many = min(means), max(means)
+        if few < many:
+            # Two arms' difference of this is the difference of their gains.
+            self.log(f"test/acc_{few}less{many}shot", means[few] - means[many])
         if self.trainer.is_global_zero:
             self._show_episode()
 

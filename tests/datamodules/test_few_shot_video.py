@@ -146,7 +146,7 @@ def test_missing_files_and_common_classes_are_told(tmp_path):
         FewShotVideo(**options).check()
     # Trap 10.
     (tmp_path / "val_names.txt").write_text("act 0 1\nb\nc\nd\ne\n")
-    with pytest.raises(ValueError, match="class 'act 0 1' is in data.names.fit and in data.names.val"):
+    with pytest.raises(ValueError, match=r"class 'act 0 1' is in data.names.fit and in data.names.val"):
         FewShotVideo(**options).check()
 
 
