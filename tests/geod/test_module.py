@@ -454,9 +454,10 @@ def test_eg3ds_weights_load_with_what_is_no_weight_in_them(tmp_path):
     for name in ("generator", "discriminator"):
         loaded = getattr(module, name).state_dict()
         assert all(torch.equal(value, loaded[key]) for key, value in getattr(other, name).state_dict().items())
-    (tmp_path / "generator.pt").write_bytes(b"not weights")
-    with pytest.raises(GeoDError, match="is no file of weights"):
-        module.load_pretrained()
+    for content in (b"not weights", b"junk\n", b""):
+        (tmp_path / "generator.pt").write_bytes(content)
+        with pytest.raises(GeoDError, match="is no file of weights"):
+            module.load_pretrained()
 
 
 def test_the_oracle_shares_neither_heads_nor_weights_with_what_it_judges():
