@@ -1,0 +1,176 @@
+"""CLIP-FSAR's hot paths against what a user would pick instead, side by side in one run, as ratios.
+
+OTAM by anti-diagonals against a loop over rows and columns (and against tslearn's soft-DTW, where it is
+installed); test episodes with and without cached features; frames decoded by PyAV against torchcodec, where it is.
+`python benchmarks/clip_fsar.py` takes two minutes on two cores.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from datamodules.formats.video import in_segments, read_clip
+from harness.compose import compose_words, plain
+from lightning_modules.clip_fsar.alignment import otam
+from lightning_modules.clip_fsar.evaluation import BATCH, Bank, accuracies, on_device
+from lightning_modules.clip_fsar.module import CLIPFSAR
+
+
+def seconds(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return the least time of each piece of work; they take turns, after one turn that is not counted."""
+    best = dict.fromkeys(work, float("inf"))
+    for turn in range(repeats + 1):
+        for name, do in work.items():
+            start = time.perf_counter()
+            do()
+            if turn:
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def show(title: str, times: dict[str, float], ours: str) -> None:
+    """Print times and how many times longer than ours each is."""
+    print(f"\n{title}")
+    for name, value in times.items():
+        print(f"  {name:<44} {value * 1e3:10.2f} ms   {value / times[ours]:7.2f} x ours")
+
+
+def by_rows(distances: Tensor, smoothness: float) -> Tensor:
+    """Find OTAM's length cell by cell over a batch of matrices, row after row."""
+    padded = functional.pad(distances, (1, 1))
+    rows, columns = padded.shape[-2:]
+
+    def nearest(*values: Tensor) -> Tensor:
+        return -smoothness * torch.logsumexp(torch.stack(values) / -smoothness, dim=0)
+
+    zero = torch.zeros_like(padded[..., 0, 0])
+    above = list(padded[..., 0, :].cumsum(dim=-1).unbind(dim=-1))
+    for row in range(1, rows):
+        own = [zero]
+        for m in range(1, columns):
+            before = [above[m - 1], own[m - 1]]
+            if m in (1, columns - 1):
+                before.append(above[m])
+            own.append(padded[..., row, m] + nearest(*before))
+        above = own
+    return above[-1]
+
+
+def alignment(repeats: int) -> None:
+    """Compare forms of OTAM on the distances of a training episode, both directions, with gradients."""
+    distances = torch.rand(25, 5, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    both = lambda form: lambda: (form(distances, 0.5) + form(distances.mT, 0.5)).sum().backward()  # noqa: E731
+    off = (otam(distances, 0.5) - by_rows(distances, 0.5)).abs().max()
+    work: dict[str, Callable[[], object]] = {
+        "ours": lambda: otam(torch.stack([distances, distances.mT]), 0.5).sum().backward(),
+        "row by row": both(by_rows),
+    }
+    try:
+        from tslearn.metrics import SoftDTWLossPyTorch
+    except ImportError:
+        print("tslearn is not installed: pip install tslearn")
+    else:
+        loss = SoftDTWLossPyTorch(gamma=0.5)
+        query, support = (torch.randn(125, 8, 64, requires_grad=True) for _ in range(2))
+        work["tslearn's soft-DTW (another path, 125 pairs)"] = lambda: loss(query, support).sum().backward()
+    show(
+        f"OTAM of 25 x 5 matrices of 8 x 8 with gradients (largest difference {float(off):.0e})",
+        seconds(work, repeats),
+        "ours",
+    )
+
+
+def episodes(repeats: int, count: int) -> None:
+    """Compare test episodes from cached features with episodes whose clips are looked at each time."""
+    config = plain(compose_words(["experiment=clip_fsar", "model.towers.weights=none"]))["model"]
+    torch.manual_seed(0)
+    module = CLIPFSAR(**{key: value for key, value in config.items() if not key.startswith("_")})
+    module.configure_model()
+    module.eval()
+    from datamodules.actors import Actors
+
+    data = Actors(eval_clips=30)
+    clips = torch.stack([data.source("test")[k]["image"] for k in range(len(data.source("test")))])
+    labels = np.array([int(data.source("test")[k]["label"]) for k in range(len(clips))])
+    names = torch.randn(16, 64)
+    drawn = data.episodes(labels, 1, count, 0)
+
+    @torch.no_grad()
+    def cached() -> None:
+        frames = torch.cat([module(part) for part in clips.split(64)])
+        for part in torch.arange(count).split(BATCH):
+            accuracies(module, Bank(frames, names), on_device(drawn, part, torch.device("cpu")), 0.9)
+
+    @torch.no_grad()
+    def each() -> None:
+        for k in range(count):
+            one = on_device(drawn, torch.tensor([k]), torch.device("cpu"))
+            chosen = torch.cat([one.support.flatten(), one.query.flatten()])
+            frames = torch.zeros(len(clips), clips.shape[1], 64)
+            frames[chosen] = module(clips[chosen])
+            accuracies(module, Bank(frames, names), one, 0.9)
+
+    times = seconds({"features once": cached, "clips looked at in every episode": each}, repeats)
+    show(f"{count} test episodes of {len(clips)} clips of 32 x 32", times, "features once")
+    for name, value in times.items():
+        print(f"  {name:<44} {count / value:10,.0f} episodes/s")
+
+
+def decoding(repeats: int) -> None:
+    """Compare decoders on 8 frames of a clip of 80."""
+    try:
+        import av
+    except ImportError:
+        print("PyAV is not installed: pip install 'quire[video]'")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 340, 256, "yuv420p"
+            rng = np.random.default_rng(0)
+            still = rng.integers(0, 255, (256, 340, 3), np.uint8)
+            for k in range(80):
+                frame = av.VideoFrame.from_ndarray(np.roll(still, 3 * k, axis=1), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        work: dict[str, Callable[[], object]] = {
+            "ours (PyAV)": lambda: read_clip(path, lambda n: in_segments(n, 8, random=False))
+        }
+        try:
+            from torchcodec.decoders import VideoDecoder
+        except (ImportError, RuntimeError):
+            print("torchcodec is not installed: pip install torchcodec")
+        else:
+            places = in_segments(80, 8, random=False).tolist()
+            work["torchcodec"] = lambda: VideoDecoder(str(path), seek_mode="approximate").get_frames_at(places)
+        times = seconds(work, repeats)
+        show("8 of 80 frames of 340 x 256, H.264", times, "ours (PyAV)")
+        for name, value in times.items():
+            print(f"  {name:<44} {8 / value:10,.0f} frames/s")
+
+
+def main() -> None:
+    """Run all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--episodes", type=int, default=300)
+    given = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    alignment(given.repeats)
+    episodes(max(1, given.repeats // 3), given.episodes)
+    decoding(given.repeats)
+
+
+if __name__ == "__main__":
+    main()

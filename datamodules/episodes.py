@@ -1,0 +1,170 @@
+"""Episodes of few-shot learning: a few classes, a few labelled clips of each, and clips to be told apart.
+
+Training draws an episode whenever asked for one; which, depends on (seed, epoch, place) alone. Validation and test
+draw theirs from a list of labels, so that features of every clip are computed once, and episodes cost nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.base import BaseDataModule
+from datamodules.loading import Batch, mix
+
+Ints = NDArray[np.int64]
+
+
+class EpisodeError(ValueError):
+    """Episodes that the classes and clips at hand cannot make; the user's to put right."""
+
+    is_bad_input = True
+
+
+class Episodes(NamedTuple):
+    """n episodes: the classes' numbers [n, ways], and places of clips, support [n, ways, shots], query [n, ways, q]."""
+
+    classes: Ints
+    support: Ints
+    query: Ints
+
+
+class EpisodeSampler:
+    """Draws episodes without replacement of classes, and of clips within a class.
+
+    Args:
+        labels: class number of every clip [v].
+        ways: classes of an episode.
+        shots: labelled clips of each.
+        queries: clips of each that are to be told apart.
+
+    Raises:
+        EpisodeError: if too few classes have enough clips.
+    """
+
+    def __init__(self, labels: Ints, ways: int, shots: int, queries: int) -> None:
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self._clips = {int(k): np.flatnonzero(labels == k) for k in np.unique(labels)}
+        self._classes = np.array([k for k, clips in self._clips.items() if len(clips) >= shots + queries])
+        if len(self._classes) < ways:
+            raise EpisodeError(
+                f"{ways}-way episodes need {ways} classes of at least {shots} + {queries} clips;"
+                f" {len(self._classes)} of {len(self._clips)} classes have as many"
+            )
+
+    def draw(self, rng: np.random.Generator) -> Episodes:
+        """Return one episode, as n = 1."""
+        classes = rng.choice(self._classes, self.ways, replace=False)
+        chosen = [rng.choice(self._clips[int(k)], self.shots + self.queries, replace=False) for k in classes]
+        clips = np.stack(chosen)
+        return Episodes(classes[None], clips[None, :, : self.shots], clips[None, :, self.shots :])
+
+    def list(self, count: int, seed: int) -> Episodes:
+        """Return the first `count` episodes of a seed; each depends on the seed and its place alone."""
+        drawn = [self.draw(np.random.default_rng(mix(seed, place))) for place in range(count)]
+        return Episodes(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
+
+
+class EpisodeSource(Dataset[Any]):
+    """Training episodes, drawn with torch's generator, which the loader seeds for every place and epoch.
+
+    Args:
+        clips: data set of clips, each a dict with `image` [t, c, h, w].
+        queries: data set of the same clips as queries see them (augmented otherwise), or `clips` itself.
+        sampler: of the clips' labels.
+        count: episodes of an epoch.
+    """
+
+    def __init__(self, clips: Dataset[Any], queries: Dataset[Any], sampler: EpisodeSampler, count: int) -> None:
+        self.clips, self.queries, self.sampler, self.count = clips, queries, sampler, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return clips [v, t, c, h, w], v = ways x (shots + queries), support first, and the classes [ways].
+
+        Both parts are in the order of the classes: no part of the method looks at the order of an episode's clips.
+        """
+        episode = self.sampler.draw(np.random.default_rng(int(torch.randint(2**62, ()))))
+        support = [self.clips[int(place)]["image"] for place in episode.support.flat]
+        query = [self.queries[int(place)]["image"] for place in episode.query.flat]
+        return {"image": torch.stack(support + query), "class": torch.from_numpy(episode.classes[0].copy())}
+
+
+class EpisodicData(BaseDataModule):
+    """Base of DataModules of few-shot protocols: classes of training, validation and test have nothing in common.
+
+    A training batch has `batch_size` episodes; evaluation loads every clip once. Sources are "fit" (episodes), "val"
+    and "test" (clips with their labels).
+
+    Args:
+        batch_size: the GLOBAL number of episodes of a step.
+        num_workers: loader processes of each rank.
+        seed: seed of the training episodes and of augmentation.
+        ways: classes of an episode.
+        shots: labelled clips of each class in training.
+        queries: other clips of each class in training.
+        train_episodes: episodes of an epoch.
+        clip_batch: the GLOBAL number of clips of a batch of evaluation.
+    """
+
+    frames: int
+    """Frames of a clip."""
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        ways: int,
+        shots: int,
+        queries: int,
+        train_episodes: int,
+        clip_batch: int,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if ways < 2 or shots < 1 or queries < 1:
+            raise EpisodeError(
+                f"data: {ways}-way {shots}-shot episodes with {queries} queries: take 2, 1 and 1 or more"
+            )
+        self.ways, self.shots, self.queries = ways, shots, queries
+        self.train_episodes, self.clip_batch = train_episodes, clip_batch
+        self.test_names = ["test"]
+
+    def class_names(self, split: str) -> list[str]:
+        """Return the names of the classes of "fit", "val" or "test"; labels are places in it."""
+        raise NotImplementedError
+
+    def episodes(self, labels: Ints, shots: int, count: int, seed: int) -> Episodes:
+        """Return `count` episodes, with one query of each class, of clips whose labels are given; places are theirs."""
+        return EpisodeSampler(labels, self.ways, shots, 1).list(count, seed)
+
+    def fake_batch(self, size: int) -> Batch:
+        """Return `size` empty training episodes."""
+        clips = self.ways * (self.shots + self.queries)
+        image: Tensor = torch.zeros(size, clips, self.frames, *self.image_shape)
+        return {
+            "image": image,
+            "class": torch.zeros(size, self.ways, dtype=torch.int64),
+            "index": torch.zeros(size, dtype=torch.int64),
+        }
+
+    def eval_loader(self, source: Dataset[Any], batch_size: int | None = None) -> Any:
+        """Return the loader of single clips."""
+        return super().eval_loader(source, batch_size or self.clip_batch)
+
+
+def round_robin(labels: Sequence[int] | Ints) -> Ints:
+    """Return an order of clips in which all classes come in turn, so that any first part has all of them."""
+    labels = np.asarray(labels)
+    turn = np.zeros(len(labels), np.int64)
+    for k in np.unique(labels):
+        own = np.flatnonzero(labels == k)
+        turn[own] = np.arange(len(own))
+    return np.lexsort((labels, turn))

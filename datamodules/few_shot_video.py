@@ -1,0 +1,179 @@
+"""HMDB51, UCF101, Kinetics-100 and Something-Something as few-shot protocols: clips by path, splits by lists."""
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from datamodules.base import digest
+from datamodules.episodes import EpisodeError, EpisodeSampler, EpisodeSource, EpisodicData, Ints, round_robin
+from datamodules.formats.few_shot_lists import Listed, read_names, read_split
+from datamodules.formats.video import SUFFIXES, Choice, evenly, find_clip, in_segments, read_clip
+from datamodules.loading import Batch
+from datamodules.transforms import Transform, check_input, normalised
+
+_SPLITS = ("fit", "val", "test")
+# CLIP's.
+_MEAN, _STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+
+
+class VideoClips(Dataset[Any]):
+    """Clips of files with their labels, transformed with noise from torch's generator.
+
+    Args:
+        paths: video files or folders of frames, of length n.
+        labels: int [n].
+        choose: which frames are taken.
+        transform: from uint8 [t, 3, h, w] to float32 [t, 3, s, s].
+    """
+
+    def __init__(self, paths: list[Path], labels: Ints, choose: Choice, transform: Transform) -> None:
+        self.paths, self.labels, self.choose, self.transform = paths, labels, choose, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Batch:
+        clip = read_clip(self.paths[index], self.choose)
+        return {"image": self.transform(clip), "label": self.labels[index]}
+
+
+class FewShotVideo(EpisodicData):
+    """Classes of three lists that have no class in common; which, is the lists' to say.
+
+    Args:
+        batch_size: the GLOBAL number of episodes of a step.
+        num_workers: loader processes of each rank.
+        seed: seed of the training episodes and of augmentation.
+        root: folder that names in the lists start from.
+        folders: folders below it in which clips are looked for, in this order.
+        lists: list of the clips of "fit", "val" and "test", see `datamodules.formats.few_shot_lists`.
+        names: file with the class names of each, a line each.
+        ways: classes of an episode.
+        shots: labelled clips of each class in training.
+        queries: other clips of each class in training.
+        train_episodes: episodes of an epoch.
+        clip_batch: the GLOBAL number of clips of a batch of evaluation.
+        frames: frames of a clip.
+        sampling: a frame of each of `frames` segments, or evenly spaced frames.
+        test_sampling: the middle of each segment, or a random frame as in the released code.
+        query_augmentation: whether queries of training are mirrored and their colours changed (Kinetics only).
+        resize: side that frames are resized to, their shape not kept, before the crop.
+        image_size: side of the crop.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 4,
+        num_workers: int = 8,
+        seed: int = 0,
+        root: str = "data/hmdb51/videos",
+        folders: list[str] | None = None,
+        lists: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
+        ways: int = 5,
+        shots: int = 1,
+        queries: int = 5,
+        train_episodes: int = 20000,
+        clip_batch: int = 16,
+        frames: int = 8,
+        sampling: Literal["segments", "even"] = "segments",
+        test_sampling: Literal["middle", "random"] = "middle",
+        query_augmentation: bool = False,
+        resize: int = 256,
+        image_size: int = 224,
+    ) -> None:
+        episodes = {"ways": ways, "shots": shots, "queries": queries, "train_episodes": train_episodes}
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed, clip_batch=clip_batch, **episodes)
+        for key, given in (("lists", lists), ("names", names)):
+            if set(given or {}) != set(_SPLITS):
+                raise EpisodeError(f"data.{key} should name a file for each of {', '.join(_SPLITS)}")
+        check_input(3, image_size, _MEAN, _STD)
+        if resize < image_size or frames < 1:
+            raise EpisodeError(f"data.resize is {resize}, image_size {image_size}, frames {frames}: too small")
+        self.root, self.folders = Path(root), [Path(root) / folder for folder in folders or [""]]
+        self.lists, self.names = ({k: Path(v) for k, v in dict(given or {}).items()} for given in (lists, names))
+        self.frames, self.sampling, self.test_sampling = frames, sampling, test_sampling
+        self.query_augmentation, self.resize = query_augmentation, resize
+        self.image_shape = (3, image_size, image_size)
+
+    # Lists.
+
+    @cached_property
+    def _splits(self) -> dict[str, Listed]:
+        splits = {name: read_split(self.lists[name], read_names(self.names[name])) for name in _SPLITS}
+        for one, other in (("fit", "val"), ("fit", "test"), ("val", "test")):
+            common = set(splits[one].names) & set(splits[other].names)
+            if common:
+                raise EpisodeError(f"class '{min(common)}' is in data.names.{one} and in data.names.{other}")
+        return splits
+
+    @cached_property
+    def _paths(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        missing: list[str] = []
+        for name, split in self._splits.items():
+            paths = {clip: find_clip(self.folders, clip) for clip in split.clips}
+            missing += [clip for clip, path in paths.items() if path is None]
+            found[name] = [path for clip in split.clips if (path := paths[clip])]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} clips of the lists are not under data.root={self.root}, such as {missing[0]}; expected"
+                f" there: a file ({', '.join(SUFFIXES)}) or a folder of frames for each"
+            )
+        return found
+
+    def check(self) -> None:
+        """Raise FileNotFoundError if lists, names or clips are not there."""
+        for key, files in (("lists", self.lists), ("names", self.names)):
+            for split, path in files.items():
+                if not path.is_file():
+                    told = "lines such as train12//path/of/clip.mp4" if key == "lists" else "a class name a line"
+                    raise FileNotFoundError(f"no file data.{key}.{split}={path}; expected there: {told}")
+        _ = self._paths
+
+    def class_names(self, split: str) -> list[str]:
+        """Return the names of the classes of "fit", "val" or "test"."""
+        return self._splits[split].names
+
+    def fingerprint(self) -> str:
+        """Return a hash of the lists, the names, and of how clips are prepared."""
+        how = (self.image_shape, self.frames, self.sampling, self.test_sampling, self.query_augmentation, self.resize)
+        return digest("few-shot video", how, {name: list(split) for name, split in self._splits.items()})
+
+    # Clips.
+
+    def _choose(self, *, random: bool) -> Choice:
+        if self.sampling == "even":
+            # Where the released code's steps of 35 frames end (section 2.4).
+            return partial(evenly, frames=self.frames, margin=35)
+        return partial(in_segments, frames=self.frames, random=random)
+
+    def _transform(self, *, crops: bool, changes: bool) -> Transform:
+        size = self.image_shape[1]
+        steps: list[Transform] = [v2.Resize((self.resize, self.resize), antialias=True)]
+        steps.append(v2.RandomCrop(size) if crops else v2.CenterCrop(size))
+        if changes:
+            steps += [v2.RandomHorizontalFlip(), v2.ColorJitter(0.5, 0.5, 0.5, 0.25), v2.RandomGrayscale(0.3)]
+        return normalised(steps, _MEAN, _STD)
+
+    def _clips(self, split: str, order: Ints, *, random: bool, crops: bool, changes: bool = False) -> VideoClips:
+        labels, paths = np.array(self._splits[split].labels), self._paths[split]
+        transform = self._transform(crops=crops, changes=changes)
+        return VideoClips([paths[k] for k in order], labels[order], self._choose(random=random), transform)
+
+    def source(self, name: str) -> Dataset[Any]:
+        """Return episodes ("fit") or clips ("val", "test"), these in an order in which all classes come in turn."""
+        labels = np.array(self._splits[name].labels)
+        if name != "fit":
+            return self._clips(name, round_robin(labels), random=self.test_sampling == "random", crops=False)
+        order = np.arange(len(labels))
+        support = self._clips(name, order, random=True, crops=True)
+        queries = self._clips(name, order, random=True, crops=True, changes=self.query_augmentation)
+        sampler = EpisodeSampler(labels, self.ways, self.shots, self.queries)
+        return EpisodeSource(support, queries, sampler, self.train_episodes)

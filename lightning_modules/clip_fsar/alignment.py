@@ -1,0 +1,153 @@
+"""How far apart two clips are, frame by frame: what a query is told from prototypes by (spec, section 2.2, 7 and 8).
+
+Every metric takes prototypes [b, n, t, d] and queries [b, q, t, d]; distances [b, q, n] are in single precision.
+"""
+
+import math
+from itertools import combinations
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from networks.precision import single_precision
+
+Metric = Literal["otam", "bi_mhm", "trx"]
+# Larger than any sum of distances, and no infinity: a gradient passes it.
+_FAR = 1e6
+
+
+def frame_distances(
+    queries: Float[Tensor, "b q t d"], prototypes: Float[Tensor, "b n s d"]
+) -> Float[Tensor, "b q n t s"]:
+    """Return 1 - cosine between all frames of queries and prototypes, with 0.01 added to the product of norms."""
+    norms = queries.norm(dim=-1)[:, :, None, :, None] * prototypes.norm(dim=-1)[:, None, :, None, :]
+    return 1 - torch.einsum("bqtd,bnsd->bqnts", queries, prototypes) / (norms + 0.01)
+
+
+def otam(distances: Float[Tensor, "*b t s"], smoothness: float) -> Float[Tensor, " *b"]:
+    """Return the length of the soft shortest path through matrices of frame distances, ordered in time (OTAM).
+
+    A path begins and ends anywhere in the columns: they are padded by one of zeros on both sides. Cells of an
+    anti-diagonal need only the two before it, so all of them are found at once, for all matrices.
+
+    Args:
+        distances: rows are the frames whose order leads.
+        smoothness: lambda of the soft minimum, -lambda log sum exp(-x / lambda).
+    """
+    rows, columns = distances.shape[-2], distances.shape[-1] + 2
+    batch, count = distances.shape[:-2], rows + columns - 1
+    # Row l of the padded matrix is moved l places to the right, so that an anti-diagonal is a column.
+    padded = functional.pad(distances.flatten(0, -3) if batch else distances[None], (1, 1 + rows))
+    skewed = padded.flatten(1)[:, : rows * count].unflatten(1, (rows, count)).permute(2, 0, 1)
+    line = torch.arange(rows, device=distances.device)
+    column = torch.arange(count, device=distances.device)[:, None] - line
+    # A step straight down is for the padded columns only, and for the first beside them.
+    down = torch.where((column == 1) | (column == columns - 1), 0.0, _FAR)
+    is_start = column <= 0
+    before = last = padded.new_full((padded.shape[0], rows), _FAR)
+    for k in range(count):
+        left, up, aslant = last, functional.pad(last[:, :-1], (1, 0), value=_FAR), _shifted(before)
+        nearest = torch.stack([left, up + down[k], aslant]).mul(-1 / smoothness).logsumexp(dim=0).mul(-smoothness)
+        before, last = last, torch.where(is_start[k], 0.0, skewed[k] + nearest)
+    return last[:, -1].reshape(batch)
+
+
+def _shifted(row: Tensor) -> Tensor:
+    return functional.pad(row[:, :-1], (1, 0), value=_FAR)
+
+
+class OTAM(nn.Module):
+    """Ordered temporal alignment (Cao et al. 2020), from the query's side and from the prototype's.
+
+    Args:
+        smoothness: lambda of the soft minimum.
+        both_ways: whether the other clip leads as well; else only the query does.
+    """
+
+    def __init__(self, smoothness: float, *, both_ways: bool) -> None:
+        super().__init__()
+        self.smoothness, self.both_ways = smoothness, both_ways
+
+    def forward(
+        self, prototypes: Float[Tensor, "b n s d"], queries: Float[Tensor, "b q t d"]
+    ) -> Float[Tensor, "b q n"]:
+        """Return distances; they may be negative."""
+        with single_precision(queries):
+            found = frame_distances(queries.float(), prototypes.float())
+            if not self.both_ways:
+                return otam(found, self.smoothness)
+            if found.shape[-2] != found.shape[-1]:
+                return otam(found, self.smoothness) + otam(found.mT, self.smoothness)
+            return otam(torch.stack([found, found.mT]), self.smoothness).sum(dim=0)
+
+
+class BiMHM(nn.Module):
+    """Mean of the nearest frames from both sides, whatever their order (HyRSM, Wang et al. 2022)."""
+
+    def forward(
+        self, prototypes: Float[Tensor, "b n s d"], queries: Float[Tensor, "b q t d"]
+    ) -> Float[Tensor, "b q n"]:
+        """Return distances."""
+        with single_precision(queries):
+            found = frame_distances(queries.float(), prototypes.float())
+            return found.amin(dim=-1).sum(dim=-1) + found.amin(dim=-2).sum(dim=-1)
+
+
+class TRX(nn.Module):
+    """Ordered pairs and triples of frames, each of a query against what resembles it in the prototype (TRX, 2021).
+
+    Args:
+        size: size d of frame features.
+        frames: frames of a clip.
+        width: size of keys and values.
+        dropout: dropout after the places of the frames are added.
+    """
+
+    def __init__(self, size: int, frames: int, width: int = 1152, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.register_buffer("places", 0.1 * _sinusoids(frames, size), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        self.tuples = nn.ModuleList(_Tuples(size, frames, count, width) for count in (2, 3))
+
+    def forward(
+        self, prototypes: Float[Tensor, "b n s d"], queries: Float[Tensor, "b q t d"]
+    ) -> Float[Tensor, "b q n"]:
+        """Return distances, the mean of both kinds of tuples."""
+        prototypes, queries = (self.dropout(x + self.places) for x in (prototypes, queries))
+        return torch.stack([part(prototypes, queries) for part in self.tuples]).mean(dim=0)
+
+
+class _Tuples(nn.Module):
+    """Tuples of `count` frames in their order."""
+
+    def __init__(self, size: int, frames: int, count: int, width: int) -> None:
+        super().__init__()
+        chosen = torch.tensor(list(combinations(range(frames), count)))
+        self.register_buffer("chosen", chosen, persistent=False)
+        self.keys, self.values = nn.Linear(size * count, width), nn.Linear(size * count, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, prototypes: Tensor, queries: Tensor) -> Tensor:
+        ours, theirs = (x[:, :, self.chosen].flatten(-2) for x in (queries, prototypes))
+        query, key = self.norm(self.keys(ours)), self.norm(self.keys(theirs))
+        with single_precision(query):
+            scores = torch.einsum("bqid,bnjd->bqnij", query.float(), key.float()) / math.sqrt(query.shape[-1])
+            seen = torch.einsum("bqnij,bnjd->bqnid", scores.softmax(dim=-1), self.values(theirs).float())
+            off = self.values(ours).float()[:, :, None] - seen
+            return off.square().sum(dim=(-2, -1)) / len(self.chosen)
+
+
+def _sinusoids(count: int, size: int) -> Float[Tensor, "t d"]:
+    rate = torch.exp(torch.arange(0, size, 2) * (-math.log(10000.0) / size))
+    angles = torch.arange(count)[:, None] * rate
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+def build_alignment(metric: Metric, size: int, frames: int, smoothness: float, *, both_ways: bool) -> nn.Module:
+    """Return the metric of a name."""
+    if metric == "otam":
+        return OTAM(smoothness, both_ways=both_ways)
+    return BiMHM() if metric == "bi_mhm" else TRX(size, frames)

@@ -1,0 +1,115 @@
+"""Pretraining of the mini-CLIP, the stand-in for CLIP: stills and captions of a procedural world (spec, section 6)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from lightning_modules.base import BasePaper
+from lightning_modules.clip_fsar.towers import MINI, MiniOptions, build_clip, tokens
+from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
+
+
+def soft_contrastive(
+    images: Float[Tensor, "b d"], texts: Float[Tensor, "b d"], same: Float[Tensor, "b b"], scale: Float[Tensor, ""]
+) -> Float[Tensor, ""]:
+    """Return InfoNCE both ways, in which all samples with one caption share the target.
+
+    Args:
+        images: image features.
+        texts: text features of their captions.
+        same: 1 where two samples have one caption.
+        scale: factor of the cosines.
+    """
+    logits = scale * functional.normalize(images, dim=-1) @ functional.normalize(texts, dim=-1).mT
+    target = same / same.sum(dim=1, keepdim=True)
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.mT, target)) / 2
+
+
+class MiniCLIP(BasePaper):
+    """Two small towers that learn which caption is whose.
+
+    Args:
+        image_size: side of the stills in pixels.
+        mini: see `MiniOptions`.
+        prompt: what a class name is put into.
+        optimizer: options of the optimizer.
+        schedule: how the learning rate moves.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        mini: MiniOptions,
+        prompt: str,
+        optimizer: OptimizerOptions,
+        schedule: WarmCosine,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.clip: Any = None
+
+    def configure_model(self) -> None:
+        """Build the towers."""
+        if self.clip is None:
+            h = self.hparams
+            self.clip = build_clip(MINI, h.mini, h.image_size)
+            self.right = MeanMetric()
+
+    def _tokens(self) -> Tensor:
+        names = self.trainer.datamodule.class_names("fit")
+        return tokens(MINI, self.hparams.mini, [self.hparams.prompt.format(name) for name in names]).to(self.device)
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the contrastive loss of a batch."""
+        images, labels = self.clip.encode_image(batch["image"]), batch["label"]
+        texts = self.clip.encode_text(self._tokens())[labels]
+        same = (labels[:, None] == labels).float()
+        loss = soft_contrastive(images, texts, same, self.clip.logit_scale.exp())
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
+        return loss
+
+    def cost_step(self, batch: dict[str, Any]) -> None:
+        """Do one step's forward and backward pass."""
+        images = self.clip.encode_image(batch["image"])
+        texts = self.clip.encode_text(torch.zeros(len(images), self.hparams.mini["context"], dtype=torch.int64))
+        (images @ texts.mT).mean().backward()
+
+    def _measure(self, batch: Mapping[str, Any]) -> None:
+        images, texts = self.clip.encode_image(batch["image"]), self.clip.encode_text(self._tokens())
+        nearest = (functional.normalize(images, dim=-1) @ functional.normalize(texts, dim=-1).mT).argmax(dim=1)
+        self.right.update(100 * (nearest == batch["label"]).float())
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Measure how often the nearest caption is the right one, in percent."""
+        self._measure(batch)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure the same."""
+        self._measure(batch)
+
+    def _log_accuracy(self, stage: str) -> None:
+        self.log(f"{stage}/acc", self.right.compute())
+        self.right.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracy."""
+        self._log_accuracy("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracy."""
+        self._log_accuracy("test")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the optimizer and its schedule."""
+        total, share = int(self.trainer.estimated_stepping_batches), self.hparams.schedule["warmup_share"]
+        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer)
+        schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, total, share))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,326 @@
+"""CLIP-FSAR: an image encoder tuned on episodes, and prototypes that read the class name."""
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
+
+from lightning_modules.base import BasePaper
+from lightning_modules.clip_fsar.alignment import Metric, build_alignment, frame_distances
+from lightning_modules.clip_fsar.evaluation import BATCH, Bank, EvaluationOptions, accuracies, interval, look, on_device
+from lightning_modules.clip_fsar.modulation import TemporalTransformer
+from lightning_modules.clip_fsar.pictures import alignment_figure, episode_figure
+from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule, build_adam, learning_rate
+from lightning_modules.clip_fsar.towers import (
+    MiniOptions,
+    TowerError,
+    TowerOptions,
+    build_clip,
+    load_clip,
+    text_features,
+)
+from lightning_modules.clip_fsar.video_text import video_text_logits
+from lightning_modules.collecting import Collector
+from lightning_modules.progress import progress
+
+
+class ContextOptions(TypedDict):
+    """The Transformer over frames (section 2.2, 4 to 6): `depth` blocks (0: none) with layers of `hidden`.
+
+    `reads_names`: whether prototypes read the class name: the paper's modulation. `merge_before`: whether shots are
+    averaged before it, else after.
+    """
+
+    depth: int
+    hidden: int
+    reads_names: bool
+    merge_before: bool
+
+
+class AlignmentOptions(TypedDict):
+    """`metric`: otam, bi_mhm or trx; `smoothness` and `both_ways` are OTAM's."""
+
+    metric: Metric
+    smoothness: float
+    both_ways: bool
+
+
+class VideoTextOptions(TypedDict):
+    """The loss between clips and the names of all base classes: its `weight`, and what its `scale` starts from."""
+
+    weight: float
+    scale: float
+
+
+class CLIPFSAR(BasePaper):
+    """Few-shot action recognition (section 2).
+
+    Args:
+        image_size: side of a frame in pixels.
+        frames: frames T of a clip.
+        shots: labelled clips of each class in a training episode.
+        towers: image encoder and text encoder.
+        mini: the mini-CLIP's sizes, for `towers.name` mini.
+        frozen: whether the image encoder keeps its weights.
+        context: see `ContextOptions`.
+        alignment: see `AlignmentOptions`.
+        video_text: see `VideoTextOptions`.
+        optimizer: see `AdamOptions`.
+        schedule: see `StepSchedule`.
+        evaluation: see `EvaluationOptions`.
+        tuner: what to attach to the image encoder, from the tuner group.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        frames: int,
+        shots: int,
+        towers: TowerOptions,
+        mini: MiniOptions,
+        frozen: bool,
+        context: ContextOptions,
+        alignment: AlignmentOptions,
+        video_text: VideoTextOptions,
+        optimizer: AdamOptions,
+        schedule: StepSchedule,
+        evaluation: EvaluationOptions,
+        tuner: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if (context["reads_names"] or video_text["weight"]) and towers["weights"] is None:
+            raise TowerError("model.towers.weights is null: to untrained towers a class name says nothing")
+        if context["reads_names"] and not context["depth"]:
+            raise TowerError("model.context.depth is 0: without a block no prototype can read a name")
+        self.save_hyperparameters()
+        self.visual: Any = None
+        # Text features by prompt. They are kept in checkpoints, the text tower is not.
+        self._names: dict[str, Tensor] = {}
+
+    @property
+    def has_training(self) -> bool:  # type: ignore[override]
+        """Whether anything learns."""
+        h = self.hparams
+        return not h.frozen or h.context["depth"] > 0 or h.alignment["metric"] == "trx"
+
+    @property
+    def tunable(self) -> nn.Module:
+        """The image encoder."""
+        assert self.visual is not None
+        return self.visual
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether the image encoder comes from a file."""
+        return self.hparams.towers["weights"] is not None
+
+    def example(self) -> tuple[Tensor]:
+        """Return two empty frames."""
+        return (torch.zeros(2, 3, self.hparams.image_size, self.hparams.image_size),)
+
+    # Networks.
+
+    def _clip(self, *, trained: bool) -> Any:
+        h = self.hparams
+        clip = build_clip(h.towers["name"], h.mini, h.image_size)
+        if trained:
+            load_clip(clip, h.towers["weights"])
+        return clip
+
+    def configure_model(self) -> None:
+        """Build the image encoder, the Transformer over frames, and the alignment."""
+        if self.visual is not None:
+            return
+        h = self.hparams
+        self.visual = self._clip(trained=False).visual
+        size = int(self.visual.output_dim)
+        self.context = TemporalTransformer(size, h.context["depth"], h.context["hidden"])
+        options = h.alignment
+        self.alignment = build_alignment(
+            options["metric"], size, h.frames, options["smoothness"], both_ways=options["both_ways"]
+        )
+        # Not CLIP's own scale, which is 100 (trap 6).
+        self.scale = nn.Parameter(torch.tensor(float(h.video_text["scale"])), requires_grad=h.video_text["weight"] > 0)
+        self.visual.requires_grad_(not h.frozen)
+
+    def load_pretrained(self) -> None:
+        """Load the image encoder's weights."""
+        if self.names_weights:
+            self.visual.load_state_dict(self._clip(trained=True).visual.state_dict())
+
+    def train(self, mode: bool = True) -> "CLIPFSAR":
+        """Set the mode; a frozen image encoder stays in eval mode."""
+        super().train(mode)
+        if self.hparams.frozen and self.visual is not None:
+            self.visual.eval()
+        return self
+
+    def names(self, split: str) -> Float[Tensor, "c d"] | None:
+        """Return the text features of a split's class names, None without weights."""
+        h = self.hparams
+        if h.towers["weights"] is None:
+            return None
+        prompts = [h.towers["prompt"].format(name) for name in self.trainer.datamodule.class_names(split)]
+        if not set(prompts) <= self._names.keys():
+            found = text_features(self._clip(trained=True), h.towers["name"], h.mini, prompts)
+            self._names |= dict(zip(prompts, found, strict=True))
+        return torch.stack([self._names[prompt] for prompt in prompts]).to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the text features, so that the checkpoint needs no text tower for the same names."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["names"] = self._names
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the text features."""
+        super().on_load_checkpoint(checkpoint)
+        self._names = dict(checkpoint["names"])
+
+    def forward(self, clips: Float[Tensor, "*b t c h w"]) -> Float[Tensor, "*b t d"]:
+        """Return frame features, not normalised."""
+        return self.visual(clips.flatten(0, -4)).unflatten(0, clips.shape[:-3])
+
+    # Training.
+
+    def losses(self, batch: Mapping[str, Any], base: Float[Tensor, "c d"] | None) -> dict[str, Tensor]:
+        """Return the few-shot loss, the video-text loss and the accuracy of training episodes.
+
+        Args:
+            batch: clips [b, v, t, c, h, w], support first, and classes [b, n].
+            base: text features of all base classes.
+        """
+        frames, classes = self(batch["image"]), batch["class"]
+        ways = classes.shape[1]
+        support, queries = frames.tensor_split([ways * self.hparams.shots], dim=1)
+        told = look(self, support.unflatten(1, (ways, -1)), queries, None if base is None else base[classes])
+        truth = torch.arange(ways, device=frames.device).repeat_interleave(queries.shape[1] // ways)
+        logits, truth = -told.distances.flatten(0, 1), truth.repeat(len(frames))
+        found = {"few_shot": functional.cross_entropy(logits, truth)}
+        found["acc"] = 100 * (logits.argmax(dim=1) == truth).float().mean()
+        if base is not None and self.hparams.video_text["weight"]:
+            parts = [classes.repeat_interleave(part.shape[1] // ways, dim=1) for part in (support, queries)]
+            text = video_text_logits(frames, base, self.scale)
+            found["video_text"] = functional.cross_entropy(text.flatten(0, 1), torch.cat(parts, dim=1).flatten())
+        return found
+
+    def _loss(self, found: Mapping[str, Tensor]) -> Tensor:
+        loss = found["few_shot"]
+        if "video_text" in found:
+            loss = loss + self.hparams.video_text["weight"] * found["video_text"]
+        return loss
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """Return the loss of a batch of episodes."""
+        found = self.losses(batch, self.names("fit"))
+        loss, count = self._loss(found), len(batch["class"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=count, sync_dist=True)
+        self.log_dict({f"train/{name}": value for name, value in found.items()}, batch_size=count, sync_dist=True)
+        return loss
+
+    def cost_step(self, batch: dict[str, Any]) -> None:
+        """Do the forward and backward pass of a batch of episodes, with empty names."""
+        base = batch["image"].new_zeros(int(batch["class"].max()) + 1, self.visual.output_dim)
+        self._loss(self.losses(batch, base if self.names_weights else None)).backward()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return Adam, and its learning rate by the number of training episodes."""
+        h, trainer = self.hparams, self.trainer
+        peak = h.optimizer["lr"] if self.tuner is None else self.tuner.lr
+        optimizer = build_adam(self, h.optimizer, peak)
+        each = trainer.datamodule.batch_size * trainer.accumulate_grad_batches
+        schedule = LambdaLR(optimizer, lambda step: learning_rate(step * each, peak, h.schedule) / peak)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Read all names now: a word that is not known, or a file that is not there, is told before the training."""
+        for split in ("fit", "val", "test"):
+            self.names(split)
+
+    # Evaluation: features of every clip first, episodes at the end.
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew."""
+        self._seen, self._columns = Collector(), None
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Keep the features of clips."""
+        self._seen.add(frames=self(batch["image"]).float(), label=batch["label"], index=batch["index"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracy on episodes of the validation classes."""
+        options = self.hparams.evaluation
+        found = self._evaluate("val", 1, options["validation_episodes"])
+        self.log_dict({f"val/{name}": float(values.mean()) for name, values in found.items()})
+
+    def on_test_epoch_start(self) -> None:
+        """Begin anew."""
+        self._seen, self._columns = Collector(), None
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Keep the features of clips."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Log accuracies and their intervals for every number of shots, and show an episode."""
+        options = self.hparams.evaluation
+        means: dict[int, float] = {}
+        for shots in options["shots"]:
+            found = self._evaluate("test", shots, options["episodes"])
+            means[shots] = float(found["acc"].mean())
+            for name, values in found.items():
+                self.log(f"test/{name}_{shots}shot", float(values.mean()))
+                self.log(f"test/{name}_{shots}shot_ci", interval(values))
+        few, many = min(means), max(means)
+        if few < many:
+            # Two arms' difference of this is the difference of their gains.
+            self.log(f"test/acc_{few}less{many}shot", means[few] - means[many])
+        if self.trainer.is_global_zero:
+            self._show_episode()
+
+    @torch.no_grad()
+    def _show_episode(self) -> None:
+        """Show the first 1-shot episode of the test, and how its first query is aligned."""
+        columns, options, data = self._known(), self.hparams.alignment, self.trainer.datamodule
+        drawn = data.episodes(columns["label"].numpy(), 1, 1, self.hparams.evaluation["seed"])
+        episode = on_device(drawn, torch.arange(1), torch.device("cpu"))
+        bank = columns["frames"].to(self.device)
+        text = self.names("test")
+        chosen = None if text is None else text[episode.classes]
+        told = look(self, bank[episode.support], bank[episode.query.flatten(1)], chosen)
+        source = data.source("test")
+        shown = [[source[int(columns["index"][k])]["image"] for k in part.flatten()] for part in episode[1:]]
+        names = [data.class_names("test")[k] for k in episode.classes[0]]
+        predicted = told.distances[0].argmin(dim=-1).tolist()
+        words = "the first 1-shot episode of the test: what each query was taken for"
+        self.show_picture("episode", episode_figure(*shown, names, predicted), words)
+        if options["metric"] == "otam":
+            off = frame_distances(told.queries[:, :1], told.prototypes[:, :1])[0, 0, 0]
+            title = f"{names[0]}: where the query's frames lie in the prototype's"
+            figure = alignment_figure(off, options["smoothness"], shown[1][0], shown[0][0], title)
+            self.show_picture("alignment", figure, "the soft shortest path of the first query, from its own side")
+
+    def _evaluate(self, split: str, shots: int, count: int) -> dict[str, Tensor]:
+        """Return the accuracies of episodes, which the processes share out, in their order."""
+        columns, options, trainer = self._known(), self.hparams.evaluation, self.trainer
+        drawn = trainer.datamodule.episodes(columns["label"].numpy(), shots, count, options["seed"])
+        mine = torch.arange(trainer.global_rank, count, trainer.world_size)
+        bank = Bank(columns["frames"].to(self.device), self.names(split))
+        told, parts = Collector(), mine.split(BATCH)
+        with progress(f"{shots}-shot episodes", len(parts)) as on_batch:
+            for part in parts:
+                found = accuracies(self, bank, on_device(drawn, part, self.device), options["text_share"])
+                told.add(index=part, **found)
+                on_batch()
+        values = told.gather_everywhere()
+        return {name: value for name, value in values.items() if name != "index"}
+
+    def _known(self) -> dict[str, Tensor]:
+        if self._columns is None:
+            self._columns = self._seen.gather_everywhere()
+        return self._columns

@@ -1,0 +1,157 @@
+"""HMDB51, Something-Something and the like in miniature: real video files and lists in their real layouts."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules.few_shot_video import FewShotVideo
+from datamodules.formats.few_shot_lists import read_names, read_split
+from datamodules.formats.video import evenly, find_clip, in_segments, read_clip
+from datamodules.pictures import PictureError
+
+av = pytest.importorskip("av")
+CODECS = {".mp4": "mpeg4", ".avi": "mpeg4", ".webm": "libvpx"}
+
+
+def write_video(path, count, side=32, value=None):
+    """Write a video whose k-th frame is grey of value 8 k (or all of one value)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(CODECS[path.suffix], rate=12)
+        stream.width = stream.height = side
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 1_000_000
+        for k in range(count):
+            pixels = np.full((side, side, 3), 8 * k if value is None else value, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def miniature(root, kind, clips=8):
+    """Write three splits of 5 classes in the layout of a set, and return options of the DataModule."""
+    lists, names = {}, {}
+    for number, split in enumerate(("fit", "val", "test")):
+        lines = []
+        for k in range(5):
+            for c in range(clips):
+                name = f"act_{number}_{k}/clip_{c}.avi" if kind == "hmdb51" else f"{1000 * number + 100 * k + c}"
+                suffix = "" if kind == "hmdb51" else (".mp4" if c % 2 else ".webm")
+                write_video(root / "videos" / (name + suffix), 20, value=40 * k + 20)
+                prefix = {"fit": "train", "val": "val", "test": "test"}[split]
+                lines.append(f"{prefix}{k}{'//' if kind == 'hmdb51' else '/'}{name}")
+        lists[split], names[split] = str(root / f"{split}.txt"), str(root / f"{split}_names.txt")
+        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
+        words = "act" if kind == "hmdb51" else "Pushing [something]"
+        (root / f"{split}_names.txt").write_text("".join(f"{words} {number} {k}\n" for k in range(5)))
+    small = {"image_size": 28, "resize": 32, "train_episodes": 4, "num_workers": 0, "batch_size": 1, "queries": 2}
+    return {"root": str(root / "videos"), "lists": lists, "names": names} | small
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".webm"])
+def test_frames_of_a_video_are_those_asked_for(tmp_path, suffix):
+    write_video(tmp_path / f"a{suffix}", 24)
+    clip = read_clip(tmp_path / f"a{suffix}", lambda count: np.array([0, 5, 11, count - 1]))
+    assert clip.shape == (4, 3, 32, 32)
+    assert clip.float().mean(dim=(1, 2, 3)).tolist() == pytest.approx([0, 40, 88, 184], abs=8)
+
+
+def test_a_folder_of_frames_is_a_clip(tmp_path):
+    for k in range(12):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.new("RGB", (20, 16), (k, k, k)).save(tmp_path / "a" / f"{k:05d}.png")
+    clip = read_clip(tmp_path / "a", lambda count: np.array([1, count - 1]))
+    assert clip.shape == (2, 3, 16, 20)
+    assert clip[:, 0, 0, 0].tolist() == [1, 11]
+
+
+def test_what_is_no_clip_is_told(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    with pytest.raises(PictureError, match="not a whole video"):
+        read_clip(tmp_path / "a.mp4", lambda count: np.array([0]))
+    (tmp_path / "b").mkdir()
+    with pytest.raises(PictureError, match="has no frames"):
+        read_clip(tmp_path / "b", lambda count: np.array([0]))
+    (tmp_path / "b" / "0.jpg").write_bytes(b"no picture")
+    with pytest.raises(PictureError, match="not a whole picture"):
+        read_clip(tmp_path / "b", lambda count: np.array([0]))
+
+
+def test_segments_have_a_frame_each():
+    # Section 2.4.
+    assert in_segments(80, 8, random=False).tolist() == [5, 15, 25, 35, 45, 55, 65, 75]
+    drawn = np.stack([in_segments(83, 8, random=True) for _ in range(200)])
+    assert ((drawn // 10) == np.arange(8)).all()
+    assert all(len(np.unique(column)) == 10 for column in drawn.T)
+    assert in_segments(5, 8, random=True).tolist() == [0, 0, 1, 1, 2, 3, 3, 4]
+    assert evenly(300, 8, 35)[[0, -1]].tolist() == [0, 264]
+    assert evenly(10, 8, 35).tolist() == [0] * 8
+
+
+def test_lists_are_read_in_all_their_forms(tmp_path):
+    names = ["run", "jump"]
+    for line, expected in (
+        ("train1//jump/a.avi", ("jump/a.avi", 1)),
+        ("test0/74225", ("74225", 0)),
+        ("train01//jump/1/a.avi", ("jump/1/a.avi", 1)),
+    ):
+        (tmp_path / "list.txt").write_text(line + "\n\n")
+        found = read_split(tmp_path / "list.txt", names)
+        assert (found.clips[0], found.labels[0]) == expected
+    (tmp_path / "list.csv").write_text("path,class\na.mp4,jump\nb.mp4,0\n")
+    found = read_split(tmp_path / "list.csv", names)
+    assert found.labels == [1, 0]
+    for content, words in (
+        ("jump/a.avi\n", "line 1: 'jump/a.avi'"),
+        ("train7//a\n", "class 7, there are 2"),
+        ("", "lists no"),
+    ):
+        (tmp_path / "list.txt").write_text(content)
+        with pytest.raises(ValueError, match=words):
+            read_split(tmp_path / "list.txt", names)
+    for content, words in (("a,b\n1,2\n", "expected path and class"), ("path,class\na,hop\n", "neither a name")):
+        (tmp_path / "list.csv").write_text(content)
+        with pytest.raises(ValueError, match=words):
+            read_split(tmp_path / "list.csv", names)
+    (tmp_path / "names.txt").write_text("run\nrun\n")
+    with pytest.raises(ValueError, match="run stands twice"):
+        read_names(tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize("kind", ["hmdb51", "ssv2"])
+def test_miniatures_in_their_real_layouts(tmp_path, kind):
+    data = FewShotVideo(**miniature(tmp_path, kind))
+    data.check()
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (1, 15, 8, 3, 28, 28)
+    # Clips of a class have its own grey.
+    shown = batch["image"][0].mean(dim=(1, 2, 3, 4))
+    grey = (shown * 0.27 + 0.45) * 255
+    truth = torch.cat([batch["class"][0], batch["class"][0].repeat_interleave(2)])
+    assert torch.allclose(grey, 40 * truth + 20.0, atol=12)
+    test = data.source("test")
+    assert [int(test[k]["label"]) for k in range(5)] == [0, 1, 2, 3, 4]
+    assert torch.equal(test[3]["image"], test[3]["image"])
+    assert data.class_names("test")[4].endswith("2 4")
+
+
+def test_missing_files_and_common_classes_are_told(tmp_path):
+    options = miniature(tmp_path, "hmdb51", clips=3)
+    with pytest.raises(ValueError, match=r"data.lists should name a file for each of fit, val, test"):
+        FewShotVideo(**options | {"lists": {"fit": "a"}})
+    with pytest.raises(FileNotFoundError, match=r"no file data.lists.val=.*expected there: lines such as"):
+        FewShotVideo(**options | {"lists": options["lists"] | {"val": "none.txt"}}).check()
+    (tmp_path / "videos" / "act_0_0" / "clip_1.avi").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 clips of the lists are not under data.root.*act_0_0/clip_1.avi"):
+        FewShotVideo(**options).check()
+    # Trap 10.
+    (tmp_path / "val_names.txt").write_text("act 0 1\nb\nc\nd\ne\n")
+    with pytest.raises(ValueError, match=r"class 'act 0 1' is in data.names.fit and in data.names.val"):
+        FewShotVideo(**options).check()
+
+
+def test_names_are_found_with_other_suffixes(tmp_path):
+    write_video(tmp_path / "one" / "7.webm", 3)
+    assert find_clip([tmp_path, tmp_path / "one"], "7") == tmp_path / "one" / "7.webm"
+    assert find_clip([tmp_path / "one"], "7.mp4") == tmp_path / "one" / "7.webm"
+    assert find_clip([tmp_path], "7") is None

@@ -1,0 +1,114 @@
+"""The experiments of CLIP-FSAR from the command line: tiny twins, resume, two processes, tests alone, tuners."""
+
+import json
+
+import pytest
+
+from tests.door.quire import assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
+
+ARMS = ("clip_fsar", "clip_fsar_no_text", "clip_fsar_modulation", "clip_fsar_video_text", "clip_fsar_frozen")
+SMALL = (
+    "debug=tiny",
+    "data.batch_size=2",
+    "data.image_size=16",
+    "data.train_clips=8",
+    "data.eval_clips=8",
+    "model.mini.size=32",
+    "model.evaluation.episodes=40",
+    "model.evaluation.validation_episodes=20",
+)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.mark.parametrize("experiment", ARMS)
+def test_the_tiny_twin_of_every_arm(experiment, runs):
+    done = quire(f"experiment={experiment}", *SMALL, f"runs={runs}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = only_folder(runs, experiment)
+    metrics = read(folder / "result.json")["metrics"]
+    kinds = {"acc", "zero_shot", "ensemble"} | (
+        {"permuted"} if experiment in ("clip_fsar", "clip_fsar_modulation") else set()
+    )
+    expected = {f"test/{kind}_{shots}shot{end}" for kind in kinds for shots in (1, 5) for end in ("", "_ci")}
+    assert {name for name in metrics if name.startswith("test/")} == expected | {"test/acc_1less5shot"}
+    assert {path.name for path in (folder / "pictures").iterdir()} == {"episode.png", "alignment.png"}
+    state = checkpoint(folder, "best.ckpt")["state_dict"] if experiment != "clip_fsar_frozen" else {}
+    assert not any("text" in name or "token" in name for name in state)
+
+
+def test_killed_and_started_again_it_goes_on_as_it_was(runs, tmp_path):
+    weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
+    words = ("experiment=clip_fsar", *SMALL, f"model.towers.weights={weights}", "callbacks.resume.every_seconds=0")
+    assert quire(*words, f"runs={tmp_path / 'straight'}").returncode == 0
+    broken = tmp_path / "broken"
+    kill_when_rows(words, "clip_fsar", broken, (2, 4))
+    assert quire(*words, f"runs={broken}").returncode == 0
+    assert_same_run(*(only_folder(tmp_path / name, "clip_fsar") for name in ("straight", "broken")))
+
+
+def test_two_processes_have_the_same_episodes(runs, tmp_path):
+    # Trap 11.
+    weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
+    found = {}
+    for hardware in ("cpu", "ddp_cpu"):
+        words = ("experiment=clip_fsar", *SMALL, f"model.towers.weights={weights}", f"hardware={hardware}")
+        still = ("model.context.depth=1", "trainer.max_epochs=1")
+        done = quire(*words, *still, f"runs={tmp_path / hardware}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found[hardware] = read(only_folder(tmp_path / hardware, "clip_fsar") / "result.json")["metrics"]
+    for name, value in found["cpu"].items():
+        if name.startswith("test/zero_shot"):
+            assert found["ddp_cpu"][name] == pytest.approx(value, abs=5)
+
+
+def test_a_checkpoint_is_tested_alone(runs, tmp_path):
+    best = only_folder(runs, "clip_fsar") / "checkpoints" / "best.ckpt"
+    done = quire("experiment=clip_fsar", *SMALL, "mode=test", f"ckpt={best}", f"runs={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, other = (read(only_folder(place, "clip_fsar") / "result.json")["metrics"] for place in (runs, tmp_path))
+    assert one["test/acc_1shot"] == other["test/acc_1shot"]
+
+
+@pytest.mark.parametrize("tuner", ["lora", "u_block"])
+def test_a_tuner_is_an_override_away(tuner, runs, tmp_path):
+    weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
+    words = ("experiment=clip_fsar", *SMALL, f"model.towers.weights={weights}", f"tuner={tuner}")
+    done = quire(*words, f"runs={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read(only_folder(tmp_path, "clip_fsar") / "result.json")["cost"]["tuner"]
+
+
+def test_mixed_precision_learns_much_the_same(runs, tmp_path):
+    weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
+    found = {}
+    for precision in ("32-true", "bf16-mixed"):
+        words = ("experiment=clip_fsar", *SMALL, f"model.towers.weights={weights}", f"hardware.precision={precision}")
+        done = quire(*words, f"runs={tmp_path}/{precision}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows = (only_folder(tmp_path / precision, "clip_fsar") / "metrics.jsonl").read_text().splitlines()
+        found[precision] = next(row["train/few_shot"] for row in map(json.loads, rows) if "train/few_shot" in row)
+    assert found["bf16-mixed"] == pytest.approx(found["32-true"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("experiment=clip_fsar", "model.towers.name=RN5O"), "no model 'RN5O'"),
+        (("experiment=clip_fsar", "model.towers.weights=none.pt"), "no file none.pt"),
+        (("experiment=clip_fsar", "data.ways=25"), "25-way episodes need 25 classes"),
+        (("experiment=clip_fsar", "model.alignment.metric=dtw"), "otam"),
+        (
+            ("experiment=clip_fsar_hmdb51",),
+            "no file data.lists.fit=data/hmdb51/hmdb51_train.txt; expected there: lines",
+        ),
+    ],
+)
+def test_typos_and_missing_files_get_one_line(words, expected, tmp_path):
+    done = quire(*words, "debug=tiny", f"runs={tmp_path}")
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
