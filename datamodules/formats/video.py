@@ -60,30 +60,34 @@ def _from_folder(path: Path, choose: Choice) -> Tensor:
 def _from_video(path: Path, choose: Choice) -> Tensor:
     import av
 
+    kept: dict[int, NDArray[np.uint8]] = {}
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            count = stream.frames or sum(1 for _ in container.decode(stream))
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            wanted = choose(max(count, 1)).tolist()
-            kept: dict[int, NDArray[np.uint8]] = {}
+            wanted = choose(max(stream.frames or _count_packets(path), 1)).tolist()
             last = None
             for place, frame in enumerate(container.decode(stream)):
-                last = frame
                 if place in wanted:
                     kept[place] = frame.to_ndarray(format="rgb24")
-                if place >= wanted[-1]:
+                last = frame
+                if place == wanted[-1]:
                     break
             if last is None:
                 raise PictureError(f"{path} has no frames")
             # The header of a file may promise more frames than there are.
-            end = last.to_ndarray(format="rgb24")
+            end = kept[wanted[-1]] if wanted[-1] in kept else last.to_ndarray(format="rgb24")
     except (av.FFmpegError, IndexError):
         raise PictureError(f"{path} is not a whole video") from None
     return torch.from_numpy(np.stack([kept.get(place, end) for place in wanted])).permute(0, 3, 1, 2)
+
+
+def _count_packets(path: Path) -> int:
+    """Return the number of frames of a file whose header does not say it; nothing is decoded."""
+    import av
+
+    with av.open(str(path)) as container:
+        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 
 
 def in_segments(count: int, frames: int, *, random: bool) -> NDArray[np.int64]:

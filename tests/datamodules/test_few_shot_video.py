@@ -6,46 +6,13 @@ import torch
 from PIL import Image
 
 from datamodules.few_shot_video import FewShotVideo
+from datamodules.formats import extract_frames
 from datamodules.formats.few_shot_lists import read_names, read_split
 from datamodules.formats.video import evenly, find_clip, in_segments, read_clip
 from datamodules.pictures import PictureError
+from tests.datamodules.miniature_video import miniature, write_video
 
-av = pytest.importorskip("av")
-CODECS = {".mp4": "mpeg4", ".avi": "mpeg4", ".webm": "libvpx"}
-
-
-def write_video(path, count, side=32, value=None):
-    """Write a video whose k-th frame is grey of value 8 k (or all of one value)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(CODECS[path.suffix], rate=12)
-        stream.width = stream.height = side
-        stream.pix_fmt = "yuv420p"
-        stream.bit_rate = 1_000_000
-        for k in range(count):
-            pixels = np.full((side, side, 3), 8 * k if value is None else value, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def miniature(root, kind, clips=8):
-    """Write three splits of 5 classes in the layout of a set, and return options of the DataModule."""
-    lists, names = {}, {}
-    for number, split in enumerate(("fit", "val", "test")):
-        lines = []
-        for k in range(5):
-            for c in range(clips):
-                name = f"act_{number}_{k}/clip_{c}.avi" if kind == "hmdb51" else f"{1000 * number + 100 * k + c}"
-                suffix = "" if kind == "hmdb51" else (".mp4" if c % 2 else ".webm")
-                write_video(root / "videos" / (name + suffix), 20, value=40 * k + 20)
-                prefix = {"fit": "train", "val": "val", "test": "test"}[split]
-                lines.append(f"{prefix}{k}{'//' if kind == 'hmdb51' else '/'}{name}")
-        lists[split], names[split] = str(root / f"{split}.txt"), str(root / f"{split}_names.txt")
-        (root / f"{split}.txt").write_text("\n".join(lines) + "\n")
-        words = "act" if kind == "hmdb51" else "Pushing [something]"
-        (root / f"{split}_names.txt").write_text("".join(f"{words} {number} {k}\n" for k in range(5)))
-    small = {"image_size": 28, "resize": 32, "train_episodes": 4, "num_workers": 0, "batch_size": 1, "queries": 2}
-    return {"root": str(root / "videos"), "lists": lists, "names": names} | small
+SMALL = {"image_size": 28, "resize": 32, "train_episodes": 4, "num_workers": 0, "batch_size": 1, "queries": 2}
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".webm"])
@@ -118,9 +85,10 @@ def test_lists_are_read_in_all_their_forms(tmp_path):
         read_names(tmp_path / "names.txt")
 
 
-@pytest.mark.parametrize("kind", ["hmdb51", "ssv2"])
+@pytest.mark.parametrize("kind", ["hmdb51", "ucf101", "k100", "ssv2"])
 def test_miniatures_in_their_real_layouts(tmp_path, kind):
-    data = FewShotVideo(**miniature(tmp_path, kind))
+    folders = ["train_256", "val_256"] if kind == "k100" else [""]
+    data = FewShotVideo(**SMALL, **miniature(tmp_path, kind), folders=folders)
     data.check()
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (1, 15, 8, 3, 28, 28)
@@ -132,22 +100,45 @@ def test_miniatures_in_their_real_layouts(tmp_path, kind):
     test = data.source("test")
     assert [int(test[k]["label"]) for k in range(5)] == [0, 1, 2, 3, 4]
     assert torch.equal(test[3]["image"], test[3]["image"])
-    assert data.class_names("test")[4].endswith("2 4")
+    assert data.class_names("test")[4].endswith("test 4")
 
 
 def test_missing_files_and_common_classes_are_told(tmp_path):
-    options = miniature(tmp_path, "hmdb51", clips=3)
+    options = SMALL | miniature(tmp_path, "hmdb51", clips=3)
     with pytest.raises(ValueError, match=r"data.lists should name a file for each of fit, val, test"):
         FewShotVideo(**options | {"lists": {"fit": "a"}})
     with pytest.raises(FileNotFoundError, match=r"no file data.lists.val=.*expected there: lines such as"):
         FewShotVideo(**options | {"lists": options["lists"] | {"val": "none.txt"}}).check()
-    (tmp_path / "videos" / "act_0_0" / "clip_1.avi").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 clips of the lists are not under data.root.*act_0_0/clip_1.avi"):
+    (tmp_path / "videos" / "act_fit_0" / "clip_1.avi").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 clips of the lists are not under data.root.*act_fit_0/clip_1.avi"):
         FewShotVideo(**options).check()
     # Trap 10.
-    (tmp_path / "val_names.txt").write_text("act 0 1\nb\nc\nd\ne\n")
-    with pytest.raises(ValueError, match=r"class 'act 0 1' is in data.names.fit and in data.names.val"):
+    (tmp_path / "val_names.txt").write_text("act fit 1\nb\nc\nd\ne\n")
+    with pytest.raises(ValueError, match=r"class 'act fit 1' is in data.names.fit and in data.names.val"):
         FewShotVideo(**options).check()
+
+
+@pytest.mark.parametrize("frames", [0, 8])
+def test_extracted_frames_are_read_in_the_place_of_videos(tmp_path, frames, capsys):
+    options = SMALL | miniature(tmp_path, "hmdb51", clips=3)
+    (tmp_path / "videos" / "broken.mp4").write_bytes(b"no video")
+    words = [str(tmp_path / "videos"), str(tmp_path / "frames"), "--size=32", f"--frames={frames}", "--processes=2"]
+    assert extract_frames.main(words) == 2
+    told = capsys.readouterr()
+    assert "broken.mp4 is not a whole video" in told.err
+    assert "45 of 46 videos" in told.out
+    folder = tmp_path / "frames" / "act_fit_0" / "clip_1"
+    assert len(list(folder.iterdir())) == (frames or 20)
+    before = folder.stat().st_mtime_ns
+    assert extract_frames.main(words) == 2
+    assert folder.stat().st_mtime_ns == before
+    videos, pictures = (FewShotVideo(**options | {"root": str(tmp_path / name)}) for name in ("videos", "frames"))
+    pictures.check()
+    one, other = (data.source("test")[7]["image"] for data in (videos, pictures))
+    assert torch.allclose(one, other, atol=0.1)
+    with pytest.raises(SystemExit):
+        extract_frames.main([str(folder), str(tmp_path / "frames")])
+    assert "no videos" in capsys.readouterr().err
 
 
 def test_names_are_found_with_other_suffixes(tmp_path):
