@@ -56,7 +56,7 @@ class Actors(EpisodicData):
         ways: int = 5,
         shots: int = 1,
         queries: int = 5,
-        train_episodes: int = 500,
+        train_episodes: int = 100,
         clip_batch: int = 64,
         world_seed: int = 0,
         image_size: int = 32,
@@ -79,20 +79,20 @@ class Actors(EpisodicData):
         """Return names such as "red disc moving right"."""
         return [actors.NAMES[number] for number in actors.classes_of(split)]
 
-    def _labels(self, split: str) -> Ints:
+    def labels(self, split: str) -> Ints:
         """Return labels in turn, all classes and again, so that any first part has all of them."""
         count = len(actors.classes_of(split))
         return np.arange(self.clips[split] * count) % count
 
     def _render(self, split: str, count: int | None = None) -> Any:
-        classes = np.array(actors.classes_of(split))[self._labels(split)][:count]
+        classes = np.array(actors.classes_of(split))[self.labels(split)][:count]
         return actors.render(
             classes, mix(self.world_seed, _SPLITS.index(split)), self.image_shape[1], frames=self.frames
         )
 
     def _held(self, split: str) -> Clips:
         if split not in self._drawn:
-            self._drawn[split] = Clips(self._render(split), self._labels(split))
+            self._drawn[split] = Clips(self._render(split), self.labels(split))
         return self._drawn[split]
 
     def source(self, name: str) -> Dataset[Any]:

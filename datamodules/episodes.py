@@ -63,7 +63,7 @@ class EpisodeSampler:
         clips = np.stack(chosen)
         return Episodes(classes[None], clips[None, :, : self.shots], clips[None, :, self.shots :])
 
-    def list(self, count: int, seed: int) -> Episodes:
+    def first(self, count: int, seed: int) -> Episodes:
         """Return the first `count` episodes of a seed; each depends on the seed and its place alone."""
         drawn = [self.draw(np.random.default_rng(mix(seed, place))) for place in range(count)]
         return Episodes(*(np.concatenate(parts) for parts in zip(*drawn, strict=True)))
@@ -141,9 +141,13 @@ class EpisodicData(BaseDataModule):
         """Return the names of the classes of "fit", "val" or "test"; labels are places in it."""
         raise NotImplementedError
 
+    def labels(self, split: str) -> Ints:
+        """Return the label of every clip of "fit", "val" or "test", in the order of its source."""
+        raise NotImplementedError
+
     def episodes(self, labels: Ints, shots: int, count: int, seed: int) -> Episodes:
         """Return `count` episodes, with one query of each class, of clips whose labels are given; places are theirs."""
-        return EpisodeSampler(labels, self.ways, shots, 1).list(count, seed)
+        return EpisodeSampler(labels, self.ways, shots, 1).first(count, seed)
 
     def fake_batch(self, size: int) -> Batch:
         """Return `size` empty training episodes."""

@@ -148,6 +148,15 @@ class FewShotVideo(EpisodicData):
 
     # Clips.
 
+    def _order(self, split: str) -> Ints:
+        """Return the order of a split's clips: as listed for training, else such that all classes come in turn."""
+        labels = np.array(self._splits[split].labels)
+        return np.arange(len(labels)) if split == "fit" else round_robin(labels)
+
+    def labels(self, split: str) -> Ints:
+        """Return the label of every clip of "fit", "val" or "test", in the order of its source."""
+        return np.array(self._splits[split].labels)[self._order(split)]
+
     def _choose(self, *, random: bool) -> Choice:
         if self.sampling == "even":
             # Where the released code's steps of 35 frames end (section 2.4).
@@ -162,18 +171,16 @@ class FewShotVideo(EpisodicData):
             steps += [v2.RandomHorizontalFlip(), v2.ColorJitter(0.5, 0.5, 0.5, 0.25), v2.RandomGrayscale(0.3)]
         return normalised(steps, _MEAN, _STD)
 
-    def _clips(self, split: str, order: Ints, *, random: bool, crops: bool, changes: bool = False) -> VideoClips:
-        labels, paths = np.array(self._splits[split].labels), self._paths[split]
+    def _clips(self, split: str, *, random: bool, crops: bool, changes: bool = False) -> VideoClips:
+        paths = [self._paths[split][k] for k in self._order(split)]
         transform = self._transform(crops=crops, changes=changes)
-        return VideoClips([paths[k] for k in order], labels[order], self._choose(random=random), transform)
+        return VideoClips(paths, self.labels(split), self._choose(random=random), transform)
 
     def source(self, name: str) -> Dataset[Any]:
         """Return episodes ("fit") or clips ("val", "test"), these in an order in which all classes come in turn."""
-        labels = np.array(self._splits[name].labels)
         if name != "fit":
-            return self._clips(name, round_robin(labels), random=self.test_sampling == "random", crops=False)
-        order = np.arange(len(labels))
-        support = self._clips(name, order, random=True, crops=True)
-        queries = self._clips(name, order, random=True, crops=True, changes=self.query_augmentation)
-        sampler = EpisodeSampler(labels, self.ways, self.shots, self.queries)
+            return self._clips(name, random=self.test_sampling == "random", crops=False)
+        support = self._clips(name, random=True, crops=True)
+        queries = self._clips(name, random=True, crops=True, changes=self.query_augmentation)
+        sampler = EpisodeSampler(self.labels(name), self.ways, self.shots, self.queries)
         return EpisodeSource(support, queries, sampler, self.train_episodes)

@@ -1,6 +1,7 @@
 """Evaluation on many episodes: features of every clip are computed once, then episodes cost next to nothing."""
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from lightning_modules.clip_fsar.modulation import clips, prototypes
 from lightning_modules.clip_fsar.video_text import ensemble, video_text_logits
+from lightning_modules.collecting import Collector
+from lightning_modules.progress import progress
 
 if TYPE_CHECKING:
     from lightning_modules.clip_fsar.module import CLIPFSAR
@@ -30,6 +33,21 @@ class EvaluationOptions(TypedDict):
     validation_episodes: int
     seed: int
     text_share: float
+
+
+class EvaluationError(ValueError):
+    """No episodes, or none of any kind; the user's to put right."""
+
+    is_bad_input = True
+
+
+def check_evaluation(options: EvaluationOptions) -> None:
+    """Raise EvaluationError if the options ask for nothing."""
+    if not options["shots"] or min(options["shots"]) < 1:
+        raise EvaluationError(f"model.evaluation.shots is {options['shots']}: take numbers of 1 or more, as [1,5]")
+    for name in ("episodes", "validation_episodes"):
+        if options[name] < 1:
+            raise EvaluationError(f"model.evaluation.{name} is {options[name]}: take 1 or more")
 
 
 class Bank(NamedTuple):
@@ -94,6 +112,32 @@ def accuracies(module: "CLIPFSAR", bank: Bank, episodes: Episodes, text_share: f
     ways, each = episodes.query.shape[1:]
     truth = torch.arange(ways, device=support.device).repeat_interleave(each)
     return {name: 100 * (score.argmax(dim=-1) == truth).float().mean(dim=-1) for name, score in scores.items()}
+
+
+def evaluate(
+    module: "CLIPFSAR", columns: Mapping[str, Tensor], split: str, shots: int, count: int
+) -> dict[str, Float[Tensor, " e"]]:
+    """Return the accuracies of episodes, which the processes share out, in the order of the episodes.
+
+    Args:
+        module: on a trainer with its data.
+        columns: `frames` [v, t, d] and `label` [v] of all clips of the split.
+        split: whose names the classes have.
+        shots: labelled clips of a class.
+        count: number of episodes.
+    """
+    options, trainer = module.hparams.evaluation, module.trainer
+    drawn = trainer.datamodule.episodes(columns["label"].numpy(), shots, count, options["seed"])
+    mine = torch.arange(count)[trainer.global_rank :: trainer.world_size]
+    bank = Bank(columns["frames"].to(module.device), module.names(split))
+    told, parts = Collector(), mine.split(BATCH) if len(mine) else ()
+    with progress(f"{shots}-shot episodes", len(parts)) as on_batch:
+        for part in parts:
+            found = accuracies(module, bank, on_device(drawn, part, module.device), options["text_share"])
+            told.add(index=part, **found)
+            on_batch()
+    values = told.gather_everywhere()
+    return {name: value for name, value in values.items() if name != "index"}
 
 
 def interval(values: Tensor) -> float:

@@ -14,6 +14,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.base import BasePaper
 from lightning_modules.clip_fsar.towers import MINI, MiniOptions, build_clip, tokens
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
+from networks.precision import single_precision
 
 
 def soft_contrastive(
@@ -27,9 +28,10 @@ def soft_contrastive(
         same: 1 where two samples have one caption.
         scale: factor of the cosines.
     """
-    logits = scale * functional.normalize(images, dim=-1) @ functional.normalize(texts, dim=-1).mT
-    target = same / same.sum(dim=1, keepdim=True)
-    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.mT, target)) / 2
+    with single_precision(images):
+        logits = scale * functional.normalize(images.float(), dim=-1) @ functional.normalize(texts.float(), dim=-1).mT
+        target = same / same.sum(dim=1, keepdim=True)
+        return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.mT, target)) / 2
 
 
 class MiniCLIP(BasePaper):
@@ -69,7 +71,11 @@ class MiniCLIP(BasePaper):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the contrastive loss of a batch."""
-        images, labels = self.clip.encode_image(batch["image"]), batch["label"]
+        # All processes' samples are each other's negatives: the loss is of the global batch.
+        images = self.all_gather(self.clip.encode_image(batch["image"]), sync_grads=True).reshape(
+            -1, self.hparams.mini["size"]
+        )
+        labels = self.all_gather(batch["label"]).flatten()
         texts = self.clip.encode_text(self._tokens())[labels]
         same = (labels[:, None] == labels).float()
         loss = soft_contrastive(images, texts, same, self.clip.logit_scale.exp())

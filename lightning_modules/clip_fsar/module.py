@@ -1,32 +1,34 @@
 """CLIP-FSAR: an image encoder tuned on episodes, and prototypes that read the class name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
 from jaxtyping import Float
+from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.base import BasePaper
-from lightning_modules.clip_fsar.alignment import Metric, build_alignment, frame_distances
-from lightning_modules.clip_fsar.evaluation import BATCH, Bank, EvaluationOptions, accuracies, interval, look, on_device
+from lightning_modules.clip_fsar.alignment import Metric, build_alignment
+from lightning_modules.clip_fsar.evaluation import EvaluationOptions, check_evaluation, evaluate, interval, look
 from lightning_modules.clip_fsar.modulation import TemporalTransformer
-from lightning_modules.clip_fsar.pictures import alignment_figure, episode_figure
+from lightning_modules.clip_fsar.pictures import show_first_episode
 from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule, build_adam, learning_rate
 from lightning_modules.clip_fsar.towers import (
     MiniOptions,
     TowerError,
     TowerOptions,
     build_clip,
+    check_towers,
     load_clip,
     text_features,
 )
 from lightning_modules.clip_fsar.video_text import video_text_logits
 from lightning_modules.collecting import Collector
-from lightning_modules.progress import progress
 
 
 class ContextOptions(TypedDict):
@@ -94,10 +96,19 @@ class CLIPFSAR(BasePaper):
         tuner: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_towers(towers)
+        check_evaluation(evaluation)
         if (context["reads_names"] or video_text["weight"]) and towers["weights"] is None:
             raise TowerError("model.towers.weights is null: to untrained towers a class name says nothing")
         if context["reads_names"] and not context["depth"]:
             raise TowerError("model.context.depth is 0: without a block no prototype can read a name")
+        if frozen and (tuner or {}).get("_target_"):
+            raise TowerError(
+                "model.frozen is true: a tuner would have nothing to tune; take tuner=none or frozen=false"
+            )
+        for name, value in (("alignment.smoothness", alignment["smoothness"]), ("optimizer.lr", optimizer["lr"])):
+            if value <= 0:
+                raise TowerError(f"model.{name} is {value}, should be above 0")
         self.save_hyperparameters()
         self.visual: Any = None
         # Text features by prompt. They are kept in checkpoints, the text tower is not.
@@ -130,7 +141,7 @@ class CLIPFSAR(BasePaper):
         h = self.hparams
         clip = build_clip(h.towers["name"], h.mini, h.image_size)
         if trained:
-            load_clip(clip, h.towers["weights"])
+            load_clip(clip, h.towers["name"], h.towers["weights"])
         return clip
 
     def configure_model(self) -> None:
@@ -163,14 +174,21 @@ class CLIPFSAR(BasePaper):
 
     def names(self, split: str) -> Float[Tensor, "c d"] | None:
         """Return the text features of a split's class names, None without weights."""
-        h = self.hparams
-        if h.towers["weights"] is None:
+        if not self.names_weights:
             return None
-        prompts = [h.towers["prompt"].format(name) for name in self.trainer.datamodule.class_names(split)]
-        if not set(prompts) <= self._names.keys():
-            found = text_features(self._clip(trained=True), h.towers["name"], h.mini, prompts)
-            self._names |= dict(zip(prompts, found, strict=True))
+        prompts = self._prompts(split)
+        self._read_names(prompts)
         return torch.stack([self._names[prompt] for prompt in prompts]).to(self.device)
+
+    def _prompts(self, split: str) -> list[str]:
+        prompt = self.hparams.towers["prompt"]
+        return [prompt.replace("{}", name) for name in self.trainer.datamodule.class_names(split)]
+
+    def _read_names(self, prompts: Sequence[str]) -> None:
+        h, new = self.hparams, [prompt for prompt in prompts if prompt not in self._names]
+        if new:
+            found = text_features(self._clip(trained=True), h.towers["name"], h.mini, new)
+            self._names |= dict(zip(new, found, strict=True))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the text features, so that the checkpoint needs no text tower for the same names."""
@@ -195,17 +213,18 @@ class CLIPFSAR(BasePaper):
             batch: clips [b, v, t, c, h, w], support first, and classes [b, n].
             base: text features of all base classes.
         """
-        frames, classes = self(batch["image"]), batch["class"]
+        image, classes = batch["image"], batch["class"]
         ways = classes.shape[1]
-        support, queries = frames.tensor_split([ways * self.hparams.shots], dim=1)
+        # Looked at one after the other, as in the released code: BatchNorm sees no query beside the support.
+        support, queries = (self(part) for part in image.tensor_split([ways * self.hparams.shots], dim=1))
         told = look(self, support.unflatten(1, (ways, -1)), queries, None if base is None else base[classes])
-        truth = torch.arange(ways, device=frames.device).repeat_interleave(queries.shape[1] // ways)
-        logits, truth = -told.distances.flatten(0, 1), truth.repeat(len(frames))
+        truth = torch.arange(ways, device=image.device).repeat_interleave(queries.shape[1] // ways)
+        logits, truth = -told.distances.flatten(0, 1), truth.repeat(len(image))
         found = {"few_shot": functional.cross_entropy(logits, truth)}
         found["acc"] = 100 * (logits.argmax(dim=1) == truth).float().mean()
         if base is not None and self.hparams.video_text["weight"]:
             parts = [classes.repeat_interleave(part.shape[1] // ways, dim=1) for part in (support, queries)]
-            text = video_text_logits(frames, base, self.scale)
+            text = video_text_logits(torch.cat([support, queries], dim=1), base, self.scale)
             found["video_text"] = functional.cross_entropy(text.flatten(0, 1), torch.cat(parts, dim=1).flatten())
         return found
 
@@ -225,22 +244,33 @@ class CLIPFSAR(BasePaper):
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do the forward and backward pass of a batch of episodes, with empty names."""
-        base = batch["image"].new_zeros(int(batch["class"].max()) + 1, self.visual.output_dim)
+        # As many names as Kinetics-100 has base classes: a batch without data does not say how many there are.
+        base = batch["image"].new_zeros(64, self.visual.output_dim)
         self._loss(self.losses(batch, base if self.names_weights else None)).backward()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return Adam, and its learning rate by the number of training episodes."""
+        """Return Adam, and its learning rate by the number of training episodes; a tuner has its own peak."""
         h, trainer = self.hparams, self.trainer
-        peak = h.optimizer["lr"] if self.tuner is None else self.tuner.lr
-        optimizer = build_adam(self, h.optimizer, peak)
+        peak = h.optimizer["lr"]
+        optimizer = build_adam(self, h.optimizer, None if self.tuner is None else self.tuner.lr)
         each = trainer.datamodule.batch_size * trainer.accumulate_grad_batches
         schedule = LambdaLR(optimizer, lambda step: learning_rate(step * each, peak, h.schedule) / peak)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Leave out a step whose gradients are not finite, as the released loop does (section 2.3)."""
+        # Gradients are averaged by now, so all processes leave out the same steps.
+        if not torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None]).isfinite():
+            rank_zero_warn(f"step {self.global_step}: gradients are not finite; the step is left out")
+            optimizer.zero_grad(set_to_none=True)
+
     def on_fit_start(self) -> None:
-        """Read all names now: a word that is not known, or a file that is not there, is told before the training."""
-        for split in ("fit", "val", "test"):
-            self.names(split)
+        """Read all names, and draw an episode of each kind: what cannot be, is told before the training."""
+        data, shots = self.trainer.datamodule, self.hparams.evaluation["shots"]
+        if self.names_weights:
+            self._read_names([prompt for split in ("fit", "val", "test") for prompt in self._prompts(split)])
+        for split, most in (("val", 1), ("test", max(shots))):
+            data.episodes(data.labels(split), most, 1, 0)
 
     # Evaluation: features of every clip first, episodes at the end.
 
@@ -281,44 +311,10 @@ class CLIPFSAR(BasePaper):
             # Two arms' difference of this is the difference of their gains.
             self.log(f"test/acc_{few}less{many}shot", means[few] - means[many])
         if self.trainer.is_global_zero:
-            self._show_episode()
-
-    @torch.no_grad()
-    def _show_episode(self) -> None:
-        """Show the first 1-shot episode of the test, and how its first query is aligned."""
-        columns, options, data = self._known(), self.hparams.alignment, self.trainer.datamodule
-        drawn = data.episodes(columns["label"].numpy(), 1, 1, self.hparams.evaluation["seed"])
-        episode = on_device(drawn, torch.arange(1), torch.device("cpu"))
-        bank = columns["frames"].to(self.device)
-        text = self.names("test")
-        chosen = None if text is None else text[episode.classes]
-        told = look(self, bank[episode.support], bank[episode.query.flatten(1)], chosen)
-        source = data.source("test")
-        shown = [[source[int(columns["index"][k])]["image"] for k in part.flatten()] for part in episode[1:]]
-        names = [data.class_names("test")[k] for k in episode.classes[0]]
-        predicted = told.distances[0].argmin(dim=-1).tolist()
-        words = "the first 1-shot episode of the test: what each query was taken for"
-        self.show_picture("episode", episode_figure(*shown, names, predicted), words)
-        if options["metric"] == "otam":
-            off = frame_distances(told.queries[:, :1], told.prototypes[:, :1])[0, 0, 0]
-            title = f"{names[0]}: where the query's frames lie in the prototype's"
-            figure = alignment_figure(off, options["smoothness"], shown[1][0], shown[0][0], title)
-            self.show_picture("alignment", figure, "the soft shortest path of the first query, from its own side")
+            show_first_episode(self, self._known())
 
     def _evaluate(self, split: str, shots: int, count: int) -> dict[str, Tensor]:
-        """Return the accuracies of episodes, which the processes share out, in their order."""
-        columns, options, trainer = self._known(), self.hparams.evaluation, self.trainer
-        drawn = trainer.datamodule.episodes(columns["label"].numpy(), shots, count, options["seed"])
-        mine = torch.arange(trainer.global_rank, count, trainer.world_size)
-        bank = Bank(columns["frames"].to(self.device), self.names(split))
-        told, parts = Collector(), mine.split(BATCH)
-        with progress(f"{shots}-shot episodes", len(parts)) as on_batch:
-            for part in parts:
-                found = accuracies(self, bank, on_device(drawn, part, self.device), options["text_share"])
-                told.add(index=part, **found)
-                on_batch()
-        values = told.gather_everywhere()
-        return {name: value for name, value in values.items() if name != "index"}
+        return evaluate(self, self._known(), split, shots, count)
 
     def _known(self) -> dict[str, Tensor]:
         if self._columns is None:

@@ -1,24 +1,28 @@
 """An episode as film strips with what was said of each query, and the soft path by which two clips are aligned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_modules.clip_fsar.alignment import otam
+from lightning_modules.clip_fsar.alignment import frame_distances, otam
+from lightning_modules.clip_fsar.evaluation import look, on_device
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from lightning_modules.clip_fsar.module import CLIPFSAR
 
 _RIGHT, _WRONG = "#1b6e3c", "#b00020"
 
 
 def strip(clip: Float[Tensor, "t 3 h w"]) -> Float[Tensor, "h tw 3"]:
     """Return the frames of a clip side by side, in 0..1."""
+    clip = clip.float()
     low, high = clip.min(), clip.max()
-    return ((clip - low) / (high - low).clamp_min(1e-6)).permute(2, 0, 3, 1).flatten(1, 2).float().cpu()
+    return ((clip - low) / (high - low).clamp_min(1e-6)).permute(2, 0, 3, 1).flatten(1, 2).cpu()
 
 
 def episode_figure(
@@ -88,3 +92,31 @@ def alignment_figure(
     beside.set_ylabel("query", fontsize=8)
     middle.set_xlabel("support", fontsize=8)
     return figure
+
+
+@torch.no_grad()
+def show_first_episode(module: "CLIPFSAR", columns: Mapping[str, Tensor]) -> None:
+    """Show the first 1-shot episode of the test, and how its first query is aligned.
+
+    Args:
+        module: on a trainer with its data.
+        columns: `frames` [v, t, d], `label` [v] and `index` [v] of all test clips.
+    """
+    options, data = module.hparams.alignment, module.trainer.datamodule
+    drawn = data.episodes(columns["label"].numpy(), 1, 1, module.hparams.evaluation["seed"])
+    episode = on_device(drawn, torch.arange(1), torch.device("cpu"))
+    bank = columns["frames"].to(module.device)
+    text = module.names("test")
+    chosen = None if text is None else text[episode.classes]
+    told = look(module, bank[episode.support], bank[episode.query.flatten(1)], chosen)
+    source = data.source("test")
+    shown = [[source[int(columns["index"][k])]["image"] for k in part.flatten()] for part in episode[1:]]
+    names = [data.class_names("test")[k] for k in episode.classes[0]]
+    predicted = told.distances[0].argmin(dim=-1).tolist()
+    words = "the first 1-shot episode of the test: what each query was taken for"
+    module.show_picture("episode", episode_figure(*shown, names, predicted), words)
+    if options["metric"] == "otam":
+        off = frame_distances(told.queries[:, :1], told.prototypes[:, :1])[0, 0, 0]
+        title = f"{names[0]}: where the query's frames lie in the prototype's"
+        figure = alignment_figure(off, options["smoothness"], shown[1][0], shown[0][0], title)
+        module.show_picture("alignment", figure, "the soft shortest path of the first query, from its own side")

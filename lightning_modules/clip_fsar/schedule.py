@@ -31,12 +31,20 @@ def learning_rate(episodes: int, peak: float, schedule: StepSchedule) -> float:
     return peak * schedule["factor"] ** sum(episodes >= drop for drop in schedule["drops"])
 
 
-def build_adam(module: nn.Module, options: AdamOptions, lr: float | None = None) -> Adam:
-    """Return Adam over what is trained; nothing whose name has "bn" or "norm" decays."""
-    plain, decayed = [], []
+def build_adam(module: nn.Module, options: AdamOptions, tuner_lr: float | None = None) -> Adam:
+    """Return Adam over what is trained; nothing whose name has "bn" or "norm" decays.
+
+    Args:
+        module: with the image encoder as `visual` and its tuner, if any, as `tuner`.
+        options: see `AdamOptions`.
+        tuner_lr: learning rate of what a tuner trains, the encoder itself or layers beside it; None without one.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            (plain if "bn" in name or "norm" in name else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": options["weight_decay"]}, {"params": plain, "weight_decay": 0.0}]
-    betas = (options["beta1"], options["beta2"])
-    return Adam([group for group in groups if group["params"]], lr=options["lr"] if lr is None else lr, betas=betas)
+            is_tuned = tuner_lr is not None and name.startswith(("visual.", "tuner."))
+            lr = tuner_lr if is_tuned else options["lr"]
+            decay = 0.0 if "bn" in name or "norm" in name else options["weight_decay"]
+            groups.setdefault((lr, decay), []).append(parameter)
+    given = [{"params": own, "lr": lr, "weight_decay": decay} for (lr, decay), own in groups.items()]
+    return Adam(given, betas=(options["beta1"], options["beta2"]))

@@ -1,6 +1,9 @@
 """Images and names in one space: CLIP of open_clip, or the mini-CLIP that this project pretrains on its own world."""
 
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypedDict
@@ -9,9 +12,13 @@ import open_clip
 import torch
 from jaxtyping import Float, Int
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 MINI = "mini"
+# Numbers that OpenAI's files hold beside the weights.
+_SIZES = {"input_resolution", "context_length", "vocab_size"}
 
 
 class TowerError(ValueError):
@@ -38,9 +45,9 @@ class MiniOptions(TypedDict):
 class TowerOptions(TypedDict):
     """What turns frames and names into features.
 
-    `name`: `mini`, or a model of open_clip; OpenAI's weights need one with `quickgelu`. `weights`: null (untrained), a
-    checkpoint of the experiment that pretrains the mini-CLIP, a state dict of open_clip's, or an archive of OpenAI's.
-    `prompt`: what a class name is put into.
+    `name`: `mini`, or a CLIP of open_clip; OpenAI's weights need one with `quickgelu`. `weights`: null (untrained), a
+    checkpoint of the experiment that pretrains the mini-CLIP, a state dict of open_clip's, an archive of OpenAI's, or a
+    name by which open_clip fetches weights of that model, such as `openai`. `prompt`: what a class name is put into.
     """
 
     name: str
@@ -48,11 +55,33 @@ class TowerOptions(TypedDict):
     prompt: str
 
 
+def check_towers(towers: TowerOptions) -> None:
+    """Raise TowerError if there are no such towers, or the prompt has no place for a name."""
+    if towers["name"] != MINI:
+        _config(towers["name"])
+    if towers["prompt"].count("{}") != 1:
+        raise TowerError(f"model.towers.prompt is '{towers['prompt']}': it needs one {{}}, where the class name goes")
+
+
+def _config(name: str) -> dict[str, Any]:
+    """Return open_clip's configuration of a model, if it is a plain CLIP."""
+    config = open_clip.get_model_config(name)
+    if config is None:
+        near = get_close_matches(name, open_clip.list_models(), n=3)
+        raise TowerError(
+            f"model.towers.name: no model '{name}'; take {MINI} or {' or '.join(near or ['RN50-quickgelu'])}"
+        )
+    known = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}
+    if set(config) - known or "timm_model_name" in config["vision_cfg"] or "hf_model_name" in config["text_cfg"]:
+        raise TowerError(f"model.towers.name: {name} is no plain CLIP; take one such as RN50-quickgelu")
+    return config
+
+
 def build_clip(name: str, mini: MiniOptions, image_size: int) -> Any:
     """Return untrained towers with `visual` and `encode_text`.
 
     Raises:
-        TowerError: if open_clip has no such model, or it takes other images.
+        TowerError: if open_clip has no such model.
     """
     if name == MINI:
         heads = mini["width"] // 16
@@ -66,9 +95,8 @@ def build_clip(name: str, mini: MiniOptions, image_size: int) -> Any:
         words = len(mini["vocabulary"]) + 2
         text = CLIPTextCfg(mini["context"], words, width=mini["width"], heads=heads, layers=mini["text_layers"])
         return CLIP(mini["size"], vision, text)
-    if name not in open_clip.list_models():
-        raise TowerError(f"model.towers.name: no model '{name}'; take {MINI} or one of open_clip, as RN50-quickgelu")
-    return open_clip.create_model(name, load_weights=False, force_image_size=image_size)
+    config = _config(name)
+    return CLIP(**config | {"vision_cfg": config["vision_cfg"] | {"image_size": image_size}})
 
 
 def tokens(name: str, mini: MiniOptions, texts: Sequence[str]) -> Int[Tensor, "n l"]:
@@ -93,35 +121,65 @@ def tokens(name: str, mini: MiniOptions, texts: Sequence[str]) -> Int[Tensor, "n
     return found
 
 
-def load_clip(clip: Any, weights: str) -> None:
+def load_clip(clip: Any, name: str, weights: str) -> None:
     """Load trained towers, all of them.
 
     Args:
         clip: from `build_clip`.
+        name: the name that it was built by.
         weights: see `TowerOptions`; not null.
 
     Raises:
         TowerError: if the file is not there or holds other towers.
     """
+    path, is_quick = _find(name, weights)
     try:
-        clip.load_state_dict(_read(clip, weights))
-    except (RuntimeError, UnpicklingError, EOFError) as error:
+        content, is_archive = _read(path)
+        if (is_quick or is_archive) and name != MINI and not _config(name).get("quick_gelu"):
+            raise TowerError(f"model.towers.name: {weights} was trained with another GELU: take {name}-quickgelu")
+        clip.load_state_dict({key: value for key, value in content.items() if key not in _SIZES})
+    except (AttributeError, RuntimeError, UnpicklingError, EOFError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise TowerError(f"model.towers.weights: {weights} does not fit model.towers.name: {reason}") from None
+        raise TowerError(f"model.towers.weights: {weights} does not fit model.towers.name={name}: {reason}") from None
 
 
-def _read(clip: Any, weights: str) -> Mapping[str, Tensor]:
-    if not Path(weights).is_file():
-        raise TowerError(f"model.towers.weights: no file {weights}")
+def _find(name: str, weights: str) -> tuple[str, bool]:
+    """Return the file of weights, and whether the library says that they need its quick GELU."""
+    if Path(weights).is_file():
+        return weights, False
+    if name == MINI or weights not in (tags := open_clip.list_pretrained_tags_by_model(name)):
+        known = "" if name == MINI else f"; open_clip fetches {', '.join(tags) or 'nothing'} for {name}"
+        raise TowerError(f"model.towers.weights: no file {weights}{known}")
+    config = open_clip.get_pretrained_cfg(name, weights)
     try:
-        content = torch.load(weights, map_location="cpu", weights_only=True)
-    except RuntimeError:
-        # OpenAI distributes TorchScript archives.
-        archive = torch.jit.load(weights, map_location="cpu").state_dict()
-        return {key: value for key, value in archive.items() if key in clip.state_dict()}
+        return open_clip.download_pretrained(config), bool(config.get("quick_gelu"))
+    except Exception as error:  # noqa: BLE001 - what a hub client raises is many-fold
+        raise TowerError(f"model.towers.weights: {weights} of {name} cannot be fetched: {error}") from None
+
+
+def _read(path: str) -> tuple[Mapping[str, Tensor], bool]:
+    """Return the tensors of a file, and whether it is an archive of OpenAI's."""
+    if path.endswith(".safetensors"):
+        return load_file(path), False
+    if _is_archive(path):
+        # The form in which OpenAI distributes CLIP; nothing of it is run, but reading it is TorchScript's.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(path, map_location="cpu").state_dict(), True
+    content = torch.load(path, map_location="cpu", weights_only=True)
     content = content.get("state_dict", content)
-    own = {key.removeprefix("clip."): value for key, value in content.items() if key.startswith("clip.")}
-    return own or content
+    # As in checkpoints of the mini-CLIP, and in those of open_clip's own training on several devices.
+    for prefix in ("clip.", "module."):
+        if own := {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}:
+            return own, False
+    return content, False
+
+
+def _is_archive(path: str) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return any(name.endswith("/constants.pkl") for name in file.namelist())
 
 
 @torch.no_grad()

@@ -237,13 +237,13 @@ def test_other_towers_and_missing_files_are_told(tmp_path):
     with pytest.raises(TowerError, match="no model 'RN5O'"):
         build_clip("RN5O", mini, 16)
     with pytest.raises(TowerError, match="no file"):
-        load_clip(clip, str(tmp_path / "none.pt"))
+        load_clip(clip, "mini", str(tmp_path / "none.pt"))
     torch.save({"state_dict": {"clip.visual.proj": torch.zeros(2)}}, tmp_path / "other.ckpt")
     with pytest.raises(TowerError, match="does not fit"):
-        load_clip(clip, str(tmp_path / "other.ckpt"))
+        load_clip(clip, "mini", str(tmp_path / "other.ckpt"))
     (tmp_path / "bad.pt").write_bytes(b"no weights")
     with pytest.raises(TowerError, match="does not fit"):
-        load_clip(clip, str(tmp_path / "bad.pt"))
+        load_clip(clip, "mini", str(tmp_path / "bad.pt"))
     for changes, words in (
         ({}, "weights is null"),
         ({"context": {"depth": 0}, "towers": {"weights": "x"}}, "depth is 0"),
@@ -254,7 +254,7 @@ def test_other_towers_and_missing_files_are_told(tmp_path):
 
 def test_text_features_are_as_the_tower_gives_them(tmp_path):
     clip = build_clip("mini", options()["mini"], VALUES["image_size"])
-    load_clip(clip, weights(tmp_path))
+    load_clip(clip, "mini", weights(tmp_path))
     found = text_features(clip, "mini", options()["mini"], ["a red disc", "a blue disc"])
     assert found.shape == (2, 32)
     assert not torch.allclose(found.norm(dim=-1), torch.ones(2), atol=0.05)

@@ -17,7 +17,7 @@ def few(**changes):
 
 def test_an_episode_has_other_clips_for_queries():
     labels = np.arange(60) % 10
-    drawn = EpisodeSampler(labels, 5, 2, 3).list(200, 0)
+    drawn = EpisodeSampler(labels, 5, 2, 3).first(200, 0)
     assert drawn.support.shape == (200, 5, 2)
     assert drawn.query.shape == (200, 5, 3)
     for classes, support, query in zip(*drawn, strict=True):
@@ -32,12 +32,12 @@ def test_test_episodes_depend_on_seed_and_place_alone():
     # Trap 12.
     labels = np.arange(60) % 10
     sampler = EpisodeSampler(labels, 5, 1, 1)
-    few_, many = sampler.list(5, 3), sampler.list(20, 3)
+    few_, many = sampler.first(5, 3), sampler.first(20, 3)
     assert all(np.array_equal(one, other[:5]) for one, other in zip(few_, many, strict=True))
     np.random.seed(1)  # noqa: NPY002 - nothing global may matter
     torch.manual_seed(1)
-    assert all(np.array_equal(one, other) for one, other in zip(many, sampler.list(20, 3), strict=True))
-    assert not np.array_equal(many.support, sampler.list(20, 4).support)
+    assert all(np.array_equal(one, other) for one, other in zip(many, sampler.first(20, 3), strict=True))
+    assert not np.array_equal(many.support, sampler.first(20, 4).support)
 
 
 def batches(data):
