@@ -37,7 +37,7 @@ def test_the_tiny_twin_of_every_arm(experiment, runs):
     assert {name for name in metrics if name.startswith("test/")} == expected | {"test/acc_1less5shot"}
     assert {path.name for path in (folder / "pictures").iterdir()} == {"episode.png", "alignment.png"}
     state = checkpoint(folder, "best.ckpt")["state_dict"] if experiment != "clip_fsar_frozen" else {}
-    assert not any("text" in name or "token" in name for name in state)
+    assert {name.split(".")[0] for name in state} <= {"visual", "context", "scale"}
 
 
 def test_killed_and_started_again_it_goes_on_as_it_was(runs, tmp_path):
