@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +13,9 @@ from torchvision.transforms import v2
 from datamodules.base import digest
 from datamodules.episodes import EpisodeError, EpisodeSampler, EpisodeSource, EpisodicData, Ints, round_robin
 from datamodules.formats.few_shot_lists import Listed, read_names, read_split
-from datamodules.formats.video import SUFFIXES, Choice, evenly, find_clip, in_segments, read_clip
+from datamodules.formats.video import SUFFIXES, Choice, ClipFinder, evenly, in_segments, read_clip
 from datamodules.loading import Batch
-from datamodules.transforms import Transform, check_input, normalised
+from datamodules.transforms import Transform
 
 _SPLITS = ("fit", "val", "test")
 # CLIP's.
@@ -28,7 +29,7 @@ class VideoClips(Dataset[Any]):
         paths: video files or folders of frames, of length n.
         labels: int [n].
         choose: which frames are taken.
-        transform: from uint8 [t, 3, h, w] to float32 [t, 3, s, s].
+        transform: from uint8 [t, 3, h, w] to uint8 [t, 3, s, s].
     """
 
     def __init__(self, paths: list[Path], labels: Ints, choose: Choice, transform: Transform) -> None:
@@ -93,8 +94,7 @@ class FewShotVideo(EpisodicData):
         for key, given in (("lists", lists), ("names", names)):
             if set(given or {}) != set(_SPLITS):
                 raise EpisodeError(f"data.{key} should name a file for each of {', '.join(_SPLITS)}")
-        check_input(3, image_size, _MEAN, _STD)
-        if resize < image_size or frames < 1:
+        if not 1 <= image_size <= resize or frames < 1:
             raise EpisodeError(f"data.resize is {resize}, image_size {image_size}, frames {frames}: too small")
         self.root, self.folders = Path(root), [Path(root) / folder for folder in folders or [""]]
         self.lists, self.names = ({k: Path(v) for k, v in dict(given or {}).items()} for given in (lists, names))
@@ -108,19 +108,24 @@ class FewShotVideo(EpisodicData):
     def _splits(self) -> dict[str, Listed]:
         splits = {name: read_split(self.lists[name], read_names(self.names[name])) for name in _SPLITS}
         for one, other in (("fit", "val"), ("fit", "test"), ("val", "test")):
-            common = set(splits[one].names) & set(splits[other].names)
-            if common:
-                raise EpisodeError(f"class '{min(common)}' is in data.names.{one} and in data.names.{other}")
+            for key, own, others in (
+                ("names", splits[one].names, splits[other].names),
+                ("lists", splits[one].clips, splits[other].clips),
+            ):
+                if common := set(own) & set(others):
+                    what = f"{'class' if key == 'names' else 'clip'} '{min(common)}'"
+                    raise EpisodeError(f"{what} is in data.{key}.{one} and in data.{key}.{other}")
         return splits
 
     @cached_property
     def _paths(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
         missing: list[str] = []
+        finder = ClipFinder(self.folders)
         for name, split in self._splits.items():
-            paths = {clip: find_clip(self.folders, clip) for clip in split.clips}
-            missing += [clip for clip, path in paths.items() if path is None]
-            found[name] = [path for clip in split.clips if (path := paths[clip])]
+            paths = [finder.find(clip) for clip in split.clips]
+            missing += [clip for clip, path in zip(split.clips, paths, strict=True) if path is None]
+            found[name] = [path for path in paths if path]
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} clips of the lists are not under data.root={self.root}, such as {missing[0]}; expected"
@@ -135,7 +140,8 @@ class FewShotVideo(EpisodicData):
                 if not path.is_file():
                     told = "lines such as train12//path/of/clip.mp4" if key == "lists" else "a class name a line"
                     raise FileNotFoundError(f"no file data.{key}.{split}={path}; expected there: {told}")
-        _ = self._paths
+        if not self._paths["fit"][0].is_dir() and find_spec("av") is None:
+            raise EpisodeError("data: video files are read by PyAV, which is not installed: pip install 'quire[video]'")
 
     def class_names(self, split: str) -> list[str]:
         """Return the names of the classes of "fit", "val" or "test"."""
@@ -169,7 +175,11 @@ class FewShotVideo(EpisodicData):
         steps.append(v2.RandomCrop(size) if crops else v2.CenterCrop(size))
         if changes:
             steps += [v2.RandomHorizontalFlip(), v2.ColorJitter(0.5, 0.5, 0.5, 0.25), v2.RandomGrayscale(0.3)]
-        return normalised(steps, _MEAN, _STD)
+        return v2.Compose(steps)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise clips on the device: bytes travel there in a quarter of the time and memory of numbers."""
+        return batch | {"image": v2.functional.normalize(batch["image"] / 255, _MEAN, _STD)}
 
     def _clips(self, split: str, *, random: bool, crops: bool, changes: bool = False) -> VideoClips:
         paths = [self._paths[split][k] for k in self._order(split)]

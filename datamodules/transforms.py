@@ -21,7 +21,7 @@ def check_input(channels: int, size: int, mean: Sequence[float], std: Sequence[f
         raise ValueError(f"data.std is {list(std)}, should be {channels} numbers above 0")
 
 
-def normalised(steps: Sequence[Transform], mean: Sequence[float], std: Sequence[float]) -> Transform:
+def _normalised(steps: Sequence[Transform], mean: Sequence[float], std: Sequence[float]) -> Transform:
     """Return the steps and then: float32 in 0..1, less `mean`, over `std`."""
     return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))])
 
@@ -29,19 +29,19 @@ def normalised(steps: Sequence[Transform], mean: Sequence[float], std: Sequence[
 def crop_flip(size: int, mean: Sequence[float], std: Sequence[float]) -> Transform:
     """Return VPT's training augmentation: shorter side to 8/7 of `size` (256 for 224), random crop, random flip."""
     steps = [v2.Resize(size * 8 // 7, antialias=True), v2.RandomCrop(size), v2.RandomHorizontalFlip()]
-    return normalised(steps, mean, std)
+    return _normalised(steps, mean, std)
 
 
 def centre_crop(size: int, mean: Sequence[float], std: Sequence[float]) -> Transform:
     """Return VPT's evaluation transform: shorter side to 8/7 of `size` (256 for 224), crop of the middle."""
-    return normalised([v2.Resize(size * 8 // 7, antialias=True), v2.CenterCrop(size)], mean, std)
+    return _normalised([v2.Resize(size * 8 // 7, antialias=True), v2.CenterCrop(size)], mean, std)
 
 
 def direct_resize(
     size: int, mean: Sequence[float], std: Sequence[float], before: Sequence[Transform] = ()
 ) -> Transform:
     """Return a resize of the whole picture to `size` x `size`, its shape not kept, after the steps of `before`."""
-    return normalised([*before, v2.Resize((size, size), antialias=True)], mean, std)
+    return _normalised([*before, v2.Resize((size, size), antialias=True)], mean, std)
 
 
 def resize_crop(
@@ -57,4 +57,4 @@ def resize_crop(
         std: see `check_input`.
     """
     resize = v2.Resize(int(size / crop_share), v2.InterpolationMode(interpolation), antialias=True)
-    return normalised([resize, v2.CenterCrop(size)], mean, std)
+    return _normalised([resize, v2.CenterCrop(size)], mean, std)

@@ -184,7 +184,11 @@ def _end(folder: RunFolder, status: str, word: str) -> str:
 def _failed(folder: RunFolder, error: Exception) -> str:
     """Write why a run failed; what the user can put right, and a disk that is full, is told without a traceback."""
     if getattr(error, "is_bad_input", False):
-        error = BadInputError(f"{folder.path.name}: {error}")
+        text = str(error)
+        if text.startswith("Caught "):
+            # What a loader's worker raises comes with the worker's traceback; the line is its last.
+            text = text.strip().splitlines()[-1].partition(": ")[2]
+        error = BadInputError(f"{folder.path.name}: {text}")
     if isinstance(error, BadInputError):
         _end(folder, "failed", "bad input")
         raise error from None

@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 
 import rich
+from PIL import Image
 from rich.progress import track
-from torchvision.io import write_jpeg
-from torchvision.transforms.v2.functional import resize
 
-from datamodules.formats.video import SUFFIXES, in_segments, read_clip
+from datamodules.formats.video import SUFFIXES, count_frames, frames_of, in_segments
 from datamodules.pictures import PictureError
 
 
@@ -37,16 +36,20 @@ def extract(path: Path, source: Path, target: Path, size: int, frames: int) -> s
     folder = target / path.relative_to(source).with_suffix("")
     if folder.exists():
         return None
+    made = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
-        clip = read_clip(path, lambda count: in_segments(count, frames or count, random=False))
+        count = count_frames(path)
+        made.mkdir(parents=True)
+        for place, pixels in frames_of(path, set(in_segments(count, frames or count, random=False).tolist())):
+            frame = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
+            frame.save(made / f"{place:06d}.jpg", quality=95)
+        made.rename(folder)
     except PictureError as error:
         return str(error)
-    made = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    for place, frame in enumerate(resize(clip, [size, size], antialias=True)):
-        write_jpeg(frame, str(made / f"{place:06d}.jpg"), quality=95)
-    made.rename(folder)
+    except OSError as error:
+        return f"{path}: {folder} cannot be made ({error.strerror})"
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
     return None
 
 
@@ -59,7 +62,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=0, help="frames of a video, 0 for all")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     given = parser.parse_args(words)
-    paths = sorted(path for path in given.source.rglob("*") if path.suffix in SUFFIXES)
+    paths = sorted(path for path in given.source.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         parser.error(f"no videos ({', '.join(SUFFIXES)}) under {given.source}")
     work = partial(extract, source=given.source, target=given.target, size=given.size, frames=given.frames)

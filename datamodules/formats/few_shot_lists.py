@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +50,9 @@ def read_split(path: Path, names: list[str]) -> Listed:
             raise ValueError(f"{path}: {clip} has class {label}, there are {len(names)} names, counted from 0")
     if not rows:
         raise ValueError(f"{path} lists no clips")
+    clip, times = Counter(clip for clip, _ in rows).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{path} lists {clip} {times} times")
     return Listed([clip for clip, _ in rows], [label for _, label in rows], names)
 
 
@@ -72,6 +76,6 @@ def _from_csv(path: Path, names: list[str]) -> list[tuple[str, int]]:
         rows = [(row["path"], row["class"]) for row in reader]
     known = {name: number for number, name in enumerate(names)}
     for clip, label in rows:
-        if label not in known and not label.isdecimal():
+        if label not in known and not (label or "").isdecimal():
             raise ValueError(f"{path}: {clip} has class '{label}', which is neither a name nor a number")
     return [(clip, known[label] if label in known else int(label)) for clip, label in rows]

@@ -1,7 +1,10 @@
 """Clips as distributed: video files, read by PyAV, or folders of frames."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,76 +21,127 @@ Choice = Callable[[int], NDArray[np.int64]]
 """From the number of frames of a video to the places, rising, of those that are wanted."""
 
 
-def find_clip(folders: Sequence[Path], name: str) -> Path | None:
-    """Return the video file or the folder of frames that a list means by a name, None if there is none.
+class ClipFinder:
+    """Finds what lists mean by a name; every folder is read once, for stats of a hundred thousand files take minutes.
 
     Args:
         folders: where to look, in this order.
-        name: a path below one of them, with or without the suffix of the file that is there.
     """
-    for folder in folders:
-        path = folder / name
-        stem = path.with_suffix("") if path.suffix in SUFFIXES else path
-        for found in (path, *(stem.with_name(stem.name + suffix) for suffix in SUFFIXES), stem):
-            if found.exists():
-                return found
-    return None
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._inside: dict[str, dict[str, str]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """Return the video file or the folder of frames of a name, None if there is none.
+
+        Args:
+            name: a path below one of the folders, with or without the suffix of the file that is there.
+        """
+        for folder in self._folders:
+            parent, _, last = str(folder / name).rpartition(os.sep)
+            if parent not in self._inside:
+                self._inside[parent] = {_stem(entry): entry for entry in sorted(_entries(parent))}
+            found = self._inside[parent].get(_stem(last))
+            if found is not None:
+                return Path(parent, found)
+        return None
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names are all that is wanted, of very many files
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _stem(name: str) -> str:
+    """Return a name without the suffix of a video."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - as above
+    return stem if suffix.lower() in SUFFIXES else name
 
 
 def read_clip(path: Path, choose: Choice) -> Tensor:
-    """Return the chosen frames of a clip, uint8 [t, 3, h, w].
+    """Return the chosen frames of a clip, uint8 [t, 3, h, w]; all have the size of the first.
 
     Raises:
         PictureError: if the clip cannot be read.
     """
-    return _from_folder(path, choose) if path.is_dir() else _from_video(path, choose)
-
-
-def _from_folder(path: Path, choose: Choice) -> Tensor:
-    frames = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
-    if not frames:
-        raise PictureError(f"{path} has no frames")
-    pictures = []
-    for place in choose(len(frames)):
-        try:
-            with Image.open(frames[place]) as file:
-                pictures.append(pil_to_tensor(file.convert("RGB")))
-        except OSError:
-            raise PictureError(f"{frames[place]} is not a whole picture") from None
-    return torch.stack(pictures)
-
-
-def _from_video(path: Path, choose: Choice) -> Tensor:
-    import av
-
+    if path.is_dir():
+        return _from_folder(path, choose)
+    wanted = choose(count_frames(path)).tolist()
     kept: dict[int, NDArray[np.uint8]] = {}
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            wanted = choose(max(stream.frames or _count_packets(path), 1)).tolist()
-            last = None
-            for place, frame in enumerate(container.decode(stream)):
-                if place in wanted:
-                    kept[place] = frame.to_ndarray(format="rgb24")
-                last = frame
-                if place == wanted[-1]:
-                    break
-            if last is None:
-                raise PictureError(f"{path} has no frames")
-            # The header of a file may promise more frames than there are.
-            end = kept[wanted[-1]] if wanted[-1] in kept else last.to_ndarray(format="rgb24")
-    except (av.FFmpegError, IndexError):
-        raise PictureError(f"{path} is not a whole video") from None
+    for place, pixels in frames_of(path, set(wanted)):
+        kept[place] = end = pixels
+    # The header of a file may promise more frames than there are; then the last is shown again.
     return torch.from_numpy(np.stack([kept.get(place, end) for place in wanted])).permute(0, 3, 1, 2)
 
 
-def _count_packets(path: Path) -> int:
-    """Return the number of frames of a file whose header does not say it; nothing is decoded."""
+def _from_folder(path: Path, choose: Choice) -> Tensor:
+    frames = [file for file in path.iterdir() if file.suffix.lower() in PICTURES]
+    # Shorter names first: 2.jpg stands before 10.jpg.
+    frames.sort(key=lambda file: (len(file.name), file.name))
+    if not frames:
+        raise PictureError(f"{path} has no frames")
+    pictures: list[Tensor] = []
+    for place in choose(len(frames)):
+        try:
+            with Image.open(frames[place]) as file:
+                picture = file.convert("RGB")
+        except OSError:
+            raise PictureError(f"{frames[place]} is not a whole picture") from None
+        if pictures and picture.size != (size := tuple(pictures[0].shape[:0:-1])):
+            picture = picture.resize(size)
+        pictures.append(pil_to_tensor(picture))
+    return torch.stack(pictures)
+
+
+def count_frames(path: Path) -> int:
+    """Return the number of frames of a video, at least 1; nothing is decoded.
+
+    Raises:
+        PictureError: if the file is no video.
+    """
+    with _opened(path) as (container, stream):
+        return max(stream.frames or sum(packet.size > 0 for packet in container.demux(stream)), 1)
+
+
+def frames_of(path: Path, wanted: Collection[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the wanted frames of a video, uint8 [h, w, 3], each with its place, and the last if some are not there.
+
+    Raises:
+        PictureError: if the video cannot be read.
+    """
+    with _opened(path) as (container, stream):
+        last, end = None, max(wanted)
+        size = {"width": stream.width, "height": stream.height}
+        for place, frame in enumerate(container.decode(stream)):
+            if place in wanted:
+                yield place, frame.to_ndarray(format="rgb24", **size)
+            if place == end:
+                return
+            last = place, frame
+        if last is None:
+            raise PictureError(f"{path} has no frames")
+        if last[0] not in wanted:
+            yield last[0], last[1].to_ndarray(format="rgb24", **size)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     import av
 
-    with av.open(str(path)) as container:
-        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            if torch.utils.data.get_worker_info() is None:
+                stream.thread_type = "AUTO"
+            else:
+                # Workers share the cores; each decodes with one.
+                stream.codec_context.thread_count = 1
+            yield container, stream
+    except (av.FFmpegError, IndexError):
+        raise PictureError(f"{path} is not a whole video") from None
 
 
 def in_segments(count: int, frames: int, *, random: bool) -> NDArray[np.int64]:
@@ -103,5 +157,8 @@ def in_segments(count: int, frames: int, *, random: bool) -> NDArray[np.int64]:
 
 
 def evenly(count: int, frames: int, margin: int) -> NDArray[np.int64]:
-    """Return evenly spaced frames, from the first to `margin` before the end."""
-    return np.linspace(0, max(count - margin, 1) - 1, frames).astype(np.int64)
+    """Return evenly spaced frames, from the first to `margin` before the end; of short clips, to the last.
+
+    Source: section 2.4 of the CLIP-FSAR spec, for clips of ten seconds; what is short is our choice: twice the margin.
+    """
+    return np.linspace(0, count - margin if count > 2 * margin else count - 1, frames).astype(np.int64)

@@ -159,6 +159,7 @@ class CLIPFSAR(BasePaper):
         # Not CLIP's own scale, which is 100 (trap 6).
         self.scale = nn.Parameter(torch.tensor(float(h.video_text["scale"])), requires_grad=h.video_text["weight"] > 0)
         self.visual.requires_grad_(not h.frozen)
+        self.train(self.training)
 
     def load_pretrained(self) -> None:
         """Load the image encoder's weights."""
@@ -243,10 +244,12 @@ class CLIPFSAR(BasePaper):
         return loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
-        """Do the forward and backward pass of a batch of episodes, with empty names."""
+        """Do the forward pass of a batch of episodes, with empty names, and the backward pass if anything learns."""
         # As many names as Kinetics-100 has base classes: a batch without data does not say how many there are.
         base = batch["image"].new_zeros(64, self.visual.output_dim)
-        self._loss(self.losses(batch, base if self.names_weights else None)).backward()
+        loss = self._loss(self.losses(batch, base if self.names_weights else None))
+        if self.has_training:
+            loss.backward()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return Adam, and its learning rate by the number of training episodes; a tuner has its own peak."""

@@ -112,6 +112,5 @@ def test_distances_keep_their_precision_under_autocast(metric):
     with torch.autocast("cpu", torch.bfloat16):
         mixed = module(prototypes, queries)
     assert mixed.dtype == torch.float32
-    if metric != "trx":
-        # Its keys and values are layers, and run in half the digits.
-        assert (plain - mixed).abs().max() < 1e-4
+    # The keys of TRX are layers and run in half the digits; what is done with them does not.
+    assert (plain - mixed).abs().max() < (1e-4 if metric != "trx" else 0.02 * plain.mean())

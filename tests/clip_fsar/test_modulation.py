@@ -120,3 +120,12 @@ def test_the_ensemble_is_a_product_of_powers():
     assert torch.allclose(found, expected, atol=1e-6)
     assert torch.equal(ensemble(text, distances, 8, 1.0).argmax(-1), text.argmax(-1))
     assert torch.equal(ensemble(text, distances, 8, 0.0).argmax(-1), (-distances).argmax(-1))
+
+
+def test_cosines_keep_their_precision_under_autocast():
+    # Trap 15.
+    frames, names = drawn(2, 3, 8, 16), drawn(7, 16, seed=1)
+    plain = video_text_logits(frames, names, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = video_text_logits(frames, names, 1.0)
+    assert torch.equal(plain, mixed)

@@ -67,6 +67,47 @@ def test_the_tiny_twin_runs_from_video_files_to_table(name, weights, tmp_path):
         assert "a photo of Pushing [something] from {left} test 4" in trained["names"]
 
 
+def test_a_checkpoint_is_tested_on_another_set(weights, tmp_path):
+    # Trap 8: its names are read, and no other class is.
+    words = [*SMALL, "model.towers.name=ViT-S-32-alt", f"model.towers.weights={weights('ViT-S-32-alt')}"]
+    first = quire(
+        "experiment=clip_fsar_hmdb51", *words, *where(tmp_path / "one", "hmdb51"), f"runs={tmp_path / 'runs'}"
+    )
+    assert first.returncode == 0, first.stdout + first.stderr
+    best = only_folder(tmp_path / "runs", "clip_fsar_hmdb51") / "checkpoints" / "best.ckpt"
+    other = (
+        "data=ssv2_small",
+        *where(tmp_path / "two", "ssv2"),
+        "mode=test",
+        f"ckpt={best}",
+        f"runs={tmp_path / 'other'}",
+    )
+    done = quire("experiment=clip_fsar_hmdb51", *words, *other)
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = read(only_folder(tmp_path / "other", "clip_fsar_hmdb51") / "result.json")["metrics"]
+    assert "test/zero_shot_1shot" in metrics
+    picture = only_folder(tmp_path / "other", "clip_fsar_hmdb51") / "pictures" / "episode.png"
+    assert picture.is_file()
+
+
+def test_a_clip_that_cannot_be_read_gets_one_line(weights, tmp_path):
+    words = [*SMALL, *where(tmp_path, "hmdb51"), "model.towers.name=ViT-S-32-alt", "data.num_workers=1"]
+    for clip in (tmp_path / "videos").rglob("clip_0.avi"):
+        clip.write_bytes(b"no video")
+    words += [f"model.towers.weights={weights('ViT-S-32-alt')}", f"runs={tmp_path / 'runs'}"]
+    done = quire("experiment=clip_fsar_hmdb51", *words)
+    assert done.returncode == 2
+    assert "clip_0.avi is not a whole video" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["clip_fsar_hmdb51", "clip_fsar", "clip_fsar_frozen"])
+def test_costs_are_told_without_weights_or_clips(name, tmp_path):
+    done = quire(f"experiment={name}", "mode=cost", f"runs={tmp_path}", "model.towers.weights=none.pt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "GFLOPs" in done.stdout
+
+
 def test_missing_weights_are_told_before_training(tmp_path):
     done = quire("experiment=clip_fsar_hmdb51", *SMALL, *where(tmp_path, "hmdb51"), f"runs={tmp_path / 'runs'}")
     assert done.returncode == 2
@@ -74,7 +115,7 @@ def test_missing_weights_are_told_before_training(tmp_path):
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
 
 
-# Section 2.3's table, in iterations of 4 processes: warm-up until, times .1 at, times .01 at, in all, validation every.
+# Section 2.3's table, in iterations of 4 processes: warm-up until, times .1 at, .01 at, in all, validation every.
 SCHEDULES = {
     "k100": (250, 750, 1250, 5000, 100),
     "hmdb51": (700, 1400, 2100, 5000, 300),
@@ -90,11 +131,32 @@ WEIGHTS = {"k100": 1.5, "ucf101": 1.5, "hmdb51": 1.2, "ssv2_full": 3.0, "ssv2_sm
 @pytest.mark.parametrize("name", SETS)
 def test_the_recipe_is_that_of_the_released_loop(name):
     config = compose_words([f"experiment=clip_fsar_{name}"])
-    schedule, processes = config.model.schedule, config.data.batch_size
-    assert processes == config.trainer.accumulate_grad_batches == 4
-    told = (schedule.warmup, *schedule.drops, config.data.train_episodes * config.trainer.max_epochs)
-    assert (*(count // processes for count in told), config.trainer.val_check_interval) == SCHEDULES[name]
+    schedule, trainer, episodes = config.model.schedule, config.trainer, config.data.train_episodes
+    # 16 episodes of 4 processes make a step; here they are accumulated on one.
+    step = config.data.batch_size * trainer.accumulate_grad_batches
+    assert step == 16
+    assert episodes % step == 0
+    told = (schedule.warmup, *schedule.drops, step * trainer.max_steps, episodes)
+    assert tuple(count // 4 for count in told) == SCHEDULES[name]
+    assert episodes * (trainer.max_epochs - 1) < step * trainer.max_steps <= episodes * trainer.max_epochs
     assert (config.model.optimizer.lr, schedule.warmup_lr) == RATES[name]
+    assert config.model.optimizer.weight_decay == (5e-4 if name == "k100" else 5e-5)
     assert config.model.video_text.weight == WEIGHTS[name]
+
+
+@pytest.mark.parametrize("name", [*(f"clip_fsar_{name}" for name in SETS), "clip_fsar"])
+def test_every_experiment_is_of_the_papers_method(name):
+    config = compose_words([f"experiment={name}"])
+    # Trap 4: both ways, lambda .5. Trap 6: the scale starts at 1. Trap 9: one shot in training, shots merged before.
+    alignment = config.model.alignment
+    assert (alignment.metric, alignment.smoothness, alignment.both_ways) == ("otam", 0.5, True)
+    assert config.model.video_text.scale == 1
+    assert (config.data.shots, config.model.shots, config.model.context.merge_before) == (1, 1, True)
+    assert config.model.evaluation.shots == [1, 5]
+    assert config.model.evaluation.episodes == 10000
+    assert (config.data.ways, config.data.queries, config.data.frames) == (5, 5, 8)
+    # Trap 10: never by the test.
+    assert config.callbacks.best.monitor == "val/acc"
     # Section 2.4: Kinetics alone samples evenly and changes its queries.
-    assert (config.data.sampling == "even") == config.data.query_augmentation == (name == "k100")
+    if name != "clip_fsar":
+        assert (config.data.sampling == "even") == config.data.query_augmentation == (name == "clip_fsar_k100")
