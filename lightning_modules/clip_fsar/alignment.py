@@ -5,18 +5,31 @@ Every metric takes prototypes [b, n, t, d] and queries [b, q, t, d]; distances [
 
 import math
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from networks.precision import single_precision
 
 Metric = Literal["otam", "bi_mhm", "trx"]
-# Larger than any sum of distances, and no infinity: a gradient passes it.
+
+
+class AlignmentOptions(TypedDict):
+    """`metric`: otam, bi_mhm or trx; `smoothness` and `both_ways` are OTAM's."""
+
+    metric: Metric
+    smoothness: float
+    both_ways: bool
+
+
+# Larger than any sum of distances over lambda, and no infinity: a difference of two is a number.
 _FAR = 1e6
+# Beyond which an exponential is as good as 0; its slow form for large numbers is spared.
+_NOTHING = 80.0
 
 
 def frame_distances(
@@ -41,22 +54,53 @@ def otam(distances: Float[Tensor, "*b t s"], smoothness: float) -> Float[Tensor,
     batch, count = distances.shape[:-2], rows + columns - 1
     # Row l of the padded matrix is moved l places to the right, so that an anti-diagonal is a column.
     padded = functional.pad(distances.flatten(0, -3) if batch else distances[None], (1, 1 + rows))
-    skewed = padded.flatten(1)[:, : rows * count].unflatten(1, (rows, count)).permute(2, 0, 1)
-    line = torch.arange(rows, device=distances.device)
-    column = torch.arange(count, device=distances.device)[:, None] - line
-    # A step straight down is for the padded columns only, and for the first beside them.
-    down = torch.where((column == 1) | (column == columns - 1), 0.0, _FAR)
-    is_start = column <= 0
-    before = last = padded.new_full((padded.shape[0], rows), _FAR)
-    for k in range(count):
-        left, up, aslant = last, functional.pad(last[:, :-1], (1, 0), value=_FAR), _shifted(before)
-        nearest = torch.stack([left, up + down[k], aslant]).mul(-1 / smoothness).logsumexp(dim=0).mul(-smoothness)
-        before, last = last, torch.where(is_start[k], 0.0, skewed[k] + nearest)
-    return last[:, -1].reshape(batch)
+    diagonals = padded.flatten(1)[:, : rows * count].unflatten(1, (rows, count)).permute(2, 1, 0)
+    return _SoftPath.apply(diagonals, columns, smoothness).reshape(batch)
 
 
-def _shifted(row: Tensor) -> Tensor:
-    return functional.pad(row[:, :-1], (1, 0), value=_FAR)
+class _SoftPath(torch.autograd.Function):
+    """The recursion over anti-diagonals [k, l, b], and its derivative by hand: autograd would keep every step of it."""
+
+    @staticmethod
+    def forward(ctx: Any, diagonals: Tensor, columns: int, smoothness: float) -> Tensor:
+        count, rows, _ = diagonals.shape
+        column = torch.arange(count, device=diagonals.device)[:, None, None] - torch.arange(
+            rows, device=diagonals.device
+        ).view(1, -1, 1)
+        # A step straight down is for the padded columns only, and for the first beside them.
+        is_down, is_start = (column == 1) | (column == columns - 1), column <= 0
+        down = torch.zeros_like(is_down, dtype=diagonals.dtype).masked_fill_(~is_down, -_FAR)
+        scaled = diagonals / -smoothness
+        # Lengths over -lambda, two empty diagonals first and an empty row above, so that all neighbours are views.
+        table = scaled.new_full((count + 2, rows + 1, scaled.shape[-1]), -_FAR)
+        above, own = table[:, :-1].unbind(), table[:, 1:].unbind()
+        steps = zip(scaled.unbind(), down.unbind(), is_start.unbind(), strict=True)
+        for k, (length, straight, starts) in enumerate(steps):
+            nearest = torch.logaddexp(torch.logaddexp(own[k + 1], above[k]), above[k + 1] + straight)
+            torch.add(nearest, length, out=own[k + 2]).masked_fill_(starts, 0.0)
+        ctx.save_for_backward(scaled, table, down, is_start)
+        return table[-1, -1] * -smoothness
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        scaled, table, down, is_start = ctx.saved_tensors
+        nearest = table[2:, 1:] - scaled
+        # How much of a cell's path comes from each of its neighbours; none does where a path starts.
+        left, up, aslant = (
+            (before - nearest).clamp_(min=-_NOTHING).exp_().masked_fill_(is_start, 0.0)
+            for before in (table[1:-1, 1:], table[1:-1, :-1] + down, table[:-2, :-1])
+        )
+        # How much of the whole path runs through each cell, two empty diagonals behind and an empty row below.
+        share = functional.pad(torch.zeros_like(scaled), (0, 0, 0, 1, 0, 2))
+        own, below = share[:, :-1].unbind(), share[:, 1:].unbind()
+        own[-3][-1] = gradient
+        # The same tables from the side of the cell that is come from: of the next diagonal, of the row below.
+        left, up, aslant = (functional.pad(x, (0, 0, 0, 1, 0, 2)) for x in (left, up, aslant))
+        ways = zip(left[1:, :-1].unbind(), up[1:, 1:].unbind(), aslant[2:, 1:].unbind(), strict=False)
+        for k, (right, down_, slanted) in reversed(list(enumerate(ways))[: len(scaled) - 1]):
+            torch.mul(own[k + 1], right, out=own[k]).addcmul_(below[k + 1], down_).addcmul_(below[k + 2], slanted)
+        return share[:-2, :-1].masked_fill(is_start, 0.0), None, None
 
 
 class OTAM(nn.Module):
@@ -85,7 +129,7 @@ class OTAM(nn.Module):
 
 
 class BiMHM(nn.Module):
-    """Mean of the nearest frames from both sides, whatever their order (HyRSM, Wang et al. 2022)."""
+    """Sum of the distances to the nearest frames from both sides, whatever their order (HyRSM, Wang et al. 2022)."""
 
     def forward(
         self, prototypes: Float[Tensor, "b n s d"], queries: Float[Tensor, "b q t d"]
@@ -146,8 +190,8 @@ def _sinusoids(count: int, size: int) -> Float[Tensor, "t d"]:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def build_alignment(metric: Metric, size: int, frames: int, smoothness: float, *, both_ways: bool) -> nn.Module:
-    """Return the metric of a name."""
-    if metric == "otam":
-        return OTAM(smoothness, both_ways=both_ways)
-    return BiMHM() if metric == "bi_mhm" else TRX(size, frames)
+def build_alignment(options: AlignmentOptions, size: int, frames: int) -> nn.Module:
+    """Return the metric that the options name, for clips of so many frames with features of a size."""
+    if options["metric"] == "otam":
+        return OTAM(options["smoothness"], both_ways=options["both_ways"])
+    return BiMHM() if options["metric"] == "bi_mhm" else TRX(size, frames)

@@ -51,10 +51,17 @@ def check_evaluation(options: EvaluationOptions) -> None:
 
 
 class Bank(NamedTuple):
-    """Frame features of all clips [v, t, d], and text features of the classes [c, d] or None."""
+    """Frame features of all clips [v, t, d], the same as queries show them, and names of the classes [c, d] or None."""
 
     frames: Tensor
+    seen: Tensor
     names: Tensor | None
+
+
+@torch.no_grad()
+def bank_of(module: "CLIPFSAR", frames: Float[Tensor, "v t d"], names: Float[Tensor, "c d"] | None) -> Bank:
+    """Return a bank: a query is the same in every episode, so the Transformer looks at each clip once."""
+    return Bank(frames, torch.cat([clips(module.context, part) for part in frames.split(BATCH)]), names)
 
 
 class Told(NamedTuple):
@@ -74,12 +81,16 @@ def look(
     support: Float[Tensor, "e n k t d"],
     queries: Float[Tensor, "e q t d"],
     names: Float[Tensor, "e n d"] | None,
+    seen: Float[Tensor, "e q t d"] | None = None,
 ) -> Told:
-    """Return what a model says of episodes whose frame features are given; queries have no name."""
+    """Return what a model says of episodes whose frame features are given; queries have no name.
+
+    `seen` is what the Transformer makes of the queries, if that is known.
+    """
     h = module.hparams.context
     shown = names if h["reads_names"] else None
     found = prototypes(module.context, support, shown, merge_before=h["merge_before"])
-    seen = clips(module.context, queries)
+    seen = clips(module.context, queries) if seen is None else seen
     text = None if names is None else video_text_logits(queries, names, module.scale)
     return Told(module.alignment(found, seen), text, found, seen)
 
@@ -99,16 +110,17 @@ def accuracies(module: "CLIPFSAR", bank: Bank, episodes: Episodes, text_share: f
     `acc`: by distance. With names also `zero_shot`: by the names alone; `ensemble`: by both; and, if prototypes read
     names, `permuted`: by distance to prototypes that were told each other's names.
     """
-    support, queries = bank.frames[episodes.support], bank.frames[episodes.query.flatten(1)]
+    support, chosen = bank.frames[episodes.support], episodes.query.flatten(1)
     names = None if bank.names is None else bank.names[episodes.classes]
-    told = look(module, support, queries, names)
+    told = look(module, support, bank.frames[chosen], names, bank.seen[chosen])
     scores = {"acc": -told.distances}
     if names is not None:
         assert told.text_logits is not None
         scores["zero_shot"] = told.text_logits
         scores["ensemble"] = ensemble(told.text_logits, told.distances, support.shape[-2], text_share)
-        if module.hparams.context["reads_names"]:
-            scores["permuted"] = -look(module, support, queries, names.roll(1, dims=1)).distances
+        if (h := module.hparams.context)["reads_names"]:
+            wrong = prototypes(module.context, support, names.roll(1, dims=1), merge_before=h["merge_before"])
+            scores["permuted"] = -module.alignment(wrong, told.queries)
     ways, each = episodes.query.shape[1:]
     truth = torch.arange(ways, device=support.device).repeat_interleave(each)
     return {name: 100 * (score.argmax(dim=-1) == truth).float().mean(dim=-1) for name, score in scores.items()}
@@ -129,7 +141,7 @@ def evaluate(
     options, trainer = module.hparams.evaluation, module.trainer
     drawn = trainer.datamodule.episodes(columns["label"].numpy(), shots, count, options["seed"])
     mine = torch.arange(count)[trainer.global_rank :: trainer.world_size]
-    bank = Bank(columns["frames"].to(module.device), module.names(split))
+    bank = bank_of(module, columns["frames"].to(module.device), module.names(split))
     told, parts = Collector(), mine.split(BATCH) if len(mine) else ()
     with progress(f"{shots}-shot episodes", len(parts)) as on_batch:
         for part in parts:

@@ -4,10 +4,25 @@ One small Transformer looks at the frames of every clip. The frames of a support
 text feature of the class name; queries have no name.
 """
 
+from typing import TypedDict
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+class ContextOptions(TypedDict):
+    """The Transformer over frames (section 2.2, 4 to 6): `depth` blocks (0: none) with layers of `hidden`.
+
+    `reads_names`: whether prototypes read the class name: the paper's modulation. `merge_before`: whether shots are
+    averaged before it, else after.
+    """
+
+    depth: int
+    hidden: int
+    reads_names: bool
+    merge_before: bool
 
 
 class Attention(nn.Module):

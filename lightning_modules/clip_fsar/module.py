@@ -1,7 +1,7 @@
 """CLIP-FSAR: an image encoder tuned on episodes, and prototypes that read the class name."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.base import BasePaper
-from lightning_modules.clip_fsar.alignment import Metric, build_alignment
+from lightning_modules.clip_fsar.alignment import AlignmentOptions, build_alignment
 from lightning_modules.clip_fsar.evaluation import EvaluationOptions, check_evaluation, evaluate, interval, look
-from lightning_modules.clip_fsar.modulation import TemporalTransformer
+from lightning_modules.clip_fsar.modulation import ContextOptions, TemporalTransformer
 from lightning_modules.clip_fsar.pictures import show_first_episode
 from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule, build_adam, learning_rate
 from lightning_modules.clip_fsar.towers import (
@@ -27,36 +27,8 @@ from lightning_modules.clip_fsar.towers import (
     load_clip,
     text_features,
 )
-from lightning_modules.clip_fsar.video_text import video_text_logits
+from lightning_modules.clip_fsar.video_text import VideoTextOptions, video_text_logits
 from lightning_modules.collecting import Collector
-
-
-class ContextOptions(TypedDict):
-    """The Transformer over frames (section 2.2, 4 to 6): `depth` blocks (0: none) with layers of `hidden`.
-
-    `reads_names`: whether prototypes read the class name: the paper's modulation. `merge_before`: whether shots are
-    averaged before it, else after.
-    """
-
-    depth: int
-    hidden: int
-    reads_names: bool
-    merge_before: bool
-
-
-class AlignmentOptions(TypedDict):
-    """`metric`: otam, bi_mhm or trx; `smoothness` and `both_ways` are OTAM's."""
-
-    metric: Metric
-    smoothness: float
-    both_ways: bool
-
-
-class VideoTextOptions(TypedDict):
-    """The loss between clips and the names of all base classes: its `weight`, and what its `scale` starts from."""
-
-    weight: float
-    scale: float
 
 
 class CLIPFSAR(BasePaper):
@@ -152,10 +124,7 @@ class CLIPFSAR(BasePaper):
         self.visual = self._clip(trained=False).visual
         size = int(self.visual.output_dim)
         self.context = TemporalTransformer(size, h.context["depth"], h.context["hidden"])
-        options = h.alignment
-        self.alignment = build_alignment(
-            options["metric"], size, h.frames, options["smoothness"], both_ways=options["both_ways"]
-        )
+        self.alignment = build_alignment(h.alignment, size, h.frames)
         # Not CLIP's own scale, which is 100 (trap 6).
         self.scale = nn.Parameter(torch.tensor(float(h.video_text["scale"])), requires_grad=h.video_text["weight"] > 0)
         self.visual.requires_grad_(not h.frozen)

@@ -1,11 +1,20 @@
 """Clips against class names: the contrastive loss on base classes, zero-shot, the ensemble (section 2.2, 3; 2.5)."""
 
+from typing import TypedDict
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
 from networks.precision import single_precision
+
+
+class VideoTextOptions(TypedDict):
+    """The loss between clips and the names of all base classes: its `weight`, and what its `scale` starts from."""
+
+    weight: float
+    scale: float
 
 
 def video_text_logits(

@@ -106,7 +106,7 @@ def test_tuples_are_compared_with_what_resembles_them():
 def test_distances_keep_their_precision_under_autocast(metric):
     # Trap 15.
     torch.manual_seed(0)
-    module = build_alignment(metric, 16, 8, 0.5, both_ways=True).eval()
+    module = build_alignment({"metric": metric, "smoothness": 0.5, "both_ways": True}, 16, 8).eval()
     prototypes, queries = drawn(1, 5, 8, 16), drawn(1, 4, 8, 16, seed=1)
     plain = module(prototypes, queries)
     with torch.autocast("cpu", torch.bfloat16):

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from datamodules.episodes import EpisodeError
 from lightning_modules.clip_fsar import towers
-from lightning_modules.clip_fsar.evaluation import Bank, accuracies, interval, look, on_device
+from lightning_modules.clip_fsar.evaluation import accuracies, bank_of, interval, look, on_device
 from lightning_modules.clip_fsar.mini_clip import soft_contrastive
 from lightning_modules.clip_fsar.module import CLIPFSAR
 from lightning_modules.clip_fsar.pictures import soft_path, strip
@@ -317,30 +317,40 @@ def test_golden_losses(tmp_path):
 # Evaluation.
 
 
-def bank_of(classes=6, clips=8, seed=0):
+def alike(classes=6, clips=8, seed=0):
     """Return features in which clips of a class are alike, their labels, and names that are like them."""
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(classes, 1, 32, generator=generator)
     labels = np.arange(classes * clips) % classes
-    frames = centres[labels] + 0.1 * torch.randn(len(labels), 8, 32, generator=generator)
-    return Bank(frames, centres[:, 0]), labels
+    return centres[labels] + 0.1 * torch.randn(len(labels), 8, 32, generator=generator), labels, centres[:, 0]
 
 
 def test_accuracies_of_episodes(tmp_path):
     module = module_of(tmp_path, context={"depth": 0, "reads_names": False}, video_text={"weight": 1.0}).eval()
-    bank, labels = bank_of()
-    drawn = data().episodes(labels, 1, 20, 3)
-    found = accuracies(module, bank, on_device(drawn, torch.arange(20), torch.device("cpu")), 0.9)
+    frames, labels, names = alike()
+    episodes = on_device(data().episodes(labels, 1, 20, 3), torch.arange(20), torch.device("cpu"))
+    found = accuracies(module, bank_of(module, frames, names), episodes, 0.9)
     assert {name: value.shape for name, value in found.items()} == dict.fromkeys(
         ("acc", "zero_shot", "ensemble"), (20,)
     )
     assert all((value == 100).all() for value in found.values())
-    wrong = Bank(bank.frames, bank.names.roll(1, dims=0))
-    assert (
-        accuracies(module, wrong, on_device(drawn, torch.arange(20), torch.device("cpu")), 0.9)["zero_shot"].mean() < 50
-    )
-    nameless = accuracies(module, Bank(bank.frames, None), on_device(drawn, torch.arange(2), torch.device("cpu")), 0.9)
-    assert set(nameless) == {"acc"}
+    wrong = accuracies(module, bank_of(module, frames, names.roll(1, dims=0)), episodes, 0.9)
+    assert wrong["zero_shot"].mean() < 50
+    assert set(accuracies(module, bank_of(module, frames, None), episodes, 0.9)) == {"acc"}
+
+
+def test_episodes_from_the_bank_are_those_of_their_clips(tmp_path):
+    module = module_of(tmp_path).eval()
+    frames, labels, names = alike()
+    frames = frames + 6 * torch.randn(frames.shape, generator=torch.Generator().manual_seed(1))
+    episodes = on_device(data().episodes(labels, 5, 20, 3), torch.arange(20), torch.device("cpu"))
+    found = accuracies(module, bank_of(module, frames, names), episodes, 0.9)
+    queries, chosen, truth = frames[episodes.query.flatten(1)], names[episodes.classes], torch.arange(5)
+    for name, told in (("acc", chosen), ("permuted", chosen.roll(1, dims=1))):
+        distances = look(module, frames[episodes.support], queries, told).distances
+        expected = 100 * (distances.argmin(dim=-1) == truth).float().mean(dim=1)
+        assert torch.equal(found[name], expected)
+    assert 20 < found["acc"].mean() < 100
 
 
 def test_the_interval_is_of_the_mean_over_episodes():
