@@ -8,7 +8,6 @@ installed); test episodes with and without cached features; frames decoded by Py
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,30 +18,12 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.turns import seconds, show
 from datamodules.formats.video import in_segments, read_clip
 from harness.compose import compose_words, plain
 from lightning_modules.clip_fsar.alignment import otam
 from lightning_modules.clip_fsar.evaluation import BATCH, Episodes, accuracies, bank_of, on_device
 from lightning_modules.clip_fsar.module import CLIPFSAR
-
-
-def seconds(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the least time of each piece of work; they take turns, after one turn that is not counted."""
-    best = dict.fromkeys(work, float("inf"))
-    for turn in range(repeats + 1):
-        for name, do in work.items():
-            start = time.perf_counter()
-            do()
-            if turn:
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best
-
-
-def show(title: str, times: dict[str, float], ours: str) -> None:
-    """Print times and how many times longer than ours each is."""
-    print(f"\n{title}")
-    for name, value in times.items():
-        print(f"  {name:<44} {value * 1e3:10.2f} ms   {value / times[ours]:7.2f} x ours")
 
 
 def by_rows(distances: Tensor, smoothness: float) -> Tensor:

@@ -7,7 +7,6 @@ pixels, 64 at a time. `--experiment dvdp_ffhq256 --device cuda --bf16 --compile`
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +17,7 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.turns import seconds
 from harness.compose import compose_words, plain
 from lightning_modules.dvdp.costs import macs_of_levels, macs_of_sampling, macs_of_training
 from lightning_modules.dvdp.module import DVDP
@@ -46,20 +46,6 @@ def model(experiment: str, turns: list[int], device: str, compile_it: bool, *, f
         module.network.compile_each()
         module.average.module.compile_each()
     return module.to(device).eval()
-
-
-def seconds(work: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, float]:
-    """Return the least time of each piece of work; they take turns, after one turn that is not counted."""
-    best = dict.fromkeys(work, float("inf"))
-    for turn in range(repeats + 1):
-        for name, do in work.items():
-            start = time.perf_counter()
-            do()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if turn:
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best
 
 
 def training_step(module: DVDP, optimizer: torch.optim.Optimizer, images: torch.Tensor, level: int) -> None:

@@ -7,7 +7,6 @@ in grouped convolutions. `python benchmarks/geod.py` takes two minutes on two co
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.turns import seconds, show
 from datamodules.worlds import heads
 from harness.compose import compose_words, plain
 from lightning_modules.geod.geometry import back_project, focal_length, rotation
@@ -29,25 +29,6 @@ from networks.triplane import TriPlaneGenerator
 from networks.volume_rendering import cast_rays, march
 
 FAR = 3.825
-
-
-def seconds(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the least time of each piece of work; they take turns, after one turn that is not counted."""
-    best = dict.fromkeys(work, float("inf"))
-    for turn in range(repeats + 1):
-        for name, do in work.items():
-            start = time.perf_counter()
-            do()
-            if turn:
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best
-
-
-def show(title: str, times: dict[str, float], ours: str, unit: float = 1e3, words: str = "ms") -> None:
-    """Print times and how many times longer than ours each is."""
-    print(f"\n{title}")
-    for name, value in times.items():
-        print(f"  {name:<44} {value * unit:10.2f} {words}   {value / times[ours]:7.2f} x ours")
 
 
 # The rasteriser.

@@ -4,11 +4,20 @@ import math
 from collections.abc import Iterable
 from typing import Literal, TypedDict
 
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 # Of the last, the three projections lie in `in_proj_weight`.
 _WITH_KERNEL = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
+
+
+class ScheduleError(ValueError):
+    """A schedule that the training does not give what it needs; the user's to put right."""
+
+    is_bad_input = True
 
 
 class OptimizerOptions(TypedDict):
@@ -69,6 +78,21 @@ def warm_cosine(step: int, total: int, warmup_share: float) -> float:
     if step < warm:
         return (step + 1) / (warm + 1)
     return (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm))) / 2
+
+
+def with_warm_cosine(
+    module: pl.LightningModule, optimizer: Optimizer, warmup_share: float
+) -> OptimizerLRSchedulerConfig:
+    """Return an optimizer whose learning rate follows `warm_cosine` over the whole training of a module.
+
+    Raises:
+        ScheduleError: if the training has no end.
+    """
+    total = module.trainer.estimated_stepping_batches
+    if total == float("inf"):
+        raise ScheduleError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
+    schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, int(total), warmup_share))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def one_cycle(step: int, total: int, warmup_share: float) -> float:

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
@@ -22,7 +21,7 @@ from lightning_modules.dvdp.projection import at_level
 from lightning_modules.dvdp.report import report_test
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions, visits
 from lightning_modules.ema import averaged
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
+from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances
 
@@ -194,14 +193,9 @@ class DVDP(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        total = self.trainer.estimated_stepping_batches
-        if total == float("inf"):
-            raise ProcessError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
         assert self.network is not None
         optimizer = build_optimizer(self.network.parameters(), self.hparams.optimizer)
-        share = self.hparams.schedule["warmup_share"]
-        schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, int(total), share))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return with_warm_cosine(self, optimizer, self.hparams.schedule["warmup_share"])
 
     # Validation: the loss at every level, and a sheet of samples.
 

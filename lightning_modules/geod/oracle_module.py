@@ -8,7 +8,6 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
@@ -16,7 +15,7 @@ from lightning_modules.geod.depth_metrics import eroded, mad
 from lightning_modules.geod.geometry import normals_of_depth
 from lightning_modules.geod.oracle import NormalOracle
 from lightning_modules.geod.poses import focal_in_pixels
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
+from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 
 
 class OracleTraining(BasePaper):
@@ -85,7 +84,5 @@ class OracleTraining(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        total, share = int(self.trainer.estimated_stepping_batches), self.hparams.schedule["warmup_share"]
         optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer)
-        schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, total, share))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return with_warm_cosine(self, optimizer, self.hparams.schedule["warmup_share"])

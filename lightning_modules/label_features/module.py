@@ -8,11 +8,10 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, warm_cosine
+from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.label_features import LabelFeatures
 
 
@@ -98,7 +97,5 @@ class LabelFeatureTraining(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        total, share = int(self.trainer.estimated_stepping_batches), self.hparams.schedule["warmup_share"]
         optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer)
-        schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, total, share))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return with_warm_cosine(self, optimizer, self.hparams.schedule["warmup_share"])

@@ -8,11 +8,16 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, parameter_groups, warm_cosine
+from lightning_modules.optimisation import (
+    OptimizerOptions,
+    WarmCosine,
+    build_optimizer,
+    parameter_groups,
+    with_warm_cosine,
+)
 from lightning_modules.u_tuning.backbones import build_backbone
 from lightning_modules.u_tuning.merging import export_merged
 from lightning_modules.u_tuning.pictures import prediction_sheet
@@ -141,15 +146,10 @@ class UTuning(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer over what is trained, with the tuner's learning rate if there is a tuner."""
-        total = self.trainer.estimated_stepping_batches
-        if total == float("inf"):
-            raise ValueError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
         h = self.hparams
         groups = parameter_groups([self], h.optimizer["weight_decay"])
         optimizer = build_optimizer(groups, h.optimizer, lr=None if self.tuner is None else self.tuner.lr)
-        share = h.schedule["warmup_share"]
-        schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, int(total), share))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return with_warm_cosine(self, optimizer, h.schedule["warmup_share"])
 
     # Test.
 
