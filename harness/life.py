@@ -1,11 +1,15 @@
 """A run's life: finished, resumed or begun; trained, tested; its result written."""
 
 import errno
+import signal
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import slurm
 from harness.errors import BadInputError, disk_trouble
 from harness.folder import RunFolder, read_json, sorted_pictures, write_json
 from harness.identity import identity, run_folder
@@ -155,11 +159,12 @@ def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | N
 
     built, failed = None, True
     try:
-        built = build(job, folder.path, data)
-        _drop_later_rows(folder, built)
-        if job.config["mode"] == "fit":
-            _fit(job, folder, built, weights)
-        _test(job, folder, built, weights)
+        with _stoppable():
+            built = build(job, folder.path, data)
+            _drop_later_rows(folder, built)
+            if job.config["mode"] == "fit":
+                _fit(job, folder, built, weights)
+            _test(job, folder, built, weights)
         failed = False
     except PreemptedError:
         return _end(folder, "preempted", "stopped on request; the same command goes on from here")
@@ -172,6 +177,23 @@ def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | N
             if hasattr(logger, "finish"):
                 logger.finish(failed=failed)
     return "done"
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let requests to stop end what is not training; in training the resume point waits for the end of the batch."""
+    from harness.resume import PreemptedError
+
+    def stop(number: int, frame: Any) -> None:
+        slurm.note_signal(number)
+        raise PreemptedError
+
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _end(folder: RunFolder, status: str, word: str) -> str:
