@@ -16,7 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from harness.errors import BadInputError, nearest
+from harness.slurm import gpus_to_ask_for
 
+# What a SLURM job asks for follows from the hardware group.
+OmegaConf.register_new_resolver("gpus", gpus_to_ask_for, replace=True)
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 

@@ -65,19 +65,13 @@ def _answer(flags: list[str], words: list[str]) -> int:
         for variant in variants(parse(words)):
             compose_words(variant)
         return _hydra(flags, words)
+    if (looked := _look(words)) is not None:
+        return looked
     if detached.RUN in os.environ:
         # A run of a submitted sweep, whose words were looked at when it was.
         return _hydra(flags, [*words, "hydra.mode=RUN"])
     if detached.END in os.environ:
         return _end(words, check_words(words)[0])
-    if "mode=status" in words:
-        return sweep.show_status([word for word in words if word != "mode=status"])
-    if claim_modes.looks_at_results(words):
-        return claim_modes.answer(words)
-    if "mode=sample" in words:
-        from harness import sample
-
-        return sample.answer(words)
     if claim.name_of(words):
         return _sweep(flags, words, claim.check_claim(words))
     configs = check_words(words)
@@ -86,6 +80,19 @@ def _answer(flags: list[str], words: list[str]) -> int:
     if any(override.is_sweep_override() for override in parse(words)):
         raise BadInputError("command line: several values for one key: add -m to run them all")
     return _hydra(flags, words)
+
+
+def _look(words: list[str]) -> int | None:
+    """Do what is asked of what is there already, without a run; returns None if a run is asked for."""
+    if "mode=status" in words:
+        return sweep.show_status([word for word in words if word != "mode=status"])
+    if claim_modes.looks_at_results(words):
+        return claim_modes.answer(words)
+    if "mode=sample" in words:
+        from harness import sample
+
+        return sample.answer(words)
+    return None
 
 
 _outcomes: list[Outcome] = []

@@ -77,7 +77,7 @@ def in_own_process(job: Job) -> Outcome:
         guard = _die_with_parent if sys.platform == "linux" else None
         process = subprocess.Popen(command, env=environment, preexec_fn=guard)  # noqa: S603, PLW1509
 
-        def pass_on(number: int, frame: Any) -> None:
+        def pass_on(number: int, _: Any) -> None:
             slurm.note_signal(number)
             process.send_signal(number)
 

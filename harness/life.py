@@ -184,7 +184,7 @@ def _stoppable() -> Iterator[None]:
     """Let requests to stop end what is not training; in training the resume point waits for the end of the batch."""
     from harness.resume import PreemptedError
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(number: int, _: Any) -> None:
         slurm.note_signal(number)
         raise PreemptedError
 

@@ -44,6 +44,19 @@ def requeue(rank: int) -> None:
         signal.pause()
 
 
+def gpus_to_ask_for(accelerator: str, devices: int) -> int | None:
+    """Return how many GPUs of a node a job needs: none for the CPU; `auto` takes them where SLURM has any."""
+    if accelerator == "cpu":
+        return None
+    if accelerator == "auto":
+        try:
+            told = subprocess.run(["sinfo", "-h", "-o", "%G"], capture_output=True, text=True, check=False).stdout  # noqa: S607
+        except OSError:
+            return None
+        return devices if "gpu" in told else None
+    return devices
+
+
 def take_step_down() -> None:
     """Kill all tasks of this step, which would wait for the one that failed."""
     step = os.environ.get("SLURM_STEP_ID")

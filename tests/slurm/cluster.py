@@ -1,4 +1,4 @@
-"""A real SLURM on this machine, started and stopped by the tests: munged, slurmctld and slurmd in a folder of their own."""
+"""A real SLURM on this machine: munged, slurmctld and slurmd in a folder of their own, started and stopped by tests."""
 
 import os
 import shutil
