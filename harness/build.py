@@ -1,13 +1,16 @@
 """From a checked config to the objects of a run, read top to bottom."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from harness import slurm
 from harness.checkpoints import AtomicCheckpointIO
 from harness.epoch_lines import EpochLines
 from harness.errors import BadInputError
@@ -60,6 +63,14 @@ def build_module(config: dict[str, Any]) -> Any:
     return instantiate(with_weights(config["model"], config), "model")
 
 
+def _environment() -> list[Any]:
+    """Return where Lightning finds its ranks, where it would take one of many variables for a sign of them."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return []
+    # A requeue is ours to ask for, after the resume point was saved.
+    return [SLURMEnvironment(auto_requeue=False) if slurm.tasks() > 1 else LightningEnvironment()]
+
+
 def build(job: Job, folder: Path, data: Any) -> Built:
     """Return everything a run needs."""
     config, name = job.config, identity(job.config)
@@ -88,7 +99,7 @@ def build(job: Job, folder: Path, data: Any) -> Built:
     hardware = dict(config["hardware"])
     if hardware["strategy"] == "ddp" and getattr(module, "has_unused_parameters", False):
         hardware["strategy"] = "ddp_find_unused_parameters_true"
-    plugins: list[Any] = [AtomicCheckpointIO()]
+    plugins: list[Any] = [AtomicCheckpointIO(), *_environment()]
     if job.processes > 1:
         plugins.append(GlobalBatchNorm())
 

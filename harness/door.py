@@ -3,17 +3,17 @@
 import os
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from harness import claim, claim_modes, detached, slurm, sweep
+from harness import claim, claim_modes, detached, devices, slurm, sweep
 from harness.check import check_words
 from harness.compose import CONF, compose_words, parse, plain, variants
 from harness.errors import BadInputError, tell
+from harness.folder import read_json
 from harness.identity import digest
 from harness.job import Job, Outcome, rank
 
@@ -75,7 +75,7 @@ def _answer(flags: list[str], words: list[str]) -> int:
     if claim.name_of(words):
         return _sweep(flags, words, claim.check_claim(words))
     configs = check_words(words)
-    if _MULTIRUN & set(flags) or _launcher(configs[0]) == detached.LAUNCHER:
+    if _MULTIRUN & set(flags) or _launcher(configs[0].hydra) == detached.LAUNCHER:
         return _sweep(flags, words, configs[0])
     if any(override.is_sweep_override() for override in parse(words)):
         raise BadInputError("command line: several values for one key: add -m to run them all")
@@ -103,7 +103,7 @@ class _StoppedError(SystemExit):
     """Passes through Hydra, which catches exceptions of a job but no request to exit."""
 
 
-def _task(config: DictConfig) -> None:
+def _task(config: DictConfig) -> float | None:
     """Run one composed config; Hydra calls this once, or once a run in whatever process its launcher chose."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -115,19 +115,24 @@ def _task(config: DictConfig) -> None:
     arm = claim.arm_of(words, claimed["arms"]) if claimed else None
     if claimed and arm is None:
         # The grid of the swept values has cells that no arm asks for.
-        return
+        return None
+    if group and _launcher(hydra) == "joblib" and values["hardware"]["devices"] == 1:
+        devices.take_one(_folder(config, group))
     outcome = live(Job(values, str(hydra.runtime.choices["experiment"]), words, group, arm))
     if outcome.status == "preempted" and slurm.wants_requeue():
         slurm.requeue(rank())
     if outcome.lines and group:
         tell(outcome.lines)
     _outcomes.append(outcome)
-    if group and rank() == 0:
+    if group and (rank() == 0 or outcome.status == "failed"):
         number = os.environ.get(detached.RUN) or hydra.job.num
         sweep.note_outcome(_folder(config, group), int(number), outcome)
         if outcome.status == "preempted" and os.getpid() == _swept_by:
             # Who stops the one process of a sweep means all of it.
             raise _StoppedError
+    if outcome.status == "failed":
+        slurm.take_step_down()
+    return (read_json(Path(outcome.folder) / "result.json") or {}).get("monitored") if outcome.status == "done" else None
 
 
 def _hydra(flags: list[str], words: list[str]) -> int:
@@ -145,8 +150,8 @@ def _hydra(flags: list[str], words: list[str]) -> int:
     return _outcomes[0].code
 
 
-def _launcher(config: DictConfig) -> str | None:
-    return OmegaConf.select(config, "hydra.runtime.choices.hydra/launcher")
+def _launcher(hydra: Any) -> str | None:
+    return str(hydra.runtime.choices.get("hydra/launcher"))
 
 
 def _folder(config: DictConfig, group: str) -> Path:
@@ -164,16 +169,30 @@ def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
     group = os.environ["QUIRE_SWEEP"] = _group(detached.without_launcher(words), config)
     folder = _folder(config, group)
     sweep.begin(folder)
-    if _launcher(config) == detached.LAUNCHER:
+    if _launcher(config.hydra) == detached.LAUNCHER:
         launcher: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         return detached.submit(folder.absolute(), _runs(words), words, launcher)
     global _swept_by  # noqa: PLW0603 - Hydra leaves no other way to its task
     _swept_by = os.getpid()
     # Our own signal, which a run answers by saving; submitit's default is another.
     os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
-    with suppress(_StoppedError):
-        _hydra(flags, words)
-    return _end(words, config)
+    # A launcher that lost a job, too, ends with the table: our own files tell how every run ended.
+    launched = 0
+    try:
+        _hydra(flags, [*words, *_searched(words, config)])
+    except SystemExit as error:
+        launched = 0 if isinstance(error, _StoppedError) else 1
+    return _end(words, config) or launched
+
+
+def _searched(words: list[str], config: DictConfig) -> list[str]:
+    """Return what a sweeper that searches has to be told: which way the metric that chooses the weights gets better."""
+    if OmegaConf.select(config, "hydra.runtime.choices.hydra/sweeper") != "optuna":
+        return []
+    if config.callbacks.best.monitor is None:
+        raise BadInputError("hydra/sweeper=optuna: nothing is measured that could be searched by: set callbacks.best.monitor")
+    told = any(word.startswith("hydra.sweeper.direction=") for word in words)
+    return [] if told else [f"hydra.sweeper.direction={config.callbacks.best.mode}imize"]
 
 
 def _runs(words: list[str]) -> list[list[str]]:

@@ -54,7 +54,9 @@ class Outcome:
 
 def rank() -> int:
     """Return the index of this process among those that train together."""
-    return next((int(os.environ[key]) for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ), 0)
+    if slurm.tasks() > 1:
+        return int(os.environ["SLURM_PROCID"])
+    return next((int(os.environ[key]) for key in ("RANK", "LOCAL_RANK") if key in os.environ), 0)
 
 
 def launched_outside() -> bool:

@@ -197,7 +197,8 @@ def _stoppable() -> Iterator[None]:
 
 
 def _end(folder: RunFolder, status: str, word: str) -> str:
-    if rank() == 0:
+    # Any process may be the one that fails.
+    if rank() == 0 or status == "failed":
         folder.set_status(status, word=word)
         print(f"{folder.path}: {status}: {word}", flush=True)
     return status
@@ -282,12 +283,16 @@ def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: flo
         "checkpoint_bytes": best.stat().st_size if best.exists() else None,
         "steps": built.trainer.global_step if fitted else before.get("steps", 0),
     }
+    chosen = built.trainer.checkpoint_callback
+    score = getattr(chosen, "best_model_score", None) if fitted else None
     result = {
         "experiment": job.experiment,
         "identity": identity(job.config),
         "overrides": job.words,
         "headline": job.config.get("headline") or [],
         "metrics": metrics,
+        # The validation metric of the tested weights: what a sweeper that searches looks at.
+        "monitored": (folder.result or {}).get("monitored") if score is None else float(score),
         "cost": cost,
         "tables": sorted(str(p.relative_to(folder.path)) for p in Path(folder.path, "tables").glob("*.json")),
         "pictures": [str(p.relative_to(folder.path)) for p in sorted_pictures(folder.path)],

@@ -23,8 +23,8 @@ def job() -> str | None:
 
 
 def tasks() -> int:
-    """Return how many tasks the step of this process has, 1 outside of SLURM."""
-    return int(os.environ.get("SLURM_NTASKS", "1")) if job() and "SLURM_PROCID" in os.environ else 1
+    """Return how many tasks srun started together with this one, 1 without srun."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) if job() else 1
 
 
 def wants_requeue() -> bool:
