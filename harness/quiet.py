@@ -17,6 +17,7 @@ _CHATTER = (
     ".*Starting from v1.9.0, `tensorboardX` has been removed.*",
     ".*module\\(s\\) in eval mode at the start of training.*",  # the backbone under a tuner is meant to be
     ".*No device id is provided via `init_process_group`.*",
+    ".*The `srun` command is available on your system but is not used.*",
 )
 
 
