@@ -132,7 +132,9 @@ def _task(config: DictConfig) -> float | None:
             raise _StoppedError
     if outcome.status == "failed":
         slurm.take_step_down()
-    return (read_json(Path(outcome.folder) / "result.json") or {}).get("monitored") if outcome.status == "done" else None
+    return (
+        (read_json(Path(outcome.folder) / "result.json") or {}).get("monitored") if outcome.status == "done" else None
+    )
 
 
 def _hydra(flags: list[str], words: list[str]) -> int:
@@ -190,9 +192,14 @@ def _searched(words: list[str], config: DictConfig) -> list[str]:
     if OmegaConf.select(config, "hydra.runtime.choices.hydra/sweeper") != "optuna":
         return []
     if config.callbacks.best.monitor is None:
-        raise BadInputError("hydra/sweeper=optuna: nothing is measured that could be searched by: set callbacks.best.monitor")
-    told = any(word.startswith("hydra.sweeper.direction=") for word in words)
-    return [] if told else [f"hydra.sweeper.direction={config.callbacks.best.mode}imize"]
+        raise BadInputError("hydra/sweeper=optuna: nothing is there to search by: set callbacks.best.monitor")
+    told = {word.partition("=")[0] for word in words}
+    # With a storage, the same command goes on with its own study.
+    ours = {
+        "hydra.sweeper.direction": f"{config.callbacks.best.mode}imize",
+        "hydra.sweeper.study_name": os.environ["QUIRE_SWEEP"],
+    }
+    return [f"{key}={value}" for key, value in ours.items() if key not in told]
 
 
 def _runs(words: list[str]) -> list[list[str]]:
