@@ -50,7 +50,8 @@ def end(folder: Path, axes: list[str]) -> int:
     Returns:
         Exit code 0 if every run is done, else that of the first that is not.
     """
-    outcomes = [Outcome(**json.loads(p.read_text())) for p in sorted(folder.glob("*.json"), key=lambda p: int(p.stem))]
+    noted = sorted(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem))
+    outcomes = [Outcome(**json.loads(path.read_text())) for path in noted]
     results = [read_json(Path(outcome.folder) / "result.json") or {} for outcome in outcomes]
     headline: list[str] = next((result["headline"] for result in results if result.get("headline")), [])
     rows = []
