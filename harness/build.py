@@ -67,8 +67,13 @@ def _environment() -> list[Any]:
     """Return where Lightning finds its ranks, where it would take one of many variables for a sign of them."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return []
-    # A requeue is ours to ask for, after the resume point was saved.
-    return [SLURMEnvironment(auto_requeue=False) if slurm.tasks() > 1 else LightningEnvironment()]
+    if slurm.tasks() == 1:
+        return [LightningEnvironment()]
+    try:
+        # A requeue is ours to ask for, after the resume point was saved.
+        return [SLURMEnvironment(auto_requeue=False)]
+    except RuntimeError as error:
+        raise BadInputError(f"srun: {error}") from None
 
 
 def build(job: Job, folder: Path, data: Any) -> Built:
@@ -116,7 +121,7 @@ def build(job: Job, folder: Path, data: Any) -> Built:
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError) as error:
         raise BadInputError(f"trainer, hardware: {error}") from None
     resume = next((callback for callback in callbacks if isinstance(callback, ResumePoint)), None)
     return Built(trainer, module, data, resume)

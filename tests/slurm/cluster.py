@@ -118,12 +118,20 @@ class Cluster:
         return done.stdout
 
     def jobs(self) -> list[list[str]]:
-        """Return [id, state] of every job that waits or runs."""
-        return [line.split() for line in self.run("squeue", "-h", "-r", "-o", "%i %T").splitlines()]
+        """Return [id, state, reason] of every job that waits or runs."""
+        return [line.split(maxsplit=2) for line in self.run("squeue", "-h", "-r", "-o", "%i %T %r").splitlines()]
 
     def wait_until_empty(self, seconds: float = 300) -> None:
-        """Wait until no job is left."""
-        self._until(lambda: not self.jobs(), "an empty queue", seconds)
+        """Wait until no job is left; what was requeued, which SLURM lets wait two minutes, may begin at once."""
+
+        def is_empty() -> bool:
+            jobs = self.jobs()
+            for job, state, reason in jobs:
+                if state == "PENDING" and reason == "BeginTime":
+                    self.run("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
+            return not jobs
+
+        self._until(is_empty, "an empty queue", seconds)
 
     def stop(self) -> None:
         """Cancel all jobs and stop the daemons."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.door.quire import ENVIRONMENT, ROOT, TINY, assert_same_run, command, only_folder, quire, read
+from tests.door.test_faults import RANK, with_custom
 from tests.slurm.cluster import Cluster, is_installed
 
 pytestmark = [pytest.mark.skipif(not is_installed(), reason="no slurm-wlm"), pytest.mark.xdist_group("slurm")]
@@ -154,7 +155,7 @@ def test_cancelled_and_typed_again(cluster, straight, tmp_path):
 
 def srun(cluster, *words, tasks=2):
     given = cluster.environment | ENVIRONMENT | {"PATH": cluster.environment["PATH"]}
-    line = ["srun", f"-n{tasks}", *command(*words)]
+    line = ["srun", f"--ntasks-per-node={tasks}", *command(*words)]
     return subprocess.run(line, cwd=ROOT, env=given, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -185,4 +186,22 @@ def test_a_task_that_fails_ends_the_step_with_its_own_words(cluster, tmp_path):
     assert done.returncode != 0
     assert "Invalid momentum value" in done.stdout + done.stderr
     assert read(only_folder(tmp_path) / "status.json")["status"] == "failed"
+    assert time.monotonic() - began < 120
+
+
+def test_tasks_that_are_not_the_devices_get_one_line(cluster, tmp_path):
+    done = srun(cluster, *TINY, "hardware=ddp_cpu", f"runs={tmp_path}", tasks=3)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "devices" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_one_task_that_breaks_ends_all_with_its_own_words(cluster, tmp_path):
+    given = {"SLURM_CONF": cluster.environment["SLURM_CONF"], "PATH": cluster.environment["PATH"]}
+    words = (*TINY, "hardware=ddp_cpu", f"runs={tmp_path / 'runs'}")
+    began = time.monotonic()
+    done = with_custom(tmp_path, RANK, *words, before=["srun", "--ntasks-per-node=2"], **given)
+    assert done.returncode != 0
+    assert "only this process breaks" in done.stdout + done.stderr
+    assert read(only_folder(tmp_path / "runs") / "status.json")["status"] == "failed"
     assert time.monotonic() - began < 120
