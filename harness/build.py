@@ -36,6 +36,12 @@ def check_hardware(hardware: dict[str, Any]) -> None:
     """Raise BadInputError for hardware that this machine does not have."""
     import torch
 
+    asked = hardware["devices"] * hardware["num_nodes"] if isinstance(hardware["devices"], int) else 1
+    if slurm.tasks() not in {1, asked}:
+        raise BadInputError(
+            f"hardware: srun started {slurm.tasks()} tasks, hardware.devices x hardware.num_nodes is {asked}:"
+            " --ntasks-per-node of SLURM is hardware.devices, --nodes is hardware.num_nodes"
+        )
     wants_gpu = hardware["accelerator"] in {"gpu", "cuda"}
     there = torch.cuda.device_count()
     if wants_gpu and not there:

@@ -79,10 +79,10 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert "samples [" in read(folder / "status.json")["word"]
     kept = checkpoint(folder, "not-finite-0.pt")
     assert {"state_dict", "batch", "step"} == set(kept)
-    # Told to, the same run goes on.
+    # Told to, the same run goes on to its end, and only then has weights that nothing can be read from.
     done = quire(*words, "callbacks.finite.go_on=true")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert read(only_folder(tmp_path) / "status.json")["status"] == "done"
+    assert "epoch 2/2" in done.stdout
+    assert "the loss is" not in done.stdout + done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
