@@ -205,3 +205,28 @@ def test_one_task_that_breaks_ends_all_with_its_own_words(cluster, tmp_path):
     assert "only this process breaks" in done.stdout + done.stderr
     assert read(only_folder(tmp_path / "runs") / "status.json")["status"] == "failed"
     assert time.monotonic() - began < 120
+
+
+def test_a_run_longer_than_its_time_takes_several_turns(cluster, tmp_path):
+    long = ("trainer.limit_train_batches=60", "trainer.max_epochs=40", "callbacks.resume.every_seconds=0")
+    limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
+    done = typed(cluster, *TINY, *long, *DETACHED[:2], *limits, f"runs={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    cluster.wait_until_empty(500)
+    sweep = next((tmp_path / ".sweeps").iterdir())
+    assert read(only_folder(tmp_path) / "status.json")["status"] == "done", log(sweep)
+    assert "goes back into the queue" in log(sweep)
+    assert read(sweep / "0.json")["status"] == "done"
+
+
+def test_a_sweep_that_is_waited_for_goes_back_into_the_queue_too(cluster, straight, tmp_path):
+    given = cluster.environment | ENVIRONMENT | {"PATH": cluster.environment["PATH"]}
+    words = command("-m", *TINY, *LONG, *SLURM, f"runs={tmp_path}")
+    waiting = subprocess.Popen(words, cwd=ROOT, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until(lambda: rows(tmp_path) > 20)
+    cluster.run("scancel", "--signal=USR1", cluster.jobs()[0][0])
+    cluster.wait_until_empty()
+    said, _ = waiting.communicate(timeout=200)
+    assert waiting.returncode == 0, said
+    assert "1 of 1 runs done" in said
+    assert_same_run(straight, only_folder(tmp_path))
