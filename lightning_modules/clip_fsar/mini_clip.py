@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.clip_fsar.towers import MINI, MiniOptions, build_clip, tokens
+from lightning_modules.clip_fsar.towers import MINI, MiniOptions, build_clip, check_towers, tokens
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.precision import single_precision
 
@@ -54,6 +54,7 @@ class MiniCLIP(BasePaper):
         schedule: WarmCosine,
     ) -> None:
         super().__init__()
+        check_towers({"name": MINI, "weights": None, "prompt": prompt})
         self.save_hyperparameters()
         self.clip: Any = None
 
@@ -65,8 +66,8 @@ class MiniCLIP(BasePaper):
             self.right = MeanMetric()
 
     def _tokens(self) -> Tensor:
-        names = self.trainer.datamodule.class_names("fit")
-        return tokens(MINI, self.hparams.mini, [self.hparams.prompt.format(name) for name in names]).to(self.device)
+        h, names = self.hparams, self.trainer.datamodule.class_names("fit")
+        return tokens(MINI, h.mini, [h.prompt.replace("{}", name) for name in names]).to(self.device)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the contrastive loss of a batch."""

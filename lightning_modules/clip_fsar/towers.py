@@ -60,7 +60,7 @@ def check_towers(towers: TowerOptions) -> None:
     if towers["name"] != MINI:
         _config(towers["name"])
     if towers["prompt"].count("{}") != 1:
-        raise TowerError(f"model.towers.prompt is '{towers['prompt']}': it needs one {{}}, where the class name goes")
+        raise TowerError(f"model: the prompt is '{towers['prompt']}', it needs one {{}}, where the class name goes")
 
 
 def _config(name: str) -> dict[str, Any]:
