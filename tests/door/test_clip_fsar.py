@@ -21,7 +21,11 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
+    """A folder with a finished `clip_fsar`, and the pretraining that it needs."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = quire("experiment=clip_fsar", *SMALL, f"runs={runs}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return runs
 
 
 @pytest.mark.parametrize("experiment", ARMS)
