@@ -114,11 +114,13 @@ class BatchPlan:
     def _order(self, source: str, epoch: int) -> np.ndarray:
         held = self._orders.get(source)
         if held is None or held[0] != epoch:
-            salt = list(self.sizes).index(source)
-            rng = np.random.default_rng(mix(self.seed, salt, epoch))
-            size = self.sizes[source]
-            held = (epoch, rng.permutation(size) if self.shuffle else np.arange(size))
-            self._orders[source] = held
+            # The order before is let go first, and numbers are small: sources may have tens of millions of samples.
+            self._orders.pop(source, None)
+            order = np.arange(self.sizes[source], dtype=np.uint32)
+            if self.shuffle:
+                salt = list(self.sizes).index(source)
+                np.random.default_rng(mix(self.seed, salt, epoch)).shuffle(order)
+            held = self._orders[source] = epoch, order
         return held[1]
 
     def _cycled(self, source: str, first: int, count: int) -> list[Draw]:

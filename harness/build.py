@@ -1,13 +1,16 @@
 """From a checked config to the objects of a run, read top to bottom."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from harness import slurm
 from harness.checkpoints import AtomicCheckpointIO
 from harness.epoch_lines import EpochLines
 from harness.errors import BadInputError
@@ -33,6 +36,12 @@ def check_hardware(hardware: dict[str, Any]) -> None:
     """Raise BadInputError for hardware that this machine does not have."""
     import torch
 
+    asked = hardware["devices"] * hardware["num_nodes"] if isinstance(hardware["devices"], int) else 1
+    if slurm.tasks() not in {1, asked}:
+        raise BadInputError(
+            f"hardware: srun started {slurm.tasks()} tasks, hardware.devices x hardware.num_nodes is {asked}:"
+            " --ntasks-per-node of SLURM is hardware.devices, --nodes is hardware.num_nodes"
+        )
     wants_gpu = hardware["accelerator"] in {"gpu", "cuda"}
     there = torch.cuda.device_count()
     if wants_gpu and not there:
@@ -58,6 +67,19 @@ def build_data(config: dict[str, Any]) -> Any:
 def build_module(config: dict[str, Any]) -> Any:
     """Return the LightningModule, its networks not built yet."""
     return instantiate(with_weights(config["model"], config), "model")
+
+
+def _environment() -> list[Any]:
+    """Return where Lightning finds its ranks, where it would take one of many variables for a sign of them."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return []
+    if slurm.tasks() == 1:
+        return [LightningEnvironment()]
+    try:
+        # A requeue is ours to ask for, after the resume point was saved.
+        return [SLURMEnvironment(auto_requeue=False)]
+    except RuntimeError as error:
+        raise BadInputError(f"srun: {error}") from None
 
 
 def build(job: Job, folder: Path, data: Any) -> Built:
@@ -88,7 +110,7 @@ def build(job: Job, folder: Path, data: Any) -> Built:
     hardware = dict(config["hardware"])
     if hardware["strategy"] == "ddp" and getattr(module, "has_unused_parameters", False):
         hardware["strategy"] = "ddp_find_unused_parameters_true"
-    plugins: list[Any] = [AtomicCheckpointIO()]
+    plugins: list[Any] = [AtomicCheckpointIO(), *_environment()]
     if job.processes > 1:
         plugins.append(GlobalBatchNorm())
 
@@ -105,7 +127,7 @@ def build(job: Job, folder: Path, data: Any) -> Built:
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError) as error:
         raise BadInputError(f"trainer, hardware: {error}") from None
     resume = next((callback for callback in callbacks if isinstance(callback, ResumePoint)), None)
     return Built(trainer, module, data, resume)

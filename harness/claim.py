@@ -151,7 +151,7 @@ def runs_of(words: list[str]) -> Iterator[ClaimRun]:
     """Yield the runs of a claim, arm by arm in the order of the claim file, each arm by seed."""
     found: list[ClaimRun] = []
     arms = plain(compose_words(next(variants(parse(words)))))["claim"]["arms"]
-    for cell in _cells([*words, *axes(words)]):
+    for cell in cells([*words, *axes(words)]):
         arm = arm_of(cell, arms)
         if arm is not None:
             config = compose_words(cell)
@@ -162,7 +162,7 @@ def runs_of(words: list[str]) -> Iterator[ClaimRun]:
     yield from sorted(found, key=lambda run: (order.index(run.arm), run.config["seed"]))
 
 
-def _cells(words: list[str]) -> Iterator[list[str]]:
+def cells(words: list[str]) -> Iterator[list[str]]:
     """Yield the override words of every combination of the swept values, as Hydra's sweeper makes them."""
     choices = []
     for override in parse(words):
@@ -206,6 +206,6 @@ def check_claim(words: list[str]) -> DictConfig:
     check_words(words)
     configs = check_words([*words, *axes(words)])
     arms = plain(configs[0])["claim"]["arms"]
-    if not any(arm_of(cell, arms) for cell in _cells([*words, *axes(words)])):
+    if not any(arm_of(cell, arms) for cell in cells([*words, *axes(words)])):
         raise BadInputError(f"claim={name_of(words)}: with these words no run belongs to any of its arms")
     return configs[0]

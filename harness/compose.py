@@ -9,14 +9,17 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from harness.errors import BadInputError, nearest
+from harness.slurm import gpus_to_ask_for
 
+# What a SLURM job asks for follows from the hardware group.
+OmegaConf.register_new_resolver("gpus", gpus_to_ask_for, replace=True)
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
@@ -38,9 +41,17 @@ def parse(words: list[str]) -> list[Override]:
     return parsed
 
 
+def values_of(override: Override) -> list[str]:
+    """Return the values that a swept key takes; of an interval, which a sweeper searches, its ends."""
+    sweep = override.value()
+    if isinstance(sweep, IntervalSweep):
+        return [str(sweep.start), str(sweep.end)]
+    return list(override.sweep_string_iterator())
+
+
 def variants(overrides: list[Override]) -> Iterator[list[str]]:
     """Yield the override lists that cover every value of every swept key once (not every combination)."""
-    swept = {i: list(o.sweep_string_iterator()) for i, o in enumerate(overrides) if o.is_sweep_override()}
+    swept = {i: values_of(o) for i, o in enumerate(overrides) if o.is_sweep_override()}
 
     def line(chosen: dict[int, str]) -> list[str]:
         return [

@@ -3,19 +3,19 @@
 import os
 import sys
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from harness import claim, claim_modes
+from harness import claim, claim_modes, detached, devices, slurm, sweep
 from harness.check import check_words
 from harness.compose import CONF, compose_words, parse, plain, variants
 from harness.errors import BadInputError, tell
+from harness.folder import read_json
 from harness.identity import digest
-from harness.job import Job, Outcome
+from harness.job import Job, Outcome, rank
 
 # Flags of Hydra's that print and do nothing; `=` or a following word may give them a value.
 _PRINTING = {"--help", "-h", "--hydra-help", "--version", "--info", "-i", "--cfg", "-c", "--shell-completion", "-sc"}
@@ -65,20 +65,34 @@ def _answer(flags: list[str], words: list[str]) -> int:
         for variant in variants(parse(words)):
             compose_words(variant)
         return _hydra(flags, words)
+    if (looked := _look(words)) is not None:
+        return looked
+    if detached.RUN in os.environ:
+        # A run of a submitted sweep, whose words were looked at when it was.
+        return _hydra(flags, [*words, "hydra.mode=RUN"])
+    if detached.END in os.environ:
+        return _end(words, check_words(words)[0])
+    if claim.name_of(words):
+        return _sweep(flags, words, claim.check_claim(words))
+    configs = check_words(words)
+    if _MULTIRUN & set(flags) or _launcher(configs[0].hydra) == detached.LAUNCHER:
+        return _sweep(flags, words, configs[0])
+    if any(override.is_sweep_override() for override in parse(words)):
+        raise BadInputError("command line: several values for one key: add -m to run them all")
+    return _hydra(flags, words)
+
+
+def _look(words: list[str]) -> int | None:
+    """Do what is asked of what is there already, without a run; returns None if a run is asked for."""
+    if "mode=status" in words:
+        return sweep.show_status([word for word in words if word != "mode=status"])
     if claim_modes.looks_at_results(words):
         return claim_modes.answer(words)
     if "mode=sample" in words:
         from harness import sample
 
         return sample.answer(words)
-    if claim.name_of(words):
-        return _sweep(flags, words, claim.check_claim(words))
-    configs = check_words(words)
-    if _MULTIRUN & set(flags):
-        return _sweep(flags, words, configs[0])
-    if any(override.is_sweep_override() for override in parse(words)):
-        raise BadInputError("command line: several values for one key: add -m to run them all")
-    return _hydra(flags, words)
+    return None
 
 
 _outcomes: list[Outcome] = []
@@ -89,7 +103,7 @@ class _StoppedError(SystemExit):
     """Passes through Hydra, which catches exceptions of a job but no request to exit."""
 
 
-def _task(config: DictConfig) -> None:
+def _task(config: DictConfig) -> float | None:
     """Run one composed config; Hydra calls this once, or once a run in whatever process its launcher chose."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -101,18 +115,26 @@ def _task(config: DictConfig) -> None:
     arm = claim.arm_of(words, claimed["arms"]) if claimed else None
     if claimed and arm is None:
         # The grid of the swept values has cells that no arm asks for.
-        return
+        return None
+    if group and _launcher(hydra) == "joblib" and values["hardware"]["devices"] == 1:
+        devices.take_one(_folder(config, group))
     outcome = live(Job(values, str(hydra.runtime.choices["experiment"]), words, group, arm))
+    if outcome.status == "preempted" and slurm.wants_requeue():
+        slurm.requeue(rank())
     if outcome.lines and group:
         tell(outcome.lines)
     _outcomes.append(outcome)
-    if group:
-        from harness.sweep import note_outcome
-
-        note_outcome(Path(hydra.sweep.dir), int(hydra.job.num), outcome)
+    if group and (rank() == 0 or outcome.status == "failed"):
+        number = os.environ.get(detached.RUN) or hydra.job.num
+        sweep.note_outcome(_folder(config, group), int(number), outcome)
         if outcome.status == "preempted" and os.getpid() == _swept_by:
             # Who stops the one process of a sweep means all of it.
             raise _StoppedError
+    if outcome.status == "failed":
+        slurm.take_step_down()
+    return (
+        (read_json(Path(outcome.folder) / "result.json") or {}).get("monitored") if outcome.status == "done" else None
+    )
 
 
 def _hydra(flags: list[str], words: list[str]) -> int:
@@ -130,25 +152,72 @@ def _hydra(flags: list[str], words: list[str]) -> int:
     return _outcomes[0].code
 
 
-def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
-    from harness.sweep import begin, end
+def _launcher(hydra: Any) -> str | None:
+    return str(hydra.runtime.choices.get("hydra/launcher"))
 
+
+def _folder(config: DictConfig, group: str) -> Path:
+    return Path(str(config.runs)) / ".sweeps" / group
+
+
+def _group(words: list[str], config: DictConfig) -> str:
     claimed = claim.name_of(words)
-    swept = [*words, *(claim.axes(words) if claimed else [])]
     if claimed:
-        group = claim.claim_folder(config, claimed, words).name
-    else:
-        group = f"{OmegaConf.select(config, 'hydra.runtime.choices.experiment')}-{digest(' '.join(sorted(words)))[:8]}"
-    os.environ["QUIRE_SWEEP"] = group
-    folder = Path(str(config.runs)) / ".sweeps" / group
-    begin(folder)
+        return claim.claim_folder(config, claimed, words).name
+    return f"{OmegaConf.select(config, 'hydra.runtime.choices.experiment')}-{digest(' '.join(sorted(words)))[:8]}"
+
+
+def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
+    group = os.environ["QUIRE_SWEEP"] = _group(detached.without_launcher(words), config)
+    folder = _folder(config, group)
+    sweep.begin(folder)
+    if _launcher(config.hydra) == detached.LAUNCHER:
+        launcher: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+        return detached.submit(folder.absolute(), _runs(words), words, launcher)
     global _swept_by  # noqa: PLW0603 - Hydra leaves no other way to its task
     _swept_by = os.getpid()
-    with suppress(_StoppedError):
-        _hydra(flags, words)
-    code = end(folder, [str(o.get_key_element()) for o in parse(swept) if o.is_sweep_override()])
+    # Our own signal, which a run answers by saving; submitit's default is another.
+    os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
+    # A launcher that lost a job, too, ends with the table: our own files tell how every run ended.
+    launched = 0
+    try:
+        _hydra(flags, [*words, *_searched(words, config)])
+    except SystemExit as error:
+        launched = 0 if isinstance(error, _StoppedError) else 1
+    return _end(words, config) or launched
+
+
+def _searched(words: list[str], config: DictConfig) -> list[str]:
+    """Return what a sweeper that searches has to be told: which way the metric that chooses the weights gets better."""
+    if OmegaConf.select(config, "hydra.runtime.choices.hydra/sweeper") != "optuna":
+        return []
+    if config.callbacks.best.monitor is None:
+        raise BadInputError("hydra/sweeper=optuna: nothing is there to search by: set callbacks.best.monitor")
+    told = {word.partition("=")[0] for word in words}
+    # With a storage, the same command goes on with its own study.
+    ours = {
+        "hydra.sweeper.direction": f"{config.callbacks.best.mode}imize",
+        "hydra.sweeper.study_name": os.environ["QUIRE_SWEEP"],
+    }
+    return [f"{key}={value}" for key, value in ours.items() if key not in told]
+
+
+def _runs(words: list[str]) -> list[list[str]]:
+    """Return the words of every run of a sweep, of a claim those of its arms."""
+    own = detached.without_launcher(words)
+    if claim.name_of(own):
+        return [run.words for run in claim.runs_of(own)]
+    return list(claim.cells(own))
+
+
+def _end(words: list[str], config: DictConfig) -> int:
+    """Show how the runs of a sweep ended, and conclude a claim."""
+    claimed = claim.name_of(words)
+    swept = [*words, *(claim.axes(words) if claimed else [])]
+    axes = [str(o.get_key_element()) for o in parse(swept) if o.is_sweep_override()]
+    code = sweep.end(_folder(config, _group(detached.without_launcher(words), config)), axes)
     if claimed and config.mode in {"fit", "test"}:
         from harness.claim_result import conclude
 
-        conclude(words, plain(config))
+        conclude(detached.without_launcher(words), plain(config))
     return code

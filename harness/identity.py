@@ -13,7 +13,7 @@ _LEFT_OUT = {
     "": {"mode", "force", "runs", "about", "takes", "headline", "logger", "ckpt", "claim", "seeds", "is_tiny"},
     "hardware": {"accelerator", "devices", "num_nodes", "strategy"},
     "data": {"num_workers", "root"},
-    "callbacks": {"resume", "lr"},
+    "callbacks": {"resume", "lr", "finite"},
 }
 
 

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness import slurm
+
 EXIT_CODES = {"done": 0, "failed": 1, "bad input": 2, "preempted": 143}
 
 
@@ -52,12 +54,14 @@ class Outcome:
 
 def rank() -> int:
     """Return the index of this process among those that train together."""
-    return next((int(os.environ[key]) for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ), 0)
+    if slurm.tasks() > 1:
+        return int(os.environ["SLURM_PROCID"])
+    return next((int(os.environ[key]) for key in ("RANK", "LOCAL_RANK") if key in os.environ), 0)
 
 
 def launched_outside() -> bool:
     """Return whether torchrun or SLURM has started this process as one of several."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    return "TORCHELASTIC_RUN_ID" in os.environ or slurm.tasks() > 1
 
 
 def _die_with_parent() -> None:
@@ -74,9 +78,13 @@ def in_own_process(job: Job) -> Outcome:
         environment = os.environ | {"PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
         guard = _die_with_parent if sys.platform == "linux" else None
         process = subprocess.Popen(command, env=environment, preexec_fn=guard)  # noqa: S603, PLW1509
+
+        def pass_on(number: int, _: Any) -> None:
+            slurm.note_signal(number)
+            process.send_signal(number)
+
         handlers = {
-            number: signal.signal(number, lambda number, _: process.send_signal(number))
-            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+            number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
         }
         code = process.wait()
         for number, handler in handlers.items():

@@ -1,11 +1,15 @@
 """A run's life: finished, resumed or begun; trained, tested; its result written."""
 
 import errno
+import signal
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import slurm
 from harness.errors import BadInputError, disk_trouble
 from harness.folder import RunFolder, read_json, sorted_pictures, write_json
 from harness.identity import identity, run_folder
@@ -155,11 +159,12 @@ def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | N
 
     built, failed = None, True
     try:
-        built = build(job, folder.path, data)
-        _drop_later_rows(folder, built)
-        if job.config["mode"] == "fit":
-            _fit(job, folder, built, weights)
-        _test(job, folder, built, weights)
+        with _stoppable():
+            built = build(job, folder.path, data)
+            _drop_later_rows(folder, built)
+            if job.config["mode"] == "fit":
+                _fit(job, folder, built, weights)
+            _test(job, folder, built, weights)
         failed = False
     except PreemptedError:
         return _end(folder, "preempted", "stopped on request; the same command goes on from here")
@@ -174,8 +179,26 @@ def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | N
     return "done"
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let requests to stop end what is not training; in training the resume point waits for the end of the batch."""
+    from harness.resume import PreemptedError
+
+    def stop(number: int, _: Any) -> None:
+        slurm.note_signal(number)
+        raise PreemptedError
+
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def _end(folder: RunFolder, status: str, word: str) -> str:
-    if rank() == 0:
+    # Any process may be the one that fails.
+    if rank() == 0 or status == "failed":
         folder.set_status(status, word=word)
         print(f"{folder.path}: {status}: {word}", flush=True)
     return status
@@ -260,12 +283,16 @@ def _write_result(job: Job, folder: RunFolder, built: "Built", test_seconds: flo
         "checkpoint_bytes": best.stat().st_size if best.exists() else None,
         "steps": built.trainer.global_step if fitted else before.get("steps", 0),
     }
+    chosen = built.trainer.checkpoint_callback
+    score = getattr(chosen, "best_model_score", None) if fitted else None
     result = {
         "experiment": job.experiment,
         "identity": identity(job.config),
         "overrides": job.words,
         "headline": job.config.get("headline") or [],
         "metrics": metrics,
+        # The validation metric of the tested weights: what a sweeper that searches looks at.
+        "monitored": (folder.result or {}).get("monitored") if score is None else float(score),
         "cost": cost,
         "tables": sorted(str(p.relative_to(folder.path)) for p in Path(folder.path, "tables").glob("*.json")),
         "pictures": [str(p.relative_to(folder.path)) for p in sorted_pictures(folder.path)],

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from harness.folder import read_json
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -20,7 +22,12 @@ def _git(*words: str) -> str | None:
 
 
 def code_state() -> dict[str, str | None]:
-    """Return the commit and a hash of what differs from it (None where there is no git)."""
+    """Return the commit and a hash of what differs from it (None where there is no git).
+
+    A copy that was made for a submitted sweep says what it is a copy of.
+    """
+    if (of_copy := read_json(_ROOT / "code.json")) is not None:
+        return of_copy
     commit, changes = _git("rev-parse", "HEAD"), _git("diff", "HEAD")
     changed = hashlib.sha256(changes.encode()).hexdigest()[:16] if changes else None
     return {"commit": commit.strip() if commit else None, "changes": changed}

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.folder import RunFolder
 from harness.identity import run_folder
-from harness.job import Job, Outcome
+from harness.job import Job, Outcome, launched_outside
 from harness.references import MARK, needed_job, references
 
 
@@ -40,8 +40,10 @@ def _make(reference: str, job: Job) -> Outcome:
     from harness.life import live
 
     folder, told = needed_folder(reference, job.config), False
+    # Processes that srun or torchrun started make it together, as they do everything.
+    together = job.processes > 1 and launched_outside()
     while folder.status != "done":
-        if folder.is_held():
+        if not together and folder.is_held():
             # Another run of the same sweep needs it too and is making it.
             if not told:
                 print(f"waiting for {folder.path}, which another process is making", flush=True)

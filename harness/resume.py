@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from harness import slurm
 from harness.epoch_sums import add_epoch_sums, epoch_sums
 
 # Batches between two agreements of the ranks on saving or stopping.
@@ -114,6 +115,7 @@ class ResumePoint(pl.Callback):
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._asked_to_stop and number == signal.SIGINT:
             raise KeyboardInterrupt
+        slurm.note_signal(number)
         self._asked_to_stop = True
 
     @staticmethod

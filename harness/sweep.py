@@ -5,7 +5,8 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.errors import disk_trouble
+from harness import detached
+from harness.errors import BadInputError, disk_trouble
 from harness.folder import read_json, write_json
 from harness.job import EXIT_CODES, Outcome
 from harness.screen import show_table
@@ -15,8 +16,14 @@ def begin(folder: Path) -> None:
     """Make an empty folder for the outcomes.
 
     Raises:
-        BadInputError: if the disk does not let us.
+        BadInputError: if the disk does not let us, or jobs of this sweep are in the queue.
     """
+    given = read_json(folder / "submitted.json") or {}
+    if waiting := detached.states([given[key] for key in ("array", "last") if key in given]):
+        jobs = ", ".join(sorted({name.partition("_")[0] for name in waiting}))
+        raise BadInputError(
+            f"{folder}: this sweep is in the queue (job {jobs}): look at mode=status, or scancel {jobs}"
+        )
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -43,7 +50,8 @@ def end(folder: Path, axes: list[str]) -> int:
     Returns:
         Exit code 0 if every run is done, else that of the first that is not.
     """
-    outcomes = [Outcome(**json.loads(p.read_text())) for p in sorted(folder.glob("*.json"), key=lambda p: int(p.stem))]
+    noted = sorted(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem))
+    outcomes = [Outcome(**json.loads(path.read_text())) for path in noted]
     results = [read_json(Path(outcome.folder) / "result.json") or {} for outcome in outcomes]
     headline: list[str] = next((result["headline"] for result in results if result.get("headline")), [])
     rows = []
@@ -59,3 +67,30 @@ def end(folder: Path, axes: list[str]) -> int:
     done = [outcome.status for outcome in outcomes]
     print(f"{done.count('done')} of {len(done)} runs done; their folders are in {homes}")
     return next((EXIT_CODES[status] for status in done if status != "done"), 0)
+
+
+def show_status(words: list[str]) -> int:
+    """Print how the runs of submitted sweeps are; returns the exit code.
+
+    Args:
+        words: nothing, or `runs=FOLDER`.
+    """
+    wrong = [word for word in words if not word.startswith("runs=")]
+    if wrong:
+        raise BadInputError(f"mode=status: {wrong[0]} does not belong there: give runs=FOLDER or nothing")
+    home = Path(words[-1].removeprefix("runs=") if words else "runs")
+    sweeps = detached.submitted(home)
+    if not sweeps:
+        print(f"nothing was submitted from here (no {home}/.sweeps/*/submitted.json)")
+    for folder, given in sweeps:
+        waiting = detached.states([given["array"], given["last"]])
+        rows = []
+        for number, own in enumerate(given["runs"]):
+            ended = read_json(folder / f"{number}.json")
+            in_queue = waiting.get(f"{given['array']}_{number}", "").lower()
+            state = in_queue or (ended["status"] if ended else "gone from the queue without an end: see its log")
+            rows.append([number, " ".join(own), state, f"logs/{number}.out"])
+        show_table(f"{folder.name}, job {given['array']}", ["run", "words", "state", "log"], rows)
+        last = waiting.get(given["last"], "").lower()
+        print(f"{folder}: the end, job {given['last']}: {last or 'logs/end.out'}")
+    return 0

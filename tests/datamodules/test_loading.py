@@ -1,8 +1,11 @@
+import tracemalloc
+
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.loading import BatchPlan, Mixture, make_loader
+from datamodules.loading import BatchPlan, Mixture, make_loader, mix
 
 
 class Fetched(Dataset):
@@ -178,3 +181,36 @@ def test_loading_leaves_the_training_noise_alone():
 def test_what_cannot_be_batched_is_refused(options, words):
     with pytest.raises(ValueError, match=words):
         plan(**options)
+
+
+def test_ten_million_samples_are_shuffled_in_small_memory():
+    tracemalloc.start()
+    plan = BatchPlan({"": 10_000_000}, {"": 256}, seed=1, shuffle=True, drop_last=True)
+    for epoch in range(2):
+        plan.set_epoch(epoch)
+        batch = next(iter(plan))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len({draw.index for draw in batch}) == 256
+    assert peak < 200e6
+
+
+def test_an_order_is_that_of_numpys_permutation():
+    # What runs of before are made of.
+    plan = BatchPlan({"": 1000}, {"": 10}, seed=1, shuffle=True)
+    found = [draw.index for draws in plan for draw in draws]
+    assert found == np.random.default_rng(mix(1, 0, 0)).permutation(1000).tolist()
+
+
+@pytest.mark.parametrize("worlds", [(2, 1), (1, 4), (4, 2)])
+def test_another_number_of_processes_goes_on_in_the_same_order(worlds):
+    before, after = worlds
+    whole = [[draw.index for draw in draws] for draws in BatchPlan({"": 100}, {"": 8}, seed=3, shuffle=True)]
+
+    def seen(world, first=0):
+        plans = [BatchPlan({"": 100}, {"": 8}, seed=3, shuffle=True, rank=rank, world=world) for rank in range(world)]
+        for plan in plans:
+            plan.start_at(0, first)
+        return [[draw.index for part in parts for draw in part] for parts in zip(*plans, strict=True)]
+
+    assert seen(before)[:5] + seen(after, first=5) == whole
