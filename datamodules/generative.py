@@ -1,9 +1,10 @@
-"""Pictures without labels, to learn to make more of them: a folder, FFHQ, LSUN, CIFAR-10 (DVDP spec, section 7).
+"""Pictures without labels, to learn to make more of them: a folder, shards, FFHQ, LSUN, CIFAR-10 (DVDP spec, section 7).
 
 "fit" is trained on; "val" is held out; "test" is what generated pictures are compared with, which by the field's custom
 are training pictures, here without flips.
 """
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from datamodules.base import BaseDataModule, digest
 from datamodules.formats.cifar import read_cifar10
 from datamodules.formats.folders import PICTURES
 from datamodules.formats.lsun import LsunPictures, keys
+from datamodules.formats.shards import ShardPictures, index, shards
 from datamodules.memory import Augmented, Images
 from datamodules.pictures import Pictures
 from datamodules.transforms import Transform, resize_crop
@@ -115,6 +117,39 @@ class PictureFolder(Generative):
     def fingerprint(self) -> str:
         """Return a hash of the pictures' names and of what is done to them."""
         return self.described([str(path.relative_to(self.root)) for path in self._paths])
+
+
+class PictureShards(Generative):
+    """Pictures in shards of WebDataset, `root`/*.tar."""
+
+    def check(self) -> None:
+        """Raise FileNotFoundError if there is no shard, ValueError if one is not whole."""
+        if not self._paths:
+            raise FileNotFoundError(
+                f"no shards at data.root={self.root}; expected there: 00000.tar, 00001.tar, ... with pictures in them"
+                " (png, jpg, jpeg, webp), as img2dataset writes them"
+            )
+        _ = self.splits
+
+    @cached_property
+    def _paths(self) -> list[Path]:
+        return shards(self.root)
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        return index(self._paths)
+
+    def count(self) -> int:
+        """Return the number of pictures."""
+        return len(self._places)
+
+    def source(self, name: str) -> ShardPictures:
+        """Return "fit", "val" or "test"."""
+        return ShardPictures(self._paths, self._places[self.splits[name]], self.transform(name))
+
+    def fingerprint(self) -> str:
+        """Return a hash of the shards' names, of where pictures lie in them, and of what is done to the pictures."""
+        return self.described([path.name for path in self._paths], hashlib.sha256(self._places.tobytes()).hexdigest())
 
 
 class Lsun(Generative):

@@ -1,12 +1,14 @@
 """Data sets of picture files, each read when it is asked for."""
 
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -18,6 +20,23 @@ class PictureError(ValueError):
     """A picture that is listed but cannot be read; the user's to put right."""
 
     is_bad_input = True
+
+
+def decode(file: Path | bytes, name: object) -> Tensor:
+    """Return a picture in RGB, uint8 [3, h, w].
+
+    Args:
+        file: the picture's file or its content.
+        name: what to call it.
+
+    Raises:
+        PictureError: if it is not a whole picture.
+    """
+    try:
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as opened:
+            return pil_to_tensor(opened.convert("RGB"))
+    except OSError:
+        raise PictureError(f"{name} is not a whole picture") from None
 
 
 class Pictures(Dataset[Any]):
@@ -38,12 +57,7 @@ class Pictures(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Batch:
         path = self.paths[index]
-        try:
-            with Image.open(path) as file:
-                picture = file.convert("RGB")
-        except OSError:
-            raise PictureError(f"{path} is not a whole picture") from None
-        return {"image": self.transform(pil_to_tensor(picture)), "label": self.labels[index]}
+        return {"image": self.transform(decode(path, path)), "label": self.labels[index]}
 
 
 def check_pictures(paths: Iterable[Path], layout: str) -> None:

@@ -21,6 +21,7 @@ from harness.job import Job, rank
 from harness.needed import with_weights
 from harness.resume import Mark, PositionSeeds, ResumePoint, seed_generators
 from harness.row_log import RowLog
+from harness.sharding import Sharded
 
 
 class Built(NamedTuple):
@@ -110,6 +111,8 @@ def build(job: Job, folder: Path, data: Any) -> Built:
     hardware = dict(config["hardware"])
     if hardware["strategy"] == "ddp" and getattr(module, "has_unused_parameters", False):
         hardware["strategy"] = "ddp_find_unused_parameters_true"
+    if hardware["strategy"] == "fsdp":
+        hardware["strategy"] = Sharded()
     plugins: list[Any] = [AtomicCheckpointIO(), *_environment()]
     if job.processes > 1:
         plugins.append(GlobalBatchNorm())

@@ -46,7 +46,7 @@ _BUILT = {
     "use_distributed_sampler",
 }
 # The last four are about runs that are there (harness/claim_modes.py and harness/sample.py), and train nothing.
-MODES = ("fit", "test", "check", "cost", "report", "publish", "dashboard", "sample")
+MODES = ("fit", "test", "check", "cost", "report", "publish", "dashboard", "sample", "status")
 ALLOWED = (
     "lightning_modules.",
     "datamodules.",

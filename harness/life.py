@@ -252,10 +252,15 @@ def _fit(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | 
 
 
 def _test(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | None) -> None:
+    from harness.build import build_module
     from harness.needed import with_weights
+    from harness.sharding import Sharded
 
     began = time.monotonic()
     given = with_weights(job.config["ckpt"], job.config) if weights and job.config["mode"] == "test" else None
+    if isinstance(built.trainer.strategy, Sharded):
+        # That which was trained stays sharded.
+        built = built._replace(module=build_module(job.config))
     # Networks that are only read get their weights when the test sets them up.
     path = given or (folder.checkpoints / "best.ckpt" if built.module.has_training else None)
     built.trainer.test(

@@ -117,7 +117,8 @@ class BasePaper(pl.LightningModule):
         if self.tuner is not None and not self._gradients_seen:
             self._gradients_seen = True
             trained = dict(self.tuner.named_parameters()) | self.tuner.trained_in_backbone()
-            lost = [name for name, p in trained.items() if p.requires_grad and p.grad is None]
+            # A process that has no part of a sharded parameter has none of its gradient.
+            lost = [name for name, p in trained.items() if p.requires_grad and p.numel() and p.grad is None]
             if lost:
                 raise TunerError(f"tuner: no gradient reaches {', '.join(lost[:3])}: it changes nothing of the output")
 
@@ -135,7 +136,8 @@ class BasePaper(pl.LightningModule):
             known = self.tuner.backbone_hash
             checkpoint["tuner"] = {"backbone": known, "left_out": self._leaves_out}
             for key in self._frozen_keys() if self._leaves_out else []:
-                del checkpoint["state_dict"][key]
+                # Of sharded weights, only the first process gathers those that are saved.
+                checkpoint["state_dict"].pop(key, None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build what the checkpoint's tensors go into; put the backbone in that it leaves out.

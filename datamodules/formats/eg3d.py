@@ -7,7 +7,6 @@ the intrinsics [3, 3] in units of the picture's side.
 Source: https://github.com/NVlabs/eg3d.
 """
 
-import io
 import json
 import math
 import os
@@ -21,13 +20,11 @@ from zlib import error as ZlibError  # noqa: N812 - a class
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from datamodules.formats.folders import PICTURES
 from datamodules.loading import Batch
-from datamodules.pictures import PictureError
+from datamodules.pictures import PictureError, decode
 from datamodules.transforms import Transform
 
 LABELS = "dataset.json"
@@ -151,16 +148,15 @@ class PosedPictures(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Batch:
         name, camera = self.names[index], self.cameras[index]
+        called = f"{self.store.root}: {name}"
         try:
-            with Image.open(io.BytesIO(self.store.read(name))) as file:
-                picture = file.convert("RGB")
+            picture = decode(self.store.read(name), called)
         except (OSError, BadZipFile, ZlibError):
-            raise PictureError(f"{self.store.root}: {name} is not a whole picture") from None
-        if picture.width != picture.height:
-            raise PictureError(
-                f"{self.store.root}: {name} is {picture.width} x {picture.height}; its camera asks for a square picture"
-            )
-        image = self.transform(pil_to_tensor(picture))
+            raise PictureError(f"{called} is not a whole picture") from None
+        height, width = picture.shape[1:]
+        if width != height:
+            raise PictureError(f"{called} is {width} x {height}; its camera asks for a square picture")
+        image = self.transform(picture)
         if self.flip and torch.rand(()) < 0.5:
             image, camera = image.flip(-1), mirrored(camera)
         return {"image": image, "camera": camera, "label": 0}

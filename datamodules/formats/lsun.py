@@ -3,27 +3,34 @@
 Source: https://github.com/fyu/lsun.
 """
 
-import io
 import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from datamodules.loading import Batch
-from datamodules.pictures import PictureError
+from datamodules.pictures import decode
 from datamodules.transforms import Transform
 
 
-@cache
-def _environment(path: Path, process: int) -> Any:  # noqa: ARG001 - a database is not to be carried over a fork
+_opened: dict[Path, tuple[int, Any]] = {}
+
+
+def _environment(path: Path) -> Any:
+    """Return a database, opened by this process: one is not to be carried over a fork."""
     import lmdb
 
-    return lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False, max_readers=256)
+    process, environment = _opened.get(path, (None, None))
+    if process != os.getpid():
+        if environment is not None:
+            # lmdb opens nothing twice, and takes what the parent of a worker had opened for the worker's own.
+            environment.close()
+        environment = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False, max_readers=256)
+        _opened[path] = os.getpid(), environment
+    return environment
 
 
 @cache
@@ -36,7 +43,7 @@ def keys(path: Path) -> list[bytes]:
     import lmdb
 
     try:
-        with _environment(path, os.getpid()).begin() as transaction:
+        with _environment(path).begin() as transaction:
             return list(transaction.cursor().iternext(values=False))
     except lmdb.Error as error:
         raise ValueError(f"{path} is not a database of LSUN as distributed: {error}") from None
@@ -59,13 +66,7 @@ class LsunPictures(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Batch:
         key = keys(self.path)[self.places[index]]
-        with _environment(self.path, os.getpid()).begin() as transaction:
+        with _environment(self.path).begin() as transaction:
             value = transaction.get(key)
-        try:
-            with Image.open(io.BytesIO(value)) as file:
-                picture = file.convert("RGB")
-        except OSError:
-            raise PictureError(
-                f"{self.path}: the value of {key.decode(errors='replace')} is not a whole picture"
-            ) from None
-        return {"image": self.transform(pil_to_tensor(picture)), "label": 0}
+        name = f"{self.path}: the value of {key.decode(errors='replace')}"
+        return {"image": self.transform(decode(value, name)), "label": 0}

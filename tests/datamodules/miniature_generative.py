@@ -1,6 +1,7 @@
 """FFHQ, LSUN and CIFAR-10, a few pictures each, in the exact layout of their distribution."""
 
 import io
+import tarfile
 
 import lmdb
 import numpy as np
@@ -34,6 +35,24 @@ def lsun(root, count=24):
     return folder
 
 
+def shards(root, count=24):
+    folder, rng = root / "shards", np.random.default_rng(3)
+    folder.mkdir(parents=True)
+    suffixes = ("jpg", "png", "webp")
+    for number in range(3):
+        with tarfile.open(folder / f"{number:05d}.tar", "w") as shard:
+            for k in range(number * count // 3, (number + 1) * count // 3):
+                kept, name = io.BytesIO(), f"{number:05d}{k:04d}"
+                suffix = suffixes[k % 3]
+                picture(rng).save(kept, {"jpg": "JPEG"}.get(suffix, suffix.upper()))
+                sample = {suffix: kept.getvalue(), "txt": b"a caption", "json": b'{"width": 48}'}
+                for end, content in sample.items():
+                    member = tarfile.TarInfo(f"{name}.{end}")
+                    member.size = len(content)
+                    shard.addfile(member, io.BytesIO(content))
+    return folder
+
+
 def cifar10(root, count=6):
     folder, rng = root / "cifar-10-batches-py", np.random.default_rng(2)
     folder.mkdir(parents=True)
@@ -48,4 +67,4 @@ def cifar10(root, count=6):
     return root
 
 
-WRITERS = {"ffhq": ffhq, "lsun_church": lsun, "cifar10": cifar10}
+WRITERS = {"ffhq": ffhq, "picture_shards": shards, "lsun_church": lsun, "cifar10": cifar10}

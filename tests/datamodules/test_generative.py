@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules.generative import Cifar10, Lsun, PictureFolder
+from datamodules.generative import Cifar10, Lsun, PictureFolder, PictureShards
 from datamodules.pictures import PictureError
 from tests.datamodules.miniature_generative import WRITERS
 
-CLASSES = {"ffhq": PictureFolder, "lsun_church": Lsun, "cifar10": Cifar10}
+CLASSES = {"ffhq": PictureFolder, "picture_shards": PictureShards, "lsun_church": Lsun, "cifar10": Cifar10}
 
 
 @pytest.fixture(params=CLASSES)
@@ -103,6 +103,38 @@ def test_a_value_that_is_no_picture_is_told(tmp_path):
             transaction.put(key, b"broken")
     with pytest.raises(PictureError, match="not a whole picture"):
         data_of((Lsun, root)).source("fit")[0]
+
+
+@pytest.mark.parametrize("kept", [700, -30_000])
+def test_a_shard_that_is_cut_short_is_told(tmp_path, kept):
+    root = WRITERS["picture_shards"](tmp_path)
+    shard = root / "00001.tar"
+    shard.write_bytes(shard.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"00001\.tar is not a whole \.tar file"):
+        data_of((PictureShards, root)).check()
+
+
+def test_a_picture_in_a_shard_that_is_none_is_told(tmp_path):
+    root = WRITERS["picture_shards"](tmp_path)
+    for path in root.glob("*.tar"):
+        path.write_bytes(path.read_bytes().replace(b"\xff\xd8\xff", b"not").replace(b"PNG", b"GNP"))
+    with pytest.raises(PictureError, match=r"\.tar: what begins at byte \d+ is not a whole picture"):
+        [data_of((PictureShards, root)).source("fit")[k] for k in range(20)]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_every_worker_opens_what_it_reads(made, method):
+    data, here = data_of(made, num_workers=2), data_of(made)
+    data.check()
+    # This process has it open before the workers begin.
+    expected = list(here.train_dataloader())
+    loader = data.train_dataloader()
+    loader.multiprocessing_context = method
+    for _ in range(2):
+        loader.batch_sampler.set_epoch(0)
+        seen = list(loader)
+        assert len(seen) == len(expected) > 3
+        assert all(torch.equal(a["image"], b["image"]) for a, b in zip(seen, expected, strict=True))
 
 
 def test_pictures_may_lie_anywhere_below_the_folder(tmp_path):
