@@ -1,11 +1,12 @@
 """Faults of a machine and of a run, each with its outcome; others are in test_resume.py and test_bad_input.py."""
 
-import os
 import subprocess
 import time
 
 import pytest
 
+from harness.checkpoints import is_whole
+from tests.datamodules.miniature_generative import WRITERS
 from tests.door.quire import ENVIRONMENT, ROOT, TINY, assert_same_run, checkpoint, command, only_folder, quire, read
 
 # Time goes on in jumps, an hour back and forth.
@@ -70,6 +71,56 @@ def test_one_process_that_breaks_ends_all_with_its_own_words(tmp_path):
     assert time.monotonic() - began < 120
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """Return a folder with a disk of its own, and what mounts it again with other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(*options):
+        return subprocess.run(["mount", "-o", ",".join(options), "tmpfs", str(place)], check=False).returncode
+
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(place)], capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount here")
+    yield place, lambda *options: mount("remount", *options)
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written(disk, tmp_path):
+    place, remount = disk
+    words = (*TINY, "callbacks.resume.every_seconds=0")
+    assert quire(*words, f"runs={tmp_path / 'straight'}").returncode == 0
+    straight = only_folder(tmp_path / "straight")
+    # Two resume points and a half.
+    assert remount(f"size={5 * (straight / 'checkpoints' / 'last.ckpt').stat().st_size // 2}") == 0
+    done = quire(*words, f"runs={place}")
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert "cannot write there (No space left on device)" in line
+    folder = only_folder(place)
+    kept = list((folder / "checkpoints").glob("*"))
+    assert len(kept) == 2
+    assert all(is_whole(path) for path in kept)
+    assert remount("size=1g") == 0
+    again = quire(*words, f"runs={place}")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "goes on from its last resume point" in again.stdout
+    assert_same_run(straight, folder)
+
+
+@pytest.mark.parametrize("data", ["lsun_church", "picture_shards"])
+def test_data_on_a_read_only_disk(data, disk, tmp_path):
+    place, remount = disk
+    root = WRITERS[data](place)
+    assert remount("ro") == 0
+    small = ("debug=tiny", "data.image_size=32", "data.val_size=4", "data.batch_size=8", "data.num_workers=1")
+    network = ("model.network.channels=[32,32]", "model.network.layers=1", "model.network.groups=8")
+    test = ("model.evaluation.samples=4", "model.evaluation.features=null")
+    words = ("experiment=dvdp_ddpm", f"data={data}", f"data.root={root}", *small, *network, *test)
+    done = quire(*words, f"runs={tmp_path / 'runs'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     words = (*TINY, "model.optimizer.lr=1e30", f"runs={tmp_path}")
     done = quire(*words)
@@ -85,9 +136,10 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert "the loss is" not in done.stdout + done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    tmp_path.chmod(0o500)
-    done = quire(*TINY, f"runs={tmp_path}")
+def test_a_read_only_disk_for_runs_is_told(disk):
+    place, remount = disk
+    assert remount("ro") == 0
+    done = quire(*TINY, f"runs={place}")
     assert done.returncode == 2
-    assert "cannot write there" in done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert "cannot write there (Read-only file system)" in line

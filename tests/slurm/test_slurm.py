@@ -123,7 +123,7 @@ def straight(tmp_path_factory):
 
 @pytest.mark.parametrize("how", ["requeue", "time"])
 def test_a_job_that_goes_back_into_the_queue_ends_as_if_it_had_not(how, cluster, straight, tmp_path):
-    words = [*TINY, *LONG, *DETACHED, f"runs={tmp_path}"]
+    words = [*TINY, *LONG, *DETACHED, "logger=wandb", f"runs={tmp_path}"]
     assert typed(cluster, *words).returncode == 0
     until(lambda: rows(tmp_path) > 20)
     job = run_of(tmp_path)
@@ -135,6 +135,9 @@ def test_a_job_that_goes_back_into_the_queue_ends_as_if_it_had_not(how, cluster,
     cluster.wait_until_empty()
     folder = only_folder(tmp_path)
     assert_same_run(straight, folder)
+    # One run of W&B with all rows, of the id that the identity gives.
+    (mirrored,) = (folder / "wandb").glob("offline-run-*")
+    assert mirrored.name.endswith(read(folder / "lock.json")["identity"])
     sweep = next((tmp_path / ".sweeps").iterdir())
     assert "goes on from its last resume point" in log(sweep)
     if how == "time":
