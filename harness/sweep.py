@@ -50,9 +50,13 @@ def end(folder: Path, axes: list[str]) -> int:
     Returns:
         Exit code 0 if every run is done, else that of the first that is not.
     """
-    noted = sorted(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem))
-    outcomes = [Outcome(**json.loads(path.read_text())) for path in noted]
-    results = [read_json(Path(outcome.folder) / "result.json") or {} for outcome in outcomes]
+    noted = folder.glob("[0-9]*.json")
+    found = {int(path.stem): Outcome(**json.loads(path.read_text())) for path in noted}
+    for number, own in enumerate((read_json(folder / "submitted.json") or {}).get("runs", [])):
+        # A job that SLURM lost has left nothing.
+        found.setdefault(number, Outcome("failed", words=own))
+    outcomes = [outcome for _, outcome in sorted(found.items())]
+    results = [(outcome.folder and read_json(Path(outcome.folder) / "result.json")) or {} for outcome in outcomes]
     headline: list[str] = next((result["headline"] for result in results if result.get("headline")), [])
     rows = []
     for number, (outcome, result) in enumerate(zip(outcomes, results, strict=True)):

@@ -81,7 +81,8 @@ class Dependencies(NamedTuple):
 
 def moments_of(values: Float[Tensor, "n k"]) -> Moments:
     """Return the moments of logits that are at hand."""
-    metric = SecondMoments(values.shape[1])
+    # One process alone comes here, with the logits of all.
+    metric = SecondMoments(values.shape[1], sync_on_compute=False)
     metric.update(values)
     return metric.compute()
 

@@ -47,6 +47,19 @@ def test_the_same_running_statistics(both):
         assert (one[key] - two[key]).abs().max() < 1e-4, key
 
 
+@pytest.mark.parametrize("experiment", ["neural_dependency", "u_tuning"])
+def test_other_papers_have_the_same_figures(experiment, tmp_path):
+    found = []
+    for hardware in ("cpu", "ddp_cpu"):
+        done = quire(f"experiment={experiment}", "debug=tiny", f"hardware={hardware}", f"runs={tmp_path / hardware}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found.append(rows(only_folder(tmp_path / hardware, experiment)))
+    one, two = ([row["train/loss"] for row in of if "train/loss" in row] for of in found)
+    assert len(one) > 2
+    assert two == pytest.approx(one, rel=1e-3)
+    assert found[0][-1].keys() == found[1][-1].keys()
+
+
 def test_a_sweep_of_two_process_runs(tmp_path):
     done = quire("-m", *WORDS, "hardware=ddp_cpu", "seed=0,1", f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -122,13 +122,20 @@ class Cluster:
         return [line.split(maxsplit=2) for line in self.run("squeue", "-h", "-r", "-o", "%i %T %r").splitlines()]
 
     def wait_until_empty(self, seconds: float = 300) -> None:
-        """Wait until no job is left; what was requeued, which SLURM lets wait two minutes, may begin at once."""
+        """Wait until no job is left; what was requeued, which SLURM lets wait two minutes, may begin at once.
+
+        Not in the same second, for which SLURM has revoked the job's right to start.
+        """
+        moved: set[str] = set()
 
         def is_empty() -> bool:
             jobs = self.jobs()
             for job, state, reason in jobs:
-                if state == "PENDING" and reason == "BeginTime":
-                    self.run("scontrol", "update", f"jobid={job}", "starttime=now", check=False)
+                if state == "PENDING" and reason == "BeginTime" and job not in moved:
+                    self.run("scontrol", "update", f"jobid={job}", "starttime=now+2", check=False)
+                    moved.add(job)
+                elif state != "PENDING":
+                    moved.discard(job)
             return not jobs
 
         self._until(is_empty, "an empty queue", seconds)

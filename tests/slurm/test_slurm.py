@@ -98,6 +98,18 @@ def log(folder):
     return "\n".join(path.read_text() for path in (folder / "logs").iterdir())
 
 
+def test_a_job_that_slurm_lost_is_told(cluster, tmp_path):
+    words = (*TINY, *LONG, "seed=0", *DETACHED, f"runs={tmp_path}")
+    cluster.run("scontrol", "update", "partitionname=main", "state=down")
+    assert typed(cluster, *words).returncode == 0
+    cluster.run("scancel", run_of(tmp_path))
+    cluster.run("scontrol", "update", "partitionname=main", "state=up")
+    cluster.wait_until_empty()
+    folder = next((tmp_path / ".sweeps").iterdir())
+    assert "0 of 1 runs done" in (folder / "logs" / "end.out").read_text()
+    assert "without an end" in " ".join(typed(cluster, "mode=status", f"runs={tmp_path}").stdout.split())
+
+
 def test_a_claim_submitted_writes_its_report_behind_the_last_run(cluster, tmp_path):
     done = typed(cluster, "claim=uosr", "debug=tiny", "seed=0", *DETACHED, f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
