@@ -1,7 +1,7 @@
-"""The start of a shuffled epoch over many samples: ours, torch's sampler, and Lightning's usual choice on two processes.
+"""The start of a shuffled epoch over many samples: ours, and torch's samplers for one process and for two.
 
-`python benchmarks/loading.py [SAMPLES]` prints seconds to the first batch and the memory that it takes, each in a process
-of its own, in turn.
+`python benchmarks/loading.py [SAMPLES]` prints seconds to the first batch and the memory that it takes, each in a
+process of its own, in turn.
 """
 
 import statistics

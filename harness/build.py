@@ -66,8 +66,18 @@ def build_data(config: dict[str, Any]) -> Any:
 
 
 def build_module(config: dict[str, Any]) -> Any:
-    """Return the LightningModule, its networks not built yet."""
-    return instantiate(with_weights(config["model"], config), "model")
+    """Return the LightningModule, its networks not built yet.
+
+    Raises:
+        BadInputError: if its weights cannot be sharded, but shall be.
+    """
+    module = instantiate(with_weights(config["model"], config), "model")
+    if config["hardware"]["strategy"] == "fsdp" and not getattr(module, "can_be_sharded", True):
+        raise BadInputError(
+            f"hardware.strategy=fsdp: {type(module).__name__} reads or averages its weights between steps, when each"
+            " process has a part of them: take hardware=ddp or ddp_bf16"
+        )
+    return module
 
 
 def _environment() -> list[Any]:

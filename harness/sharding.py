@@ -9,9 +9,9 @@ from pytorch_lightning.plugins.precision import FSDPPrecision
 from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import FullOptimStateDictConfig, FullStateDictConfig, MixedPrecision, StateDictType
-from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
-from torch.distributed.fsdp import OptimStateKeyType as Keys
+from torch.distributed import fsdp
+from torch.distributed.fsdp import FullyShardedDataParallel as _Wrapped
+from torch.distributed.fsdp import OptimStateKeyType
 from torch.optim import Optimizer
 
 
@@ -26,7 +26,7 @@ class Sharded(FSDPStrategy):
     lightning_restore_optimizer = True
 
     def __init__(self) -> None:
-        super().__init__(mixed_precision=MixedPrecision(), state_dict_type="full")
+        super().__init__(mixed_precision=fsdp.MixedPrecision(), state_dict_type="full")
 
     def _setup_model(self, model: nn.Module) -> nn.Module:
         assert self.lightning_module is not None
@@ -38,7 +38,7 @@ class Sharded(FSDPStrategy):
             parameter.data = parameter.data.to(self.root_device)
             if parameter.requires_grad:
                 parameter.register_post_accumulate_grad_hook(_average_gradient)
-        return FSDP(
+        return _Wrapped(
             model,
             mixed_precision=self.mixed_precision_config,
             device_id=self.root_device,
@@ -53,12 +53,12 @@ class Sharded(FSDPStrategy):
 
     def _whole(self, **options: bool) -> AbstractContextManager[Any]:
         """Let weights and optimizer states be read and written as they are without shards."""
-        if not isinstance(self.model, FSDP):
+        if not isinstance(self.model, _Wrapped):
             return nullcontext()
         # What lies on the CPU is not copied there, and would be that which FSDP frees.
         options |= {"offload_to_cpu": self.root_device.type != "cpu"}
-        kinds = FullStateDictConfig(**options), FullOptimStateDictConfig(**options)
-        return FSDP.state_dict_type(self.model, StateDictType.FULL_STATE_DICT, *kinds)
+        kinds = fsdp.FullStateDictConfig(**options), fsdp.FullOptimStateDictConfig(**options)
+        return _Wrapped.state_dict_type(self.model, fsdp.StateDictType.FULL_STATE_DICT, *kinds)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return the whole weights, on the first process."""
@@ -70,8 +70,10 @@ class Sharded(FSDPStrategy):
         """Return the whole state of an optimizer, on the first process, as the optimizer itself would have it."""
         assert self.model is not None
         with self._whole(rank0_only=True):
-            state = FSDP.optim_state_dict(self.model, getattr(optimizer, "optimizer", optimizer))
-            return FSDP.rekey_optim_state_dict(state, Keys.PARAM_ID, self.model) if self.global_rank == 0 else state
+            state = _Wrapped.optim_state_dict(self.model, getattr(optimizer, "optimizer", optimizer))
+            if self.global_rank:
+                return state
+            return _Wrapped.rekey_optim_state_dict(state, OptimStateKeyType.PARAM_ID, self.model)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Load a checkpoint as plain data; hooks of the module see all of it before it goes anywhere."""
@@ -88,8 +90,8 @@ class Sharded(FSDPStrategy):
         assert self.model is not None
         with self._whole():
             for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-                named = FSDP.rekey_optim_state_dict(state, Keys.PARAM_NAME, self.model)
-                optimizer.load_state_dict(FSDP.optim_state_dict_to_load(self.model, optimizer, named))
+                named = _Wrapped.rekey_optim_state_dict(state, OptimStateKeyType.PARAM_NAME, self.model)
+                optimizer.load_state_dict(_Wrapped.optim_state_dict_to_load(self.model, optimizer, named))
 
 
 class _Precision(FSDPPrecision):

@@ -27,6 +27,8 @@ class BasePaper(pl.LightningModule):
 
     # Whether a step may leave trainable parameters without a gradient, which DDP has to be told.
     has_unused_parameters = False
+    # Whether weights are read in steps and tests alone, when sharded ones (FSDP) are whole.
+    can_be_sharded = True
     # Numbers that the optimizer keeps for each trained parameter, for estimates of memory: 2 for Adam.
     optimizer_states = 2
     # Full-match regular expressions of module names by op, for a tunable part of no family that tuners know.

@@ -15,7 +15,6 @@ from datamodules.loading import Batch
 from datamodules.pictures import decode
 from datamodules.transforms import Transform
 
-
 _opened: dict[Path, tuple[int, Any]] = {}
 
 

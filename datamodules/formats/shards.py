@@ -1,4 +1,4 @@
-"""WebDataset's shards, as img2dataset writes them: `00000.tar`, `00001.tar`, ..., with `000000000.jpg` and its like in them.
+"""WebDataset's shards, as img2dataset writes them: `00000.tar`, ... with `000000000.jpg` and so on in them.
 
 Where every picture lies is read from the shards' headers once, so that pictures are drawn in any order: a run that goes
 on, on any number of processes, draws what it would have drawn. Whatever else a sample has (.txt, .json) is passed over.

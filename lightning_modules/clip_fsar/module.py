@@ -50,6 +50,8 @@ class CLIPFSAR(BasePaper):
         tuner: what to attach to the image encoder, from the tuner group.
     """
 
+    can_be_sharded = False
+
     def __init__(
         self,
         *,

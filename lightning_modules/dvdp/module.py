@@ -53,6 +53,8 @@ class DVDP(BasePaper):
         seed: seed of the levels and of the drawn images.
     """
 
+    can_be_sharded = False
+
     def __init__(
         self,
         *,

@@ -76,6 +76,7 @@ class GeoD(BasePaper):
     """
 
     has_unused_parameters = True
+    can_be_sharded = False
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ GOES_WITH |= {
 }
 GOES_WITH |= {"imagenet": "neural_dependency_imagenet", "cached_logits": "neural_dependency_logits"}
 GOES_WITH |= dict.fromkeys(("dvdp", "scenes", "ffhq", "picture_folder", "lsun_church", "cifar10"), "dvdp")
-GOES_WITH |= {"label_features": "dvdp_features"}
+GOES_WITH |= {"picture_shards": "dvdp", "label_features": "dvdp_features"}
 GOES_WITH |= dict.fromkeys(("geod", "geod_eg3d", "heads", "heads_diverse", "heads_asymmetric", "eg3d_zip"), "geod")
 GOES_WITH |= {f"geod_{name}": f"geod_{name}" for name in ("ir", "oracle", "pigan")}
 GOES_WITH |= dict.fromkeys(("clip_fsar", "actors", "hmdb51", "ucf101", "k100", "ssv2_full", "ssv2_small"), "clip_fsar")

@@ -7,6 +7,9 @@ import torch
 
 from tests.door.quire import TINY, assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
 
+# What its tests share is made once.
+pytestmark = pytest.mark.xdist_group("sharding")
+
 SHARDED = ("hardware=fsdp_bf16", "hardware.accelerator=cpu")
 WORDS = (*TINY, "model.objective=oe", "trainer.limit_train_batches=10", "trainer.gradient_clip_val=0.5")
 WORDS += ("hardware.precision=32-true",)
@@ -76,3 +79,17 @@ def test_its_weights_are_tested_by_any_hardware(both, tmp_path):
     for key, value in found[1].items():
         if key.startswith("test/"):
             assert value == pytest.approx(found[0][key], rel=1e-3, abs=1e-3), key
+
+
+@pytest.mark.parametrize("experiment", ["clip_fsar", "dvdp", "geod"])
+def test_what_cannot_be_sharded_is_told(experiment, tmp_path):
+    done = quire(f"experiment={experiment}", "debug=tiny", *SHARDED, "mode=check", f"runs={tmp_path}")
+    assert done.returncode == 2
+    assert "between steps" in done.stderr
+    assert "take hardware=ddp" in done.stderr
+
+
+@pytest.mark.parametrize("experiment", ["neural_dependency", "u_tuning"])
+def test_other_papers_are_sharded_too(experiment, tmp_path):
+    done = quire(f"experiment={experiment}", "debug=tiny", *SHARDED, f"runs={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
