@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.precision import FSDPPrecision
+from pytorch_lightning.plugins.precision import FSDPPrecision, Precision
 from pytorch_lightning.strategies import FSDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, distributed, nn
@@ -46,9 +46,14 @@ class Sharded(FSDPStrategy):
             **self.kwargs,
         )
 
-    @FSDPStrategy.precision_plugin.setter
-    def precision_plugin(self, plugin: FSDPPrecision | None) -> None:
-        """Take the precision that was asked for."""
+    @property
+    def precision_plugin(self) -> FSDPPrecision:
+        """What casts, and clips gradients."""
+        plugin = self._precision_plugin
+        return plugin if isinstance(plugin, FSDPPrecision) else FSDPPrecision("32-true")
+
+    @precision_plugin.setter
+    def precision_plugin(self, plugin: Precision | None) -> None:
         self._precision_plugin = plugin and _Precision(plugin.precision, self)
 
     def _whole(self, **options: bool) -> AbstractContextManager[Any]:

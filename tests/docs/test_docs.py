@@ -151,7 +151,7 @@ def test_the_reference_has_every_file_and_every_key_with_its_comment():
         "| `model.vos.queue` | `200` | features kept of each class; our choice, 1000 in the published code |",
         "| `model.energy.m_in` | `-25.0` |  |",
         "| `model.energy` |  | section 2.3; m\\_out -7 when pre-trained |",
-        "| `hydra.launcher.n_jobs` | `2` |  |",
+        "| `hydra.launcher.n_jobs` | `2` | on GPUs, their number: each run takes one of them |",
         "| `trainer.max_epochs` | `8` | section 6 |",
     ):
         assert row in page
