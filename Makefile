@@ -7,7 +7,7 @@ demo: .venv/ready  ## set everything up, then train and test the first paper
 	$(RUN) run.py experiment=uosr
 
 test: .venv/ready  ## set everything up, then pass the tests
-	$(RUN) -m pytest -n 2 --dist loadgroup
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: .venv/ready
 	$(RUN) -m ruff check .

@@ -9,9 +9,6 @@ import torch
 
 from tests.door.quire import ENVIRONMENT, ROOT, TINY, only_folder, quire
 
-# What its tests share is made once.
-pytestmark = pytest.mark.xdist_group("bad_input")
-
 CASES = {
     "unknown experiment": (["experiment=uosrr"], "no experiment named 'uosrr' - did you mean uosr"),
     "unknown option": (["experiment=uosr", "hardware=cup"], "no hardware named 'cup' - did you mean cpu?"),

@@ -6,9 +6,6 @@ import pytest
 
 from tests.door.quire import assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
 
-# What its tests share is made once.
-pytestmark = pytest.mark.xdist_group("clip_fsar")
-
 ARMS = ("clip_fsar", "clip_fsar_no_text", "clip_fsar_modulation", "clip_fsar_video_text", "clip_fsar_frozen")
 SMALL = (
     "debug=tiny",

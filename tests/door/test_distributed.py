@@ -7,9 +7,6 @@ import pytest
 
 from tests.door.quire import TINY, checkpoint, kill, only_folder, quire, read, start, wait_for
 
-# What its tests share is made once.
-pytestmark = pytest.mark.xdist_group("distributed")
-
 # In float64, so that what is compared is the arithmetic, not how Adam blows up float32 rounding.
 WORDS = (*TINY, "model.objective=oe", "hardware.precision=64-true")
 

@@ -7,9 +7,6 @@ from PIL import Image
 
 from tests.door.quire import assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
 
-# What its tests share is made once.
-pytestmark = pytest.mark.xdist_group("dvdp")
-
 EXPERIMENTS = ("dvdp", "dvdp_ddpm", "dvdp_early", "dvdp_short", "dvdp32", "dvdp32_ddpm", "dvdp32_late")
 FEW = ("model.evaluation.samples=8", "model.evaluation.steps=6", "model.evaluation.curve=[4]")
 SMALL = ("debug=tiny", *FEW, "model.sampler.steps=3", "model.sampler.sheet=4", "data.image_size=32")

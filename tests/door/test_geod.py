@@ -8,9 +8,6 @@ from PIL import Image
 
 from tests.door.quire import assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
 
-# What its tests share is made once.
-pytestmark = pytest.mark.xdist_group("geod")
-
 EXPERIMENTS = ("geod", "geod_base", "geod_joint", "geod_shuffled", "geod_untrained")
 FEW = ("model.evaluation.samples=16", "model.evaluation.validation_samples=8")
 PLAYERS = ("model.triplane.channel_max=16", "model.triplane.rays.samples=8", "model.discriminator.channel_max=16")

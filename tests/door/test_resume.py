@@ -6,9 +6,6 @@ import pytest
 
 from tests.door.quire import TINY, assert_same_run, checkpoint, kill, only_folder, quire, read, start, wait_for
 
-# What its tests share is made once.
-pytestmark = pytest.mark.xdist_group("resume")
-
 # A resume point before every batch, so that kills fall into the middle of all that a run does.
 WORDS = (*TINY, "trainer.max_epochs=3", "trainer.limit_train_batches=6", "callbacks.resume.every_seconds=0")
 

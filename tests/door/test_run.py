@@ -4,9 +4,6 @@ import pytest
 
 from tests.door.quire import TINY, checkpoint, equal, only_folder, quire, read
 
-# What its tests share is made once.
-pytestmark = pytest.mark.xdist_group("run")
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

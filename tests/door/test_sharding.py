@@ -7,9 +7,6 @@ import torch
 
 from tests.door.quire import TINY, assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
 
-# What its tests share is made once.
-pytestmark = pytest.mark.xdist_group("sharding")
-
 SHARDED = ("hardware=fsdp_bf16", "hardware.accelerator=cpu")
 WORDS = (*TINY, "model.objective=oe", "trainer.limit_train_batches=10", "trainer.gradient_clip_val=0.5")
 WORDS += ("hardware.precision=32-true",)

@@ -10,8 +10,6 @@ import pytest
 from harness.report.page import write_report
 from tests.report.browser import DESKTOP, PHONE, Browser
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 HOSTILE = "<script>alert(1)</script></script><img src=x onerror=alert(2)>"
 SIZE_LIMIT = 3_000_000
 

@@ -12,7 +12,7 @@ from tests.door.quire import ENVIRONMENT, ROOT, TINY, assert_same_run, command, 
 from tests.door.test_faults import RANK, with_custom
 from tests.slurm.cluster import Cluster, is_installed
 
-pytestmark = [pytest.mark.skipif(not is_installed(), reason="no slurm-wlm"), pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.skipif(not is_installed(), reason="no slurm-wlm")
 SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=20")
 DETACHED = ("hydra/launcher=slurm_detached", *SLURM[1:])
 # Enough batches to be stopped among, each saved.
