@@ -17,7 +17,7 @@ from harness.errors import BadInputError
 from harness.global_batch_norm import GlobalBatchNorm
 from harness.identity import identity
 from harness.instantiate import instantiate
-from harness.job import Job, rank
+from harness.job import Job, launched_outside, rank
 from harness.needed import with_weights
 from harness.resume import Mark, PositionSeeds, ResumePoint, seed_generators
 from harness.row_log import RowLog
@@ -42,6 +42,11 @@ def check_hardware(hardware: dict[str, Any]) -> None:
         raise BadInputError(
             f"hardware: srun started {slurm.tasks()} tasks, hardware.devices x hardware.num_nodes is {asked}:"
             " --ntasks-per-node of SLURM is hardware.devices, --nodes is hardware.num_nodes"
+        )
+    if hardware["num_nodes"] > 1 and not launched_outside():
+        raise BadInputError(
+            f"hardware.num_nodes={hardware['num_nodes']}: processes on several nodes are started by srun, torchrun or"
+            " hydra/launcher=submitit_slurm or slurm_detached"
         )
     wants_gpu = hardware["accelerator"] in {"gpu", "cuda"}
     there = torch.cuda.device_count()

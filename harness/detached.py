@@ -30,6 +30,13 @@ _OPTIONS = {
     "tasks_per_node": "ntasks-per-node",
     "cpus_per_task": "cpus-per-task",
     "gpus_per_node": "gpus-per-node",
+    "cpus_per_gpu": "cpus-per-gpu",
+    "gpus_per_task": "gpus-per-task",
+    "gres": "gres",
+    "mem_per_cpu": "mem-per-cpu",
+    "mem_per_gpu": "mem-per-gpu",
+    "exclude": "exclude",
+    "comment": "comment",
     "timeout_min": "time",
 }
 
@@ -68,7 +75,11 @@ def submit(folder: Path, runs: Sequence[Sequence[str]], words: Sequence[str], la
     except OSError as error:
         raise disk_trouble(error, folder) from None
     array = _sbatch(folder / "run.sh")
-    last = _sbatch(folder / "end.sh", f"--dependency=afterany:{array}")
+    try:
+        last = _sbatch(folder / "end.sh", f"--dependency=afterany:{array}")
+    except BadInputError:
+        subprocess.run(["scancel", array], check=False)  # noqa: S603, S607
+        raise
     write_json(folder / "submitted.json", {"array": array, "last": last, "words": list(words), "runs": list(runs)})
     print(f"submitted: {len(runs)} runs as job {array}, the end of the sweep as job {last}; logs are in {folder}/logs")
     print("to look: python run.py mode=status")
@@ -88,9 +99,15 @@ def _freeze(target: Path) -> None:
 
 def _header(folder: Path, launcher: Mapping[str, Any], name: str, log: str, given: Mapping[str, Any]) -> list[str]:
     options = {"job-name": name, "output": folder / "logs" / log, "open-mode": "append", **given}
-    more = launcher.get("additional_parameters") or {}
-    lines = [f"#SBATCH --{key}={value}" for key, value in (options | dict(more)).items() if value is not None]
-    return ["#!/bin/bash", *lines, *(launcher.get("setup") or []), f"cd {shlex.quote(os.getcwd())}"]  # noqa: PTH109
+    lines = [_option(key, value) for key, value in options.items() if value is not None]
+    place = shlex.quote(os.getcwd())  # noqa: PTH109
+    return ["#!/bin/bash", *lines, *(launcher.get("setup") or []), f"cd {place} || exit 1"]
+
+
+def _option(key: str, value: Any) -> str:
+    if value is True:
+        return f"#SBATCH --{key}"
+    return f'#SBATCH --{key}="{value}"' if " " in str(value) else f"#SBATCH --{key}={value}"
 
 
 def _script(folder: Path, launcher: Mapping[str, Any], count: int) -> str:
@@ -99,6 +116,7 @@ def _script(folder: Path, launcher: Mapping[str, Any], count: int) -> str:
         given["mem"] = f"{launcher['mem_gb']}G"
     given["array"] = f"0-{count - 1}%{launcher['array_parallelism']}"
     given["signal"] = f"USR1@{launcher['signal_delay_s']}"
+    given |= launcher.get("additional_parameters") or {}
     lines = _header(folder, launcher, folder.name, "%a.out", given)
     lines.insert(1, "#SBATCH --requeue")
     return "\n".join(
@@ -125,8 +143,8 @@ def _command(folder: Path) -> str:
 
 def _sbatch(script: Path, *words: str) -> str:
     # A job of a job is not asked for: the variables of one would be taken for ours.
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_", "QUIRE_"))}
-    clean |= {key: value for key, value in os.environ.items() if key == "SLURM_CONF"}
+    kept = {"SLURM_CONF", "SLURM_CLUSTERS"}
+    clean = {key: v for key, v in os.environ.items() if key in kept or not key.startswith(("SLURM_", "QUIRE_"))}
     done = subprocess.run(  # noqa: S603
         ["sbatch", "--parsable", *words, str(script)],  # noqa: S607
         env=clean,
@@ -140,12 +158,20 @@ def _sbatch(script: Path, *words: str) -> str:
 
 
 def states(jobs: Sequence[str]) -> dict[str, str]:
-    """Return what SLURM says of jobs and tasks of arrays that wait or run, by id; nothing without SLURM."""
+    """Return what SLURM says of jobs and tasks of arrays that wait or run, by id; nothing without SLURM.
+
+    Raises:
+        BadInputError: if SLURM does not answer.
+    """
     if shutil.which("squeue") is None or not jobs:
         return {}
-    command = ["squeue", "-h", "-r", "-o", "%i %T", "-j", ",".join(jobs)]
+    # Of one's own jobs, for squeue fails when asked for a job that it has forgotten.
+    command = ["squeue", "-h", "-r", "-o", "%i %T", "-u", str(os.getuid())]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    if done.returncode:
+        raise BadInputError(f"squeue: {' '.join(done.stderr.split()) or done.returncode}")
+    found = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    return {name: state for name, state in found.items() if name.partition("_")[0] in jobs}
 
 
 def submitted(runs: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -3,10 +3,12 @@
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO
 
-_held: IO[str] | None = None
+NONE: AbstractContextManager[None] = nullcontext()
+_given: list[str] = []
 
 
 def visible() -> list[str]:
@@ -19,30 +21,29 @@ def visible() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def take_one(folder: Path) -> str | None:
-    """Let this process see one GPU that no other process of a sweep has, until it ends.
+@contextmanager
+def one(folder: Path, accelerator: str) -> Iterator[None]:
+    """Let this process see one GPU, which no other process of a sweep has meanwhile.
 
-    A process that has begun to use CUDA cannot change its GPU, so it keeps the first one for all its runs.
+    A process that has begun to use CUDA cannot change its GPU, so it waits for its first one before its later runs.
 
     Args:
         folder: the sweep's folder, where the GPUs that are taken are noted.
-
-    Returns:
-        The GPU's name, None if there is no choice.
+        accelerator: `hardware.accelerator`; nothing is taken for "cpu", nor where there is no choice.
     """
-    global _held  # noqa: PLW0603 - what a process holds for its life
-    names = visible()
-    if _held is not None or len(names) < 2:
-        return None
+    names = _given or ([] if accelerator == "cpu" else visible())
+    if accelerator == "cpu" or (len(names) < 2 and not _given):
+        yield
+        return
     while True:
         for name in names:
-            file = (folder / f".gpu-{name}").open("w")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                continue
-            _held = file
-            os.environ["CUDA_VISIBLE_DEVICES"] = name
-            return name
+            with (folder / f".gpu-{name}").open("w") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                _given[:] = [name]
+                os.environ["CUDA_VISIBLE_DEVICES"] = name
+                yield
+                return
         time.sleep(0.5)

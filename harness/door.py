@@ -75,11 +75,12 @@ def _answer(flags: list[str], words: list[str]) -> int:
     if claim.name_of(words):
         return _sweep(flags, words, claim.check_claim(words))
     configs = check_words(words)
-    if _MULTIRUN & set(flags) or _launcher(configs[0].hydra) == detached.LAUNCHER:
+    is_submitted = _launcher(configs[0].hydra) == detached.LAUNCHER and configs[0].mode in {"fit", "test"}
+    if _MULTIRUN & set(flags) or is_submitted:
         return _sweep(flags, words, configs[0])
     if any(override.is_sweep_override() for override in parse(words)):
         raise BadInputError("command line: several values for one key: add -m to run them all")
-    return _hydra(flags, words)
+    return _hydra(flags, detached.without_launcher(words))
 
 
 def _look(words: list[str]) -> int | None:
@@ -116,9 +117,11 @@ def _task(config: DictConfig) -> float | None:
     if claimed and arm is None:
         # The grid of the swept values has cells that no arm asks for.
         return None
+    own = devices.NONE
     if group and _launcher(hydra) == "joblib" and values["hardware"]["devices"] == 1:
-        devices.take_one(_folder(config, group))
-    outcome = live(Job(values, str(hydra.runtime.choices["experiment"]), words, group, arm))
+        own = devices.one(_folder(config, group), values["hardware"]["accelerator"])
+    with own:
+        outcome = live(Job(values, str(hydra.runtime.choices["experiment"]), words, group, arm))
     if outcome.status == "preempted" and slurm.wants_requeue():
         slurm.requeue(rank())
     if outcome.lines and group:
@@ -130,8 +133,8 @@ def _task(config: DictConfig) -> float | None:
         if outcome.status == "preempted" and os.getpid() == _swept_by:
             # Who stops the one process of a sweep means all of it.
             raise _StoppedError
-    if outcome.status == "failed":
-        slurm.take_step_down()
+    if outcome.status in {"failed", "bad input"}:
+        slurm.end_step()
     return (
         (read_json(Path(outcome.folder) / "result.json") or {}).get("monitored") if outcome.status == "done" else None
     )
@@ -148,7 +151,9 @@ def _hydra(flags: list[str], words: list[str]) -> int:
         raise BadInputError(str(error)) from None
     if not _outcomes:
         return 0
-    tell(_outcomes[0].lines)
+    if "QUIRE_SWEEP" not in os.environ:
+        # Those of a sweep were told when they ended.
+        tell(_outcomes[0].lines)
     return _outcomes[0].code
 
 
@@ -172,6 +177,11 @@ def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
     folder = _folder(config, group)
     sweep.begin(folder)
     if _launcher(config.hydra) == detached.LAUNCHER:
+        if OmegaConf.select(config, "hydra.runtime.choices.hydra/sweeper") != "basic":
+            raise BadInputError(
+                f"hydra/launcher={detached.LAUNCHER} waits for no result, by which a search would go on: take"
+                " hydra/launcher=submitit_slurm"
+            )
         launcher: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         return detached.submit(folder.absolute(), _runs(words), words, launcher)
     global _swept_by  # noqa: PLW0603 - Hydra leaves no other way to its task
@@ -197,7 +207,7 @@ def _searched(words: list[str], config: DictConfig) -> list[str]:
     # With a storage, the same command goes on with its own study.
     ours = {
         "hydra.sweeper.direction": f"{config.callbacks.best.mode}imize",
-        "hydra.sweeper.study_name": os.environ["QUIRE_SWEEP"],
+        "hydra.sweeper.study_name": _group([w for w in words if not w.startswith("hydra.sweeper.n_trials")], config),
     }
     return [f"{key}={value}" for key, value in ours.items() if key not in told]
 

@@ -5,7 +5,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +99,8 @@ def _given_weights(job: Job) -> dict[str, Any] | None:
 
 
 def _fit_or_test(job: Job, folder: RunFolder) -> str:
-    if rank() == 0 and job.config["mode"] == "fit" and _is_finished(job, folder):
+    # Every process looks, for one that went on alone would wait for the others.
+    if job.config["mode"] == "fit" and _is_finished(job, folder):
         return "done"
     from harness.build import build_data, check_hardware
 
@@ -116,6 +117,8 @@ def _fit_or_test(job: Job, folder: RunFolder) -> str:
     except OSError as error:
         if error.errno not in _DISK:
             raise
+        with suppress(OSError):
+            folder.set_status("failed", word=error.strerror)
         raise disk_trouble(error, folder.path) from None
     finally:
         folder.release()
@@ -125,6 +128,8 @@ def _is_finished(job: Job, folder: RunFolder) -> bool:
     """Tell of a finished run instead of repeating it, unless force=true."""
     if folder.status != "done" or folder.result is None or job.config["force"]:
         return False
+    if rank():
+        return True
     from harness.lock import code_state
     from harness.screen import show_result
 
@@ -197,9 +202,10 @@ def _stoppable() -> Iterator[None]:
 
 
 def _end(folder: RunFolder, status: str, word: str) -> str:
-    # Any process may be the one that fails.
+    # Any process may be the one that fails; the others fail after it, with less to say.
     if rank() == 0 or status == "failed":
-        folder.set_status(status, word=word)
+        if not (status == folder.status == "failed"):
+            folder.set_status(status, word=word)
         print(f"{folder.path}: {status}: {word}", flush=True)
     return status
 

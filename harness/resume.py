@@ -144,6 +144,15 @@ class ResumePoint(pl.Callback):
         if stop:
             raise PreemptedError
 
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Stop within a validation, which may be long; the run goes on from the point before it."""
+        if not self._training or (trainer.world_size > 1 and batch_idx % _AGREE_EVERY):
+            return
+        if trainer.strategy.reduce_boolean_decision(self._asked_to_stop, all=False):
+            raise PreemptedError
+
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """Add what the epoch's figures had summed up before the resume point."""
         if self._sums_to_add:

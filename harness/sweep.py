@@ -19,10 +19,12 @@ def begin(folder: Path) -> None:
         BadInputError: if the disk does not let us, or jobs of this sweep are in the queue.
     """
     given = read_json(folder / "submitted.json") or {}
-    if waiting := detached.states([given[key] for key in ("array", "last") if key in given]):
-        jobs = ", ".join(sorted({name.partition("_")[0] for name in waiting}))
+    jobs = [given[key] for key in ("array", "last") if key in given]
+    jobs += {path.name.partition("_")[0] for path in folder.glob(".submitit/*_*")}
+    if waiting := detached.states(jobs):
+        known = ", ".join(sorted({name.partition("_")[0] for name in waiting}))
         raise BadInputError(
-            f"{folder}: this sweep is in the queue (job {jobs}): look at mode=status, or scancel {jobs}"
+            f"{folder}: this sweep is in the queue (job {known}): look at mode=status, or scancel {known}"
         )
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -33,6 +35,7 @@ def begin(folder: Path) -> None:
 
 def note_outcome(folder: Path, number: int, outcome: Outcome) -> None:
     """Write how one run of the sweep ended."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"{number}.json", asdict(outcome))
 
 

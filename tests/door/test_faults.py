@@ -132,6 +132,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     assert {"state_dict", "batch", "step"} == set(kept)
     # Told to, the same run goes on to its end, and only then has weights that nothing can be read from.
     done = quire(*words, "callbacks.finite.go_on=true")
+    assert done.returncode == 1
     assert "epoch 2/2" in done.stdout
     assert "the loss is" not in done.stdout + done.stderr
 

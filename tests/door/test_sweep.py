@@ -28,11 +28,13 @@ def test_a_sweep_with_failing_runs(tmp_path):
 
 
 def test_a_clean_sweep_in_other_processes(tmp_path):
-    words = ("-m", *TINY, f"runs={tmp_path}", "seed=0,1", "hydra/launcher=joblib")
-    done = quire(*words)
+    words = ("-m", *TINY, "hardware=auto", f"runs={tmp_path}", "seed=0,1", "hydra/launcher=joblib")
+    # GPUs that are only named: each run takes one, and finds none.
+    done = quire(*words, CUDA_VISIBLE_DEVICES="0,1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 2 runs done" in done.stdout
     assert len(folders(tmp_path)) == 2
+    assert list(tmp_path.glob(".sweeps/*/.gpu-*"))
 
 
 def test_a_sweep_with_a_typo_runs_nothing(tmp_path):

@@ -1,37 +1,57 @@
 """One GPU for each process of a sweep, by names alone: none is needed."""
 
+import fcntl
 import multiprocessing
 import os
+
+import pytest
 
 from harness import devices
 
 
 def _take(folder, names, answers, leave):
     os.environ["CUDA_VISIBLE_DEVICES"] = names
-    answers.put((devices.take_one(folder), devices.take_one(folder), os.environ["CUDA_VISIBLE_DEVICES"]))
-    leave.wait(60)
+    with devices.one(folder, "gpu"):
+        answers.put(os.environ["CUDA_VISIBLE_DEVICES"])
+        leave.wait(60)
 
 
-def test_each_process_has_its_own_until_it_ends(tmp_path):
+def test_each_run_has_its_own_until_it_ends(tmp_path):
     context = multiprocessing.get_context("spawn")
     answers, leave = context.Queue(), context.Event()
     begun = [context.Process(target=_take, args=(tmp_path, "0,GPU-7", answers, leave)) for _ in range(3)]
     for process in begun:
         process.start()
-    first = [answers.get(timeout=60) for _ in range(2)]
-    assert {name for name, _, _ in first} == {"0", "GPU-7"}
-    # A second run of the same process keeps the first one's.
-    assert all(again is None and seen == name for name, again, seen in first)
+    assert {answers.get(timeout=60) for _ in range(2)} == {"0", "GPU-7"}
     assert answers.empty()
     leave.set()
-    # Who waited has the one that became free.
-    assert answers.get(timeout=60)[0] in {"0", "GPU-7"}
+    # Who waited has one that became free.
+    assert answers.get(timeout=60) in {"0", "GPU-7"}
     for process in begun:
         process.join(60)
 
 
-def test_there_is_nothing_to_choose_with_one(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    assert devices.take_one(tmp_path) is None
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert devices.take_one(tmp_path) is None
+@pytest.fixture
+def fresh(monkeypatch):
+    monkeypatch.setattr(devices, "_given", [])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_process_keeps_its_first_one(tmp_path):
+    with devices.one(tmp_path, "gpu"):
+        assert devices.visible() == ["3"]
+    with (tmp_path / ".gpu-3").open("w") as other:
+        # Free between two runs.
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with devices.one(tmp_path, "gpu"):
+        assert devices.visible() == ["3"]
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(("names", "accelerator"), [("3", "gpu"), ("", "auto"), ("3,5", "cpu")])
+def test_there_is_nothing_to_choose(tmp_path, monkeypatch, names, accelerator):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+    with devices.one(tmp_path, accelerator):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == names
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Runs on a real SLURM of one node: sweeps, submit and leave, requeueing, processes under srun."""
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from tests.door.quire import ENVIRONMENT, ROOT, TINY, assert_same_run, command, only_folder, quire, read
 from tests.door.test_faults import RANK, with_custom
-from tests.slurm.cluster import Cluster, is_installed
+from tests.slurm.cluster import CPUS, Cluster, is_installed
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="no slurm-wlm")
 SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=20")
@@ -29,11 +30,15 @@ def cluster(tmp_path_factory):
         made.stop()
 
 
-def typed(cluster, *words, root=ROOT, timeout=400, **environment):
+def environment(cluster):
+    return cluster.environment | ENVIRONMENT | {"PATH": cluster.environment["PATH"]}
+
+
+def typed(cluster, *words, root=ROOT, timeout=400):
     """Type a command line where SLURM is; returns the finished process."""
-    given = cluster.environment | ENVIRONMENT | {"PATH": cluster.environment["PATH"]} | environment
     line = command(*words)
     line[1] = str(root / "run.py")
+    given = environment(cluster)
     return subprocess.run(line, cwd=root, env=given, capture_output=True, text=True, timeout=timeout, check=False)
 
 
@@ -65,8 +70,8 @@ def test_a_claim(cluster, tmp_path):
 
 
 def test_submit_and_leave(cluster, tmp_path):
-    # A copy of the project, for its code is edited while the jobs wait.
-    root = tmp_path / "project"
+    # A copy of the project, for its code is edited while the jobs wait, at a place with a space in its name.
+    root = tmp_path / "a project"
     copied = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -91,6 +96,7 @@ def test_submit_and_leave(cluster, tmp_path):
     folder = next((root / "runs" / ".sweeps").iterdir())
     assert [read(folder / f"{k}.json")["status"] for k in range(2)] == ["done", "done"], log(folder)
     assert "2 of 2 runs done" in (folder / "logs" / "end.out").read_text()
+    assert "SRUN_CPUS_PER_TASK" in (folder / "run.sh").read_text()
     assert len(list((root / "runs" / "uosr").iterdir())) == 2
 
 
@@ -156,6 +162,16 @@ def test_a_job_that_goes_back_into_the_queue_ends_as_if_it_had_not(how, cluster,
         assert "goes back into the queue" in log(sweep)
 
 
+def test_preempted_with_a_time_of_grace(cluster, straight, tmp_path):
+    assert typed(cluster, *TINY, *LONG, *DETACHED, f"runs={tmp_path}").returncode == 0
+    until(lambda: rows(tmp_path) > 20)
+    # It asks for all processors.
+    cluster.run("sbatch", "-p", "urgent", "-c", str(CPUS), "--output=/dev/null", "--wrap", "sleep 1")
+    cluster.wait_until_empty()
+    assert_same_run(straight, only_folder(tmp_path))
+    assert "goes back into the queue" in log(next((tmp_path / ".sweeps").iterdir()))
+
+
 def test_cancelled_and_typed_again(cluster, straight, tmp_path):
     words = [*TINY, *LONG, *DETACHED, f"runs={tmp_path}"]
     assert typed(cluster, *words).returncode == 0
@@ -168,9 +184,9 @@ def test_cancelled_and_typed_again(cluster, straight, tmp_path):
     assert_same_run(straight, only_folder(tmp_path))
 
 
-def srun(cluster, *words, tasks=2):
-    given = cluster.environment | ENVIRONMENT | {"PATH": cluster.environment["PATH"]}
-    line = ["srun", f"--ntasks-per-node={tasks}", *command(*words)]
+def srun(cluster, *words, tasks=2, before=()):
+    line = [*before, "srun", f"--ntasks-per-node={tasks}", *command(*words)]
+    given = environment(cluster)
     return subprocess.run(line, cwd=ROOT, env=given, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -185,6 +201,24 @@ def test_two_tasks_are_as_one_process(cluster, tmp_path):
     assert len(first) == len(second) > 10
     for a, b in zip(first, second, strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-5)
+
+
+def test_tasks_all_learn_that_there_is_nothing_to_do(cluster, tmp_path):
+    words = (*TINY, "hardware=ddp_cpu", f"runs={tmp_path}")
+    # What salloc starts is called "interactive", and its steps are, too.
+    for _ in range(2):
+        done = srun(cluster, *words, before=["salloc", "-n2"])
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "finished before, not repeated" in done.stdout
+    folder = only_folder(tmp_path)
+    # One task alone finds the run held; the other does not wait for it for ever.
+    with (folder / ".held").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        began = time.monotonic()
+        done = srun(cluster, *words, "force=true")
+    assert done.returncode != 0
+    assert "is running this very run" in done.stderr
+    assert time.monotonic() - began < 120
 
 
 def test_a_sweep_of_two_process_runs(cluster, tmp_path):
@@ -235,8 +269,8 @@ def test_a_run_longer_than_its_time_takes_several_turns(cluster, tmp_path):
 
 
 def test_a_sweep_that_is_waited_for_goes_back_into_the_queue_too(cluster, straight, tmp_path):
-    given = cluster.environment | ENVIRONMENT | {"PATH": cluster.environment["PATH"]}
     words = command("-m", *TINY, *LONG, *SLURM, f"runs={tmp_path}")
+    given = environment(cluster)
     waiting = subprocess.Popen(words, cwd=ROOT, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     until(lambda: rows(tmp_path) > 20)
     cluster.run("scancel", "--signal=USR1", cluster.jobs()[0][0])
