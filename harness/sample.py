@@ -32,7 +32,7 @@ def answer(words: list[str]) -> int:
     if hardware not in _DEVICES:
         raise BadInputError(f"mode=sample: hardware is {hardware!r}{nearest(hardware, _DEVICES)}")
     if hardware == "gpu":
-        check_hardware({"accelerator": "gpu", "devices": 1})
+        check_hardware({"accelerator": "gpu", "devices": 1, "num_nodes": 1})
     device = "cuda" if hardware != "cpu" and torch.cuda.is_available() else "cpu"
     seed = locked["config"]["seed"] if seed is None else seed
     place = folder / "samples" / f"n{count}-steps{'auto' if steps is None else steps}-seed{seed}"
