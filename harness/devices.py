@@ -4,10 +4,9 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
-NONE: AbstractContextManager[None] = nullcontext()
 _given: list[str] = []
 
 

@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def _task(config: DictConfig) -> float | None:
     if claimed and arm is None:
         # The grid of the swept values has cells that no arm asks for.
         return None
-    own = devices.NONE
+    own: AbstractContextManager[None] = nullcontext()
     if group and _launcher(hydra) == "joblib" and values["hardware"]["devices"] == 1:
         own = devices.one(_folder(config, group), values["hardware"]["accelerator"])
     with own:

@@ -40,8 +40,7 @@ def _is_preempted() -> bool:
         told = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
     except OSError:
         return False
-    found = re.search(r"PreemptTime=(\d\S*)", told)
-    return found is not None
+    return re.search(r"PreemptTime=\d", told) is not None
 
 
 def requeue(rank: int) -> None:
