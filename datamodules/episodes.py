@@ -164,11 +164,15 @@ class EpisodicData(BaseDataModule):
         return super().eval_loader(source, batch_size or self.clip_batch)
 
 
-def round_robin(labels: Sequence[int] | Ints) -> Ints:
-    """Return an order of clips in which all classes come in turn, so that any first part has all of them."""
+def enough_first(labels: Sequence[int] | Ints, ways: int, clips: int = 6) -> Ints:
+    """Return an order of clips for runs that look at a part of them: first enough for episodes, then of all classes.
+
+    First come `clips` of each of `ways` classes (5 shots and a query), then all classes in turn.
+    """
     labels = np.asarray(labels)
     turn = np.zeros(len(labels), np.int64)
     for k in np.unique(labels):
         own = np.flatnonzero(labels == k)
         turn[own] = np.arange(len(own))
-    return np.lexsort((labels, turn))
+    later = (turn >= clips) | ~np.isin(labels, np.unique(labels)[:ways])
+    return np.lexsort((labels, turn, later))

@@ -1,6 +1,6 @@
 """HMDB51, UCF101, Kinetics-100 and Something-Something as few-shot protocols: clips by path, splits by lists."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from datamodules.base import digest
-from datamodules.episodes import EpisodeError, EpisodeSampler, EpisodeSource, EpisodicData, Ints, round_robin
+from datamodules.episodes import EpisodeError, EpisodeSampler, EpisodeSource, EpisodicData, Ints, enough_first
 from datamodules.formats.few_shot_lists import Listed, read_names, read_split
 from datamodules.formats.video import SUFFIXES, Choice, ClipFinder, evenly, in_segments, read_clip
 from datamodules.loading import Batch
@@ -73,7 +73,7 @@ class FewShotVideo(EpisodicData):
         batch_size: int = 4,
         num_workers: int = 8,
         seed: int = 0,
-        root: str = "data/hmdb51/videos",
+        root: str = "data/hmdb51",
         folders: list[str] | None = None,
         lists: Mapping[str, str] | None = None,
         names: Mapping[str, str] | None = None,
@@ -96,7 +96,10 @@ class FewShotVideo(EpisodicData):
                 raise EpisodeError(f"data.{key} should name a file for each of {', '.join(_SPLITS)}")
         if not 1 <= image_size <= resize or frames < 1:
             raise EpisodeError(f"data.resize is {resize}, image_size {image_size}, frames {frames}: too small")
+        if sampling == "even" and test_sampling == "random":
+            raise EpisodeError("data.test_sampling is random: evenly spaced frames (data.sampling=even) are not drawn")
         self.root, self.folders = Path(root), [Path(root) / folder for folder in folders or [""]]
+        self._finder, self._found = ClipFinder(self.folders), dict[str, list[Path]]()
         self.lists, self.names = ({k: Path(v) for k, v in dict(given or {}).items()} for given in (lists, names))
         self.frames, self.sampling, self.test_sampling = frames, sampling, test_sampling
         self.query_augmentation, self.resize = query_augmentation, resize
@@ -117,30 +120,37 @@ class FewShotVideo(EpisodicData):
                     raise EpisodeError(f"{what} is in data.{key}.{one} and in data.{key}.{other}")
         return splits
 
-    @cached_property
-    def _paths(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
-        missing: list[str] = []
-        finder = ClipFinder(self.folders)
-        for name, split in self._splits.items():
-            paths = [finder.find(clip) for clip in split.clips]
-            missing += [clip for clip, path in zip(split.clips, paths, strict=True) if path is None]
-            found[name] = [path for path in paths if path]
-        if missing:
-            raise FileNotFoundError(
-                f"{len(missing)} clips of the lists are not under data.root={self.root}, such as {missing[0]}; expected"
-                f" there: a file ({', '.join(SUFFIXES)}) or a folder of frames for each"
-            )
-        return found
+    def _paths(self, split: str) -> list[Path]:
+        """Return the file or folder of every clip of a split, as listed."""
+        if split not in self._found:
+            clips = self._splits[split].clips
+            paths = [self._finder.find(clip) for clip in clips]
+            missing = [clip for clip, path in zip(clips, paths, strict=True) if path is None]
+            if missing:
+                raise FileNotFoundError(
+                    f"{len(missing)} of {len(clips)} clips of data.lists.{split} are not in"
+                    f" {' or '.join(map(str, self.folders))}, such as {missing[0]}; expected there: a file"
+                    f" ({', '.join(SUFFIXES)}) or a folder of frames for each"
+                )
+            self._found[split] = [path for path in paths if path]
+        return self._found[split]
 
     def check(self) -> None:
         """Raise FileNotFoundError if lists, names or clips are not there."""
+        self._check(_SPLITS)
+
+    def check_test(self) -> None:
+        """Raise FileNotFoundError if lists, names or the test's clips are not there; other clips need not be."""
+        self._check(("test",))
+
+    def _check(self, splits: Sequence[str]) -> None:
         for key, files in (("lists", self.lists), ("names", self.names)):
             for split, path in files.items():
                 if not path.is_file():
                     told = "lines such as train12//path/of/clip.mp4" if key == "lists" else "a class name a line"
                     raise FileNotFoundError(f"no file data.{key}.{split}={path}; expected there: {told}")
-        if not self._paths["fit"][0].is_dir() and find_spec("av") is None:
+        firsts = [self._paths(split)[0] for split in splits]
+        if not firsts[0].is_dir() and find_spec("av") is None:
             raise EpisodeError("data: video files are read by PyAV, which is not installed: pip install 'quire[video]'")
 
     def class_names(self, split: str) -> list[str]:
@@ -155,9 +165,9 @@ class FewShotVideo(EpisodicData):
     # Clips.
 
     def _order(self, split: str) -> Ints:
-        """Return the order of a split's clips: as listed for training, else such that all classes come in turn."""
+        """Return the order of a split's clips: as listed for training, else such that few are enough for episodes."""
         labels = np.array(self._splits[split].labels)
-        return np.arange(len(labels)) if split == "fit" else round_robin(labels)
+        return np.arange(len(labels)) if split == "fit" else enough_first(labels, self.ways)
 
     def labels(self, split: str) -> Ints:
         """Return the label of every clip of "fit", "val" or "test", in the order of its source."""
@@ -182,12 +192,13 @@ class FewShotVideo(EpisodicData):
         return batch | {"image": v2.functional.normalize(batch["image"] / 255, _MEAN, _STD)}
 
     def _clips(self, split: str, *, random: bool, crops: bool, changes: bool = False) -> VideoClips:
-        paths = [self._paths[split][k] for k in self._order(split)]
+        found = self._paths(split)
+        paths = [found[k] for k in self._order(split)]
         transform = self._transform(crops=crops, changes=changes)
         return VideoClips(paths, self.labels(split), self._choose(random=random), transform)
 
     def source(self, name: str) -> Dataset[Any]:
-        """Return episodes ("fit") or clips ("val", "test"), these in an order in which all classes come in turn."""
+        """Return episodes ("fit") or clips ("val", "test"), these in an order that `enough_first` says."""
         if name != "fit":
             return self._clips(name, random=self.test_sampling == "random", crops=False)
         support = self._clips(name, random=True, crops=True)

@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,3 +80,27 @@ def read_ours(path: str, experiment: str, target: str) -> dict[str, Any]:
             f" ({target}): give a checkpoint under runs/{experiment}/"
         )
     return content
+
+
+def misfit(path: str, content: Mapping[str, Any], options: Mapping[str, Any], error: RuntimeError) -> BadInputError:
+    """Return what is said of a checkpoint whose weights do not fit: the options of the model that it differs in.
+
+    Args:
+        path: the checkpoint, as named.
+        content: what is in it.
+        options: hyper-parameters of the model here.
+        error: torch's.
+    """
+    then, now = (dict(_leaves(given)) for given in (content.get("hyper_parameters") or {}, options))
+    other = [f"{key}={value}" for key, value in then.items() if key not in now or now[key] != value]
+    made = f"; it was made with {', '.join(other[:5])}" if other else ""
+    reason = " ".join(str(error).split())[:300]
+    return BadInputError(f"ckpt={path}: does not fit this network{made} ({reason})")
+
+
+def _leaves(node: Mapping[str, Any], place: str = "model") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{place}.{key}")
+        else:
+            yield f"{place}.{key}", value

@@ -240,6 +240,8 @@ def _drop_later_rows(folder: RunFolder, built: "Built") -> None:
 
 
 def _fit(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | None) -> None:
+    from harness.checkpoints import misfit
+
     if not built.module.has_training:
         return
     point = folder.resume_point()
@@ -250,8 +252,7 @@ def _fit(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | 
         try:
             built.module.start_from(weights["state_dict"])
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise BadInputError(f"ckpt={job.config['ckpt']}: does not fit this network: {reason}") from None
+            raise misfit(job.config["ckpt"], weights, built.module.hparams, error) from None
     built.trainer.fit(built.module, datamodule=built.data, ckpt_path=point and str(point), weights_only=True)
     if built.resume:
         built.resume.save_end(built.trainer)
@@ -259,6 +260,7 @@ def _fit(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | 
 
 def _test(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | None) -> None:
     from harness.build import build_module
+    from harness.checkpoints import misfit
     from harness.needed import with_weights
     from harness.sharding import Sharded
 
@@ -269,9 +271,15 @@ def _test(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] |
         built = built._replace(module=build_module(job.config))
     # Networks that are only read get their weights when the test sets them up.
     path = given or (folder.checkpoints / "best.ckpt" if built.module.has_training else None)
-    built.trainer.test(
-        built.module, datamodule=built.data, ckpt_path=path and str(path), verbose=False, weights_only=True
-    )
+    try:
+        built.trainer.test(
+            built.module, datamodule=built.data, ckpt_path=path and str(path), verbose=False, weights_only=True
+        )
+    except RuntimeError as error:
+        if not given or "Error(s) in loading state_dict" not in str(error):
+            raise
+        assert weights is not None
+        raise misfit(given, weights, built.module.hparams, error) from None
     if rank() == 0:
         _write_result(job, folder, built, time.monotonic() - began)
 

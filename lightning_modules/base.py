@@ -145,13 +145,14 @@ class BasePaper(pl.LightningModule):
         """Build what the checkpoint's tensors go into; put the backbone in that it leaves out.
 
         Raises:
-            TunerError: if the backbone here is not the one that the tuner was trained on.
+            TunerError: if there is no tuner here, or the backbone is not the one that the tuner was trained on.
         """
         about = checkpoint.get("tuner")
         if about is None:
             return
         self.prepare(load=about["left_out"])
-        assert self.tuner is not None
+        if self.tuner is None:
+            raise TunerError("the checkpoint was made with a tuner, and none is here: give tuner=NAME as it was then")
         self._leaves_out = about["left_out"]
         if about["left_out"]:
             self.tuner.require_backbone(about["backbone"])

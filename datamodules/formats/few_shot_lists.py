@@ -3,6 +3,7 @@
 import csv
 import re
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ def read_names(path: Path) -> list[str]:
         FileNotFoundError: if the file is not there.
         ValueError: if a name stands twice, or there is none.
     """
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    names = [line.strip() for line in _text(path).splitlines() if line.strip()]
     twice = {name for name in names if names.count(name) > 1}
     if twice or not names:
         raise ValueError(
@@ -56,9 +57,17 @@ def read_split(path: Path, names: list[str]) -> Listed:
     return Listed([clip for clip, _ in rows], [label for _, label in rows], names)
 
 
+def _text(path: Path) -> str:
+    try:
+        # Some editors put a mark before the first letter.
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8 (byte {error.start}): save it in that encoding") from None
+
+
 def _from_lines(path: Path) -> list[tuple[str, int]]:
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         found = _LINE.match(line.strip())
@@ -69,11 +78,10 @@ def _from_lines(path: Path) -> list[tuple[str, int]]:
 
 
 def _from_csv(path: Path, names: list[str]) -> list[tuple[str, int]]:
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if not {"path", "class"} <= set(reader.fieldnames or []):
-            raise ValueError(f"{path} has columns {reader.fieldnames}; expected path and class")
-        rows = [(row["path"], row["class"]) for row in reader]
+    reader = csv.DictReader(StringIO(_text(path)))
+    if not {"path", "class"} <= set(reader.fieldnames or []):
+        raise ValueError(f"{path} has columns {reader.fieldnames}; expected path and class")
+    rows = [(row["path"], row["class"]) for row in reader]
     known = {name: number for number, name in enumerate(names)}
     for clip, label in rows:
         if label not in known and not (label or "").isdecimal():

@@ -19,13 +19,15 @@ Metric = Literal["otam", "bi_mhm", "trx"]
 
 
 class AlignmentOptions(TypedDict):
-    """`metric`: otam, bi_mhm or trx; `smoothness` and `both_ways` are OTAM's."""
+    """`metric`: otam, bi_mhm or trx; `smoothness` (1e-3 or more) and `both_ways` are OTAM's."""
 
     metric: Metric
     smoothness: float
     both_ways: bool
 
 
+LEAST_SMOOTHNESS = 1e-3
+"""Below it, distances over lambda come near to what stands for no path."""
 # Larger than any sum of distances over lambda, and no infinity: a difference of two is a number.
 _FAR = 1e6
 # Beyond which an exponential is as good as 0; its slow form for large numbers is spared.

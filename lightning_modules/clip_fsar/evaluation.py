@@ -141,7 +141,7 @@ def evaluate(
     options, trainer = module.hparams.evaluation, module.trainer
     drawn = trainer.datamodule.episodes(columns["label"].numpy(), shots, count, options["seed"])
     mine = torch.arange(count)[trainer.global_rank :: trainer.world_size]
-    bank = bank_of(module, columns["frames"].to(module.device), module.names(split))
+    bank = bank_of(module, columns["frames"].to(module.scale), module.names(split))
     told, parts = Collector(), mine.split(BATCH) if len(mine) else ()
     with progress(f"{shots}-shot episodes", len(parts)) as on_batch:
         for part in parts:

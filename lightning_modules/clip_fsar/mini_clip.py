@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.clip_fsar.towers import MINI, MiniOptions, build_clip, check_towers, tokens
+from lightning_modules.clip_fsar.towers import MINI, MiniOptions, build_clip, check_mini, check_towers, tokens
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.precision import single_precision
 
@@ -55,6 +55,7 @@ class MiniCLIP(BasePaper):
     ) -> None:
         super().__init__()
         check_towers({"name": MINI, "weights": None, "prompt": prompt})
+        check_mini(mini)
         self.save_hyperparameters()
         self.clip: Any = None
 

@@ -1,5 +1,6 @@
 """CLIP-FSAR: an image encoder tuned on episodes, and prototypes that read the class name."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,16 +14,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.base import BasePaper
-from lightning_modules.clip_fsar.alignment import AlignmentOptions, build_alignment
+from lightning_modules.clip_fsar.alignment import LEAST_SMOOTHNESS, AlignmentOptions, build_alignment
 from lightning_modules.clip_fsar.evaluation import EvaluationOptions, check_evaluation, evaluate, interval, look
 from lightning_modules.clip_fsar.modulation import ContextOptions, TemporalTransformer
 from lightning_modules.clip_fsar.pictures import show_first_episode
 from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule, build_adam, learning_rate
 from lightning_modules.clip_fsar.towers import (
+    MINI,
     MiniOptions,
     TowerError,
     TowerOptions,
     build_clip,
+    check_mini,
     check_towers,
     load_clip,
     text_features,
@@ -80,9 +83,14 @@ class CLIPFSAR(BasePaper):
             raise TowerError(
                 "model.frozen is true: a tuner would have nothing to tune; take tuner=none or frozen=false"
             )
-        for name, value in (("alignment.smoothness", alignment["smoothness"]), ("optimizer.lr", optimizer["lr"])):
-            if value <= 0:
-                raise TowerError(f"model.{name} is {value}, should be above 0")
+        if alignment["smoothness"] < LEAST_SMOOTHNESS:
+            raise TowerError(
+                f"model.alignment.smoothness is {alignment['smoothness']}, should be {LEAST_SMOOTHNESS} or more"
+            )
+        if optimizer["lr"] <= 0:
+            raise TowerError(f"model.optimizer.lr is {optimizer['lr']}, should be above 0")
+        if towers["name"] == MINI:
+            check_mini(mini)
         self.save_hyperparameters()
         self.visual: Any = None
         # Text features by prompt. They are kept in checkpoints, the text tower is not.
@@ -150,7 +158,7 @@ class CLIPFSAR(BasePaper):
             return None
         prompts = self._prompts(split)
         self._read_names(prompts)
-        return torch.stack([self._names[prompt] for prompt in prompts]).to(self.device)
+        return torch.stack([self._names[prompt] for prompt in prompts]).to(self.scale)
 
     def _prompts(self, split: str) -> list[str]:
         prompt = self.hparams.towers["prompt"]
@@ -174,6 +182,9 @@ class CLIPFSAR(BasePaper):
 
     def forward(self, clips: Float[Tensor, "*b t c h w"]) -> Float[Tensor, "*b t d"]:
         """Return frame features, not normalised."""
+        if not len(clips):
+            # A process's share of a small last batch; ViTs of open_clip refuse it.
+            return clips.new_zeros(*clips.shape[:-3], self.visual.output_dim)
         return self.visual(clips.flatten(0, -4)).unflatten(0, clips.shape[:-3])
 
     # Training.
@@ -240,11 +251,24 @@ class CLIPFSAR(BasePaper):
 
     def on_fit_start(self) -> None:
         """Read all names, and draw an episode of each kind: what cannot be, is told before the training."""
-        data, shots = self.trainer.datamodule, self.hparams.evaluation["shots"]
+        self._foresee("fit", "val", "test")
+
+    def on_test_start(self) -> None:
+        """Read the names, and draw an episode, before a clip is looked at."""
+        self._foresee("test")
+
+    def _foresee(self, *splits: str) -> None:
         if self.names_weights:
-            self._read_names([prompt for split in ("fit", "val", "test") for prompt in self._prompts(split)])
-        for split, most in (("val", 1), ("test", max(shots))):
-            data.episodes(data.labels(split), most, 1, 0)
+            self._read_names([prompt for split in splits for prompt in self._prompts(split)])
+        data, trainer = self.trainer.datamodule, self.trainer
+        for split, shots, limit in (
+            ("val", 1, trainer.limit_val_batches),
+            ("test", max(self.hparams.evaluation["shots"]), trainer.limit_test_batches),
+        ):
+            if split in splits and limit:
+                labels = data.labels(split)
+                batches = limit if isinstance(limit, int) else int(limit * math.ceil(len(labels) / data.clip_batch))
+                data.episodes(labels[: batches * data.clip_batch], shots, 1, 0)
 
     # Evaluation: features of every clip first, episodes at the end.
 

@@ -7,7 +7,7 @@ from torch.optim import Adam
 
 
 class AdamOptions(TypedDict):
-    """Adam with weight decay in the gradient, as in the released code; norms do not decay."""
+    """Adam with weight decay in the gradient, as in the released code; see `build_adam` for what does not decay."""
 
     lr: float
     beta1: float
@@ -32,7 +32,9 @@ def learning_rate(episodes: int, peak: float, schedule: StepSchedule) -> float:
 
 
 def build_adam(module: nn.Module, options: AdamOptions, tuner_lr: float | None = None) -> Adam:
-    """Return Adam over what is trained; nothing whose name has "bn" or "norm" decays.
+    """Return Adam over what is trained; nothing whose name has "bn" or "norm" decays, as in the released code.
+
+    By that rule a ViT's norms, which are called `ln`, and those of a ResNet's shortcuts do decay.
 
     Args:
         module: with the image encoder as `visual` and its tuner, if any, as `tuner`.

@@ -63,6 +63,13 @@ def check_towers(towers: TowerOptions) -> None:
         raise TowerError(f"model: the prompt is '{towers['prompt']}', it needs one {{}}, where the class name goes")
 
 
+def check_mini(mini: MiniOptions) -> None:
+    """Raise TowerError if no mini-CLIP has such sizes."""
+    for name, parts in (("size", 8), ("width", 16)):
+        if mini[name] % parts or mini[name] < parts:  # type: ignore[literal-required]
+            raise TowerError(f"model.mini.{name} is {mini[name]}, should be a multiple of {parts}")  # type: ignore[literal-required]
+
+
 def _config(name: str) -> dict[str, Any]:
     """Return open_clip's configuration of a model, if it is a plain CLIP."""
     config = open_clip.get_model_config(name)

@@ -259,6 +259,15 @@ def test_too_few_classes_are_told_before_the_training(tmp_path):
         trainer(tmp_path).fit(module_of(tmp_path), datamodule=data(ways=10, queries=1))
     with pytest.raises(EpisodeError, match="5-way episodes need 5 classes of at least 5 \\+ 1 clips; 0 of 16"):
         trainer(tmp_path).fit(module_of(tmp_path), datamodule=data(eval_clips=3, queries=1))
+    with pytest.raises(EpisodeError, match="at least 5 \\+ 1 clips; 0 of 16"):
+        trainer(tmp_path, limit_test_batches=1).fit(module_of(tmp_path), datamodule=data(clip_batch=32, queries=1))
+
+
+def test_a_test_tells_what_cannot_be_before_it_looks_at_clips(tmp_path):
+    module = module_of(tmp_path, evaluation={"shots": [1, 20]})
+    with pytest.raises(EpisodeError, match="at least 20 \\+ 1 clips"):
+        trainer(tmp_path).test(module, datamodule=data(), verbose=False)
+    assert not hasattr(module, "_seen")
 
 
 @pytest.mark.parametrize(
@@ -268,7 +277,9 @@ def test_too_few_classes_are_told_before_the_training(tmp_path):
         ({"evaluation": {"shots": []}}, "evaluation.shots is"),
         ({"evaluation": {"shots": [0, 5]}}, "evaluation.shots is"),
         ({"towers": {"prompt": "a photo"}}, "needs one {}"),
-        ({"alignment": {"smoothness": 0}}, "smoothness is 0, should be above 0"),
+        ({"alignment": {"smoothness": 1e-4}}, "smoothness is 0.0001, should be 0.001 or more"),
+        ({"mini": {"size": 60}}, "mini.size is 60, should be a multiple of 8"),
+        ({"mini": {"width": 40}}, "mini.width is 40, should be a multiple of 16"),
         ({"optimizer": {"lr": 0}}, "optimizer.lr is 0"),
         ({"towers": {"name": "RN5O"}}, "no model 'RN5O'; take mini or RN50"),
         ({"towers": {"name": "convnext_base"}}, "convnext_base is no plain CLIP"),
@@ -300,13 +311,68 @@ def test_frozen_without_a_block_has_nothing_to_train(tmp_path):
     assert torch.equal(told.queries, frames[:, 5:])
 
 
+def test_the_losses_are_added_by_the_weight(tmp_path):
+    module = module_of(tmp_path, video_text={"weight": 0.5})
+    assert module._loss({"few_shot": torch.tensor(2.0), "video_text": torch.tensor(3.0)}) == 3.5
+
+
+def test_prototypes_of_training_read_their_own_names(tmp_path, monkeypatch):
+    from lightning_modules.clip_fsar import module as file
+
+    seen, own = [], file.look
+    monkeypatch.setattr(file, "look", lambda *x: seen.append(x) or own(*x))
+    batch, base = episode(2)
+    module_of(tmp_path).losses(batch, base)
+    assert torch.equal(seen[0][3], base[batch["class"]])
+
+
+def test_evaluation_reads_the_splits_names_and_its_own_seed(tmp_path, monkeypatch):
+    module, clips = module_of(tmp_path, evaluation={"episodes": 4, "validation_episodes": 3, "seed": 7}), data()
+    seen = []
+    own, names = clips.episodes, module.names
+    monkeypatch.setattr(clips, "episodes", lambda *x: seen.append(x[1:]) or own(*x))
+    monkeypatch.setattr(module, "names", lambda split: seen.append(split) or names(split))
+    run = trainer(tmp_path)
+    run.validate(module, datamodule=clips, verbose=False)
+    assert seen == [(1, 3, 7), "val"]
+    seen.clear()
+    run.test(module, datamodule=clips, verbose=False)
+    assert [what for what in seen if what != (5, 1, 0)][:4] == [(1, 4, 7), "test", (5, 4, 7), "test"]
+
+
+def test_the_ensemble_is_of_the_frames_themselves_and_the_learnt_scale(tmp_path, monkeypatch):
+    from lightning_modules.clip_fsar import evaluation
+
+    seen, own = [], evaluation.ensemble
+    monkeypatch.setattr(evaluation, "ensemble", lambda *x: seen.append(x) or own(*x))
+    module = module_of(tmp_path).eval()
+    module.scale.data.fill_(3.0)
+    frames, labels, names = alike()
+    drawn = data().episodes(labels, 1, 4, 0)
+    accuracies(module, bank_of(module, frames, names), on_device(drawn, torch.arange(4), "cpu"), 0.7)
+    ((text, distances, length, share),) = seen
+    assert (length, share) == (8, 0.7)
+    for e in range(4):
+        for q, place in enumerate(drawn.query[e].flatten()):
+            cosines = torch.cosine_similarity(frames[place].mean(dim=0), names[drawn.classes[e]], dim=-1)
+            assert torch.allclose(text[e, q], 3 * cosines, atol=1e-4)
+            query = look(
+                module, frames[drawn.support[e]][None], frames[place][None, None], names[drawn.classes[e]][None]
+            )
+            assert torch.allclose(distances[e, q], query.distances[0, 0], atol=1e-4)
+
+
+def test_no_clips_have_no_features(tmp_path):
+    # A process's share of a small last batch.
+    assert module_of(tmp_path)(torch.zeros(0, 8, 3, 16, 16)).shape == (0, 8, 32)
+
+
 def test_golden_losses(tmp_path):
     module = module_of(tmp_path)
     batch, base = episode(2)
     optimizer, found = build_adam(module, {**module.hparams.optimizer, "lr": 1e-3}), []
     for _ in range(5):
-        losses = module.losses(batch, base)
-        loss = losses["few_shot"] + 1.5 * losses["video_text"]
+        loss = module._loss(module.losses(batch, base))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

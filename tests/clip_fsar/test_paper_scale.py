@@ -43,10 +43,24 @@ def weights(tmp_path_factory):
     return of
 
 
-def where(root, kind):
-    given = miniature(root, kind)
+def where(root, kind, **sizes):
+    given = miniature(root, kind, **sizes)
     words = [f"data.root={given['root']}"]
     return words + [f"data.{key}.{split}={path}" for key in ("lists", "names") for split, path in given[key].items()]
+
+
+def test_few_clips_of_many_classes_are_enough_for_a_tiny_run(weights, tmp_path):
+    # As many test classes as Kinetics-100 has.
+    words = ["debug=tiny", "data.batch_size=1", "data.queries=1", *SMALL[4:6], *where(tmp_path, "k100", classes=24)]
+    words += [
+        *SMALL[6:8],
+        *SMALL[-2:],
+        "model.towers.name=ViT-S-32-alt",
+        f"model.towers.weights={weights('ViT-S-32-alt')}",
+    ]
+    done = quire("experiment=clip_fsar_k100", *words, f"runs={tmp_path / 'runs'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test/acc_5shot" in read(only_folder(tmp_path / "runs", "clip_fsar_k100") / "result.json")["metrics"]
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -92,7 +106,7 @@ def test_a_checkpoint_is_tested_on_another_set(weights, tmp_path):
 
 def test_a_clip_that_cannot_be_read_gets_one_line(weights, tmp_path):
     words = [*SMALL, *where(tmp_path, "hmdb51"), "model.towers.name=ViT-S-32-alt", "data.num_workers=1"]
-    for clip in (tmp_path / "videos").rglob("clip_0.avi"):
+    for clip in tmp_path.rglob("clip_0.avi"):
         clip.write_bytes(b"no video")
     words += [f"model.towers.weights={weights('ViT-S-32-alt')}", f"runs={tmp_path / 'runs'}"]
     done = quire("experiment=clip_fsar_hmdb51", *words)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datamodules.actors import Actors, ActorStills
-from datamodules.episodes import EpisodeError, EpisodeSampler, round_robin
+from datamodules.episodes import EpisodeError, EpisodeSampler, EpisodeSource, enough_first
 from datamodules.worlds import actors
 
 
@@ -53,6 +53,22 @@ def test_training_episodes_are_the_same_in_any_worker(workers):
         assert torch.equal(a["image"], b["image"])
         assert torch.equal(a["class"], b["class"])
     assert not torch.equal(one[0]["image"], batches(few(batch_size=2, seed=1))[0]["image"])
+
+
+def test_support_and_queries_are_of_their_own_sources():
+    class Marked(torch.utils.data.Dataset):
+        def __init__(self, mark):
+            self.mark = mark
+
+        def __getitem__(self, place):
+            return {"image": torch.tensor([self.mark, place])}
+
+    labels = np.arange(40) % 8
+    source = EpisodeSource(Marked(0), Marked(1), EpisodeSampler(labels, 5, 1, 2), 4)
+    drawn = source[0]
+    assert drawn["image"][:, 0].tolist() == [0] * 5 + [1] * 10
+    assert labels[drawn["image"][:5, 1]].tolist() == drawn["class"].tolist()
+    assert labels[drawn["image"][5:, 1]].tolist() == drawn["class"].repeat_interleave(2).tolist()
 
 
 def test_epochs_have_episodes_of_their_own():
@@ -122,6 +138,11 @@ def test_what_cannot_be_drawn_is_told():
         few(image_size=8)
 
 
-def test_all_classes_come_in_turn():
-    labels = np.array([0, 0, 0, 1, 1, 2])
-    assert labels[round_robin(labels)].tolist() == [0, 1, 2, 0, 1, 0]
+def test_few_clips_are_enough_for_episodes_and_then_all_classes_come_in_turn():
+    labels = np.array([2, 0, 0, 0, 1, 1, 2, 1])
+    assert labels[enough_first(labels, 2, clips=2)].tolist() == [0, 1, 0, 1, 2, 2, 0, 1]
+    many = np.repeat(np.arange(24), 20)
+    order = enough_first(many, 5)
+    assert sorted(order) == list(range(480))
+    EpisodeSampler(many[order][:30], 5, 5, 1)
+    assert many[order][30:54].tolist() == list(range(5, 24)) + list(range(5, 10))

@@ -1,8 +1,10 @@
 """HMDB51, Something-Something and the like in miniature: real video files and lists in their real layouts."""
 
+import av
 import numpy as np
 import pytest
 import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from PIL import Image
 
 from datamodules import few_shot_video
@@ -12,7 +14,7 @@ from datamodules.formats import extract_frames, video
 from datamodules.formats.few_shot_lists import read_names, read_split
 from datamodules.formats.video import ClipFinder, evenly, in_segments, read_clip
 from datamodules.pictures import PictureError
-from tests.datamodules.miniature_video import miniature, write_video
+from tests.datamodules.miniature_video import FOLDERS, miniature, write_video
 
 SMALL = {"image_size": 28, "resize": 32, "train_episodes": 4, "num_workers": 0, "batch_size": 1, "queries": 2}
 
@@ -95,8 +97,7 @@ def test_lists_are_read_in_all_their_forms(tmp_path):
 
 @pytest.mark.parametrize("kind", ["hmdb51", "ucf101", "k100", "ssv2"])
 def test_miniatures_in_their_real_layouts(tmp_path, kind):
-    folders = ["train_256", "val_256"] if kind == "k100" else [""]
-    data = FewShotVideo(**SMALL, **miniature(tmp_path, kind), folders=folders)
+    data = FewShotVideo(**SMALL, **miniature(tmp_path, kind), folders=FOLDERS[kind])
     data.check()
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (1, 15, 8, 3, 28, 28)
@@ -168,11 +169,13 @@ def test_missing_files_and_common_classes_are_told(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file data.lists.val=.*expected there: lines such as"):
         FewShotVideo(**options | {"lists": options["lists"] | {"val": "none.txt"}}).check()
     (tmp_path / "videos" / "act_fit_0" / "clip_1.avi").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 clips of the lists are not under data.root.*act_fit_0/clip_1.avi"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 15 clips of data.lists.fit are not in .*act_fit_0/clip_1.avi"):
         FewShotVideo(**options).check()
     # Trap 10.
     (tmp_path / "val.txt").write_text((tmp_path / "fit.txt").read_text())
-    with pytest.raises(ValueError, match=r"clip 'act_fit_0/clip_0.avi' is in data.lists.fit and in data.lists.val"):
+    with pytest.raises(
+        ValueError, match=r"clip 'videos/act_fit_0/clip_0.avi' is in data.lists.fit and in data.lists.val"
+    ):
         FewShotVideo(**options).check()
     (tmp_path / "val_names.txt").write_text("act fit 1\nb\nc\nd\ne\n")
     with pytest.raises(ValueError, match=r"class 'act fit 1' is in data.names.fit and in data.names.val"):
@@ -183,17 +186,23 @@ def test_missing_files_and_common_classes_are_told(tmp_path):
 def test_extracted_frames_are_read_in_the_place_of_videos(tmp_path, frames, capsys):
     options = SMALL | miniature(tmp_path, "hmdb51", clips=3)
     (tmp_path / "videos" / "broken.mp4").write_bytes(b"no video")
-    words = [str(tmp_path / "videos"), str(tmp_path / "frames"), "--size=32", f"--frames={frames}", "--processes=2"]
+    words = [
+        str(tmp_path / "videos"),
+        str(tmp_path / "frames" / "videos"),
+        "--size=32",
+        f"--frames={frames}",
+        "--processes=2",
+    ]
     assert extract_frames.main(words) == 2
     told = capsys.readouterr()
     assert "broken.mp4 is not a whole video" in told.err
     assert "45 of 46 videos" in told.out
-    folder = tmp_path / "frames" / "act_fit_0" / "clip_1"
+    folder = tmp_path / "frames" / "videos" / "act_fit_0" / "clip_1"
     assert len(list(folder.iterdir())) == (frames or 20)
     before = folder.stat().st_mtime_ns
     assert extract_frames.main(words) == 2
     assert folder.stat().st_mtime_ns == before
-    videos, pictures = (FewShotVideo(**options | {"root": str(tmp_path / name)}) for name in ("videos", "frames"))
+    videos, pictures = (FewShotVideo(**options, folders=[name]) for name in ("", "frames"))
     pictures.check()
     one, other = (data.source("test")[7]["image"] for data in (videos, pictures))
     assert torch.allclose(one.float(), other.float(), atol=8)
@@ -209,3 +218,78 @@ def test_names_are_found_with_other_suffixes(tmp_path):
     assert ClipFinder([tmp_path]).find("one/7") == tmp_path / "one" / "7.webm"
     assert ClipFinder([tmp_path]).find("7") is None
     assert ClipFinder([tmp_path / "two"]).find("7") is None
+
+
+def coloured(root, count):
+    """Write clips of 64 x 32: red rises from left to right, green tells the frame, blue is 200."""
+    options = miniature(root, "hmdb51", clips=3)
+    for path in root.rglob("*.avi"):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=12)
+            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 32, "yuv420p", 4_000_000
+            for k in range(count):
+                pixels = np.empty((32, 64, 3), np.uint8)
+                pixels[..., 0], pixels[..., 1], pixels[..., 2] = np.linspace(40, 220, 64), 3 * k + 20, 200
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode())
+    return options
+
+
+@pytest.mark.parametrize("sampling", ["segments", "even"])
+def test_test_clips_are_middle_frames_and_crops_in_rgb(tmp_path, sampling):
+    # Section 2.4: frames, resize without regard to the shape, centre crop.
+    options = SMALL | coloured(tmp_path, 60) | {"resize": 40, "sampling": sampling}
+    shown = FewShotVideo(**options).source("test")[0]["image"].float()
+    places = in_segments(60, 8, random=False) if sampling == "segments" else evenly(60, 8, 35)
+    assert torch.allclose(shown[:, 1].mean(dim=(1, 2)), torch.from_numpy(3 * places + 20).float(), atol=5)
+    # The crop shows columns 6 to 34 of 40.
+    across = shown[:, 0].mean(dim=(0, 1))
+    assert torch.allclose(across, torch.linspace(40 + 180 * 6.5 / 40, 40 + 180 * 33.5 / 40, 28), atol=8)
+    assert shown[:, 2].mean() == pytest.approx(200, abs=8)
+
+
+def test_training_draws_frames_and_crops_anew(tmp_path):
+    torch.manual_seed(0)
+    clips = FewShotVideo(**SMALL | coloured(tmp_path, 60) | {"resize": 40}).source("fit").clips
+    drawn = torch.stack([clips[0]["image"].float() for _ in range(12)])
+    frames = ((drawn[:, :, 1].mean(dim=(2, 3)) - 20) / 3).round()
+    assert all(len(column.unique()) > 2 for column in frames.T)
+    assert drawn[:, :, 0].mean(dim=(1, 2, 3)).std() > 3
+    fixed = FewShotVideo(**SMALL | coloured(tmp_path, 60) | {"test_sampling": "random"}).source("test")
+    assert len({fixed[0]["image"][:, 1].float().mean().item() for _ in range(6)}) > 2
+
+
+def test_colours_are_normalised_as_clip_was_trained():
+    data = FewShotVideo(
+        **SMALL, lists=dict.fromkeys(["fit", "val", "test"], "a"), names=dict.fromkeys(["fit", "val", "test"], "b")
+    )
+    image = torch.tensor([10, 100, 250], dtype=torch.uint8).view(1, 1, 1, 3, 1, 1)
+    found = data.on_after_batch_transfer({"image": image}, 0)["image"].flatten()
+    constants = zip((10, 100, 250), OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, strict=True)
+    assert found.tolist() == pytest.approx([(value / 255 - mean) / std for value, mean, std in constants], rel=1e-5)
+
+
+def test_a_test_needs_the_tests_clips_alone(tmp_path):
+    options = SMALL | miniature(tmp_path, "hmdb51", clips=3)
+    for path in (tmp_path / "videos").glob("act_[fv]*/*"):
+        path.unlink()
+    data = FewShotVideo(**options)
+    data.check_test()
+    assert len(data.source("test")) == 15
+    with pytest.raises(FileNotFoundError, match=r"15 of 15 clips of data.lists.fit are not in"):
+        data.check()
+
+
+def test_lists_of_any_editor_are_read_or_told(tmp_path):
+    (tmp_path / "names.txt").write_text("\ufeffrun\njump\n", encoding="utf-8")
+    assert read_names(tmp_path / "names.txt") == ["run", "jump"]
+    (tmp_path / "list.csv").write_text("\ufeffpath,class\na.mp4,jump\n", encoding="utf-8")
+    assert read_split(tmp_path / "list.csv", ["run", "jump"]).labels == [1]
+    (tmp_path / "names.txt").write_bytes("caf\u00e9\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"names.txt is not in UTF-8 \(byte 3\)"):
+        read_names(tmp_path / "names.txt")
+
+
+def test_random_frames_of_even_sampling_are_told(tmp_path):
+    with pytest.raises(EpisodeError, match="test_sampling is random: evenly spaced"):
+        FewShotVideo(**SMALL, **miniature(tmp_path, "k100", clips=3), sampling="even", test_sampling="random")

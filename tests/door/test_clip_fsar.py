@@ -60,7 +60,8 @@ def test_two_processes_have_the_same_episodes(runs, tmp_path):
     found = {}
     for hardware in ("cpu", "ddp_cpu"):
         words = ("experiment=clip_fsar_frozen", *SMALL, f"model.towers.weights={weights}", f"hardware={hardware}")
-        done = quire(*words, "model.evaluation.episodes=41", f"runs={tmp_path / hardware}")
+        # The last batch of the test has one clip: the second process has none of it.
+        done = quire(*words, "model.evaluation.episodes=41", "data.clip_batch=127", f"runs={tmp_path / hardware}")
         assert done.returncode == 0, done.stdout + done.stderr
         found[hardware] = read(only_folder(tmp_path / hardware, "clip_fsar_frozen") / "result.json")["metrics"]
     assert len(found["cpu"]) > 10
@@ -92,6 +93,36 @@ def test_a_checkpoint_is_tested_alone(runs, tmp_path):
     assert one["test/acc_1shot"] == other["test/acc_1shot"]
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("model.alignment.metric=trx",), "it was made with model.alignment.metric=otam"),
+        (("model.context.depth=2",), "it was made with model.context.depth=1"),
+    ],
+)
+def test_a_checkpoint_of_another_form_gets_one_line(words, expected, runs, tmp_path):
+    best = only_folder(runs, "clip_fsar") / "checkpoints" / "best.ckpt"
+    done = quire("experiment=clip_fsar", *SMALL, *words, "mode=test", f"ckpt={best}", f"runs={tmp_path}")
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "does not fit this network" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_mini_clip_has_the_sizes_asked_for(runs):
+    words = ("model.mini.width=32", "model.mini.layers=1", "trainer.max_epochs=1")
+    done = quire("experiment=clip_fsar", *SMALL, *words, f"runs={runs}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_true_precisions_are_run_whole(precision, runs, tmp_path):
+    weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
+    words = (f"model.towers.weights={weights}", f"hardware.precision={precision}", "trainer.max_epochs=1")
+    done = quire("experiment=clip_fsar", *SMALL, *words, f"runs={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("tuner", ["lora", "u_block"])
 def test_a_tuner_is_an_override_away(tuner, runs, tmp_path):
     weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
@@ -106,6 +137,10 @@ def test_a_tuner_is_an_override_away(tuner, runs, tmp_path):
     assert not any(
         name.startswith("visual.") and "weight" in name and "lora" not in name for name in kept["state_dict"]
     )
+    best = folder / "checkpoints" / "best.ckpt"
+    done = quire(*words[:-1], "mode=test", f"ckpt={best}", f"runs={tmp_path / 'other'}")
+    assert done.returncode == 2
+    assert "the checkpoint was made with a tuner, and none is here" in done.stderr
 
 
 def test_mixed_precision_learns_much_the_same(runs, tmp_path):
