@@ -4,6 +4,7 @@ A batch is planned globally and then divided over the ranks, so the order of sam
 processes, and augmentation noise is drawn from (seed, epoch, sample index), so it is the same in any worker.
 """
 
+import multiprocessing
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -193,8 +194,11 @@ def _as_is(batch: Batch) -> Batch:
 
 def make_loader(mixture: Mixture, plan: BatchPlan, *, num_workers: int = 0) -> DataLoader[Any]:
     """Return the loader of a mixture in the order of a plan."""
+    # joblib's processes would start workers in joblib's way, which loaders cannot use: the first is the platform's own.
+    own = multiprocessing.get_all_start_methods()[0] if num_workers else None
     return DataLoader(
         mixture,
+        multiprocessing_context=own,
         batch_sampler=plan,
         collate_fn=_as_is,
         num_workers=num_workers,

@@ -39,6 +39,8 @@ _OPTIONS = {
     "comment": "comment",
     "timeout_min": "time",
 }
+_OTHERS = {"_target_", "submitit_folder", "name", "mem_gb", "signal_delay_s", "max_num_timeout", "array_parallelism"}
+_OTHERS |= {"stderr_to_stdout", "setup", "additional_parameters"}
 
 
 def without_launcher(words: Sequence[str]) -> list[str]:
@@ -63,6 +65,12 @@ def submit(folder: Path, runs: Sequence[Sequence[str]], words: Sequence[str], la
     """
     if shutil.which("sbatch") is None:
         raise BadInputError(f"hydra/launcher={LAUNCHER}: there is no sbatch on this machine: take joblib, or go there")
+    if unknown := set(launcher) - set(_OPTIONS) - _OTHERS:
+        name = min(unknown)
+        raise BadInputError(
+            f"hydra.launcher.{name}: hydra/launcher={LAUNCHER} does not know it; an option of sbatch is given as"
+            f" +hydra.launcher.additional_parameters.{name}=..."
+        )
     try:
         _freeze(folder / "code")
         for place in ("words", "logs"):
@@ -82,7 +90,8 @@ def submit(folder: Path, runs: Sequence[Sequence[str]], words: Sequence[str], la
         raise
     write_json(folder / "submitted.json", {"array": array, "last": last, "words": list(words), "runs": list(runs)})
     print(f"submitted: {len(runs)} runs as job {array}, the end of the sweep as job {last}; logs are in {folder}/logs")
-    print("to look: python run.py mode=status")
+    given = [shlex.quote(word) for word in words if word.startswith("runs=")]
+    print(" ".join(["to look: python run.py mode=status", *given]))
     return 0
 
 
@@ -116,8 +125,7 @@ def _script(folder: Path, launcher: Mapping[str, Any], count: int) -> str:
         given["mem"] = f"{launcher['mem_gb']}G"
     given["array"] = f"0-{count - 1}%{launcher['array_parallelism']}"
     given["signal"] = f"USR1@{launcher['signal_delay_s']}"
-    given |= launcher.get("additional_parameters") or {}
-    lines = _header(folder, launcher, folder.name, "%a.out", given)
+    lines = _header(folder, launcher, str(launcher["name"]), "%a.out", given | _additional(launcher))
     lines.insert(1, "#SBATCH --requeue")
     return "\n".join(
         [
@@ -131,10 +139,15 @@ def _script(folder: Path, launcher: Mapping[str, Any], count: int) -> str:
 
 
 def _last_script(folder: Path, words: Sequence[str], launcher: Mapping[str, Any]) -> str:
-    given = {key: launcher.get(key) for key in ("partition", "qos", "account")}
-    lines = _header(folder, launcher, f"{folder.name}-end", "end.out", given)
+    given = {key: launcher.get(key) for key in ("partition", "qos", "account", "constraint")}
+    lines = _header(folder, launcher, f"{launcher['name']}-end", "end.out", given | _additional(launcher))
     said = shlex.join(without_launcher(words))
     return "\n".join([*lines, f"export QUIRE_SWEEP={folder.name} {END}=1", f"{_command(folder)} {said}", ""])
+
+
+def _additional(launcher: Mapping[str, Any]) -> dict[str, Any]:
+    # As submitit does: options are written with a dash, keys of Hydra's with an underscore.
+    return {key.replace("_", "-"): value for key, value in (launcher.get("additional_parameters") or {}).items()}
 
 
 def _command(folder: Path) -> str:

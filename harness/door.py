@@ -22,6 +22,8 @@ from harness.job import Job, Outcome, rank
 _PRINTING = {"--help", "-h", "--hydra-help", "--version", "--info", "-i", "--cfg", "-c", "--shell-completion", "-sc"}
 _WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--info", "-i", "--config-name", "-cn", "--config-dir", "-cd"}
 _MULTIRUN = {"--multirun", "-m"}
+# Launchers for which one run, too, is a sweep: it is asked for elsewhere.
+_QUEUED = {detached.LAUNCHER, "submitit_slurm"}
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -70,15 +72,17 @@ def _answer(flags: list[str], words: list[str]) -> int:
         return looked
     if detached.RUN in os.environ:
         # A run of a submitted sweep, whose words were looked at when it was.
+        slurm.listen()
         return _hydra(flags, [*words, "hydra.mode=RUN"])
     if detached.END in os.environ:
         return _end(words, check_words(words)[0])
     if claim.name_of(words):
         return _sweep(flags, words, claim.check_claim(words))
     configs = check_words(words)
-    is_submitted = _launcher(configs[0].hydra) == detached.LAUNCHER and configs[0].mode in {"fit", "test"}
-    if _MULTIRUN & set(flags) or is_submitted:
+    if _MULTIRUN & set(flags):
         return _sweep(flags, words, configs[0])
+    if _launcher(configs[0].hydra) in _QUEUED and configs[0].mode in {"fit", "test"}:
+        return _sweep(["-m", *flags], words, configs[0])
     if any(override.is_sweep_override() for override in parse(words)):
         raise BadInputError("command line: several values for one key: add -m to run them all")
     return _hydra(flags, detached.without_launcher(words))
@@ -175,8 +179,7 @@ def _group(words: list[str], config: DictConfig) -> str:
 
 def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
     group = os.environ["QUIRE_SWEEP"] = _group(detached.without_launcher(words), config)
-    folder = _folder(config, group)
-    sweep.begin(folder)
+    folder, searched = _folder(config, group), _searched(words, config)
     if _launcher(config.hydra) == detached.LAUNCHER:
         if OmegaConf.select(config, "hydra.runtime.choices.hydra/sweeper") != "basic":
             raise BadInputError(
@@ -184,31 +187,50 @@ def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
                 " hydra/launcher=submitit_slurm"
             )
         launcher: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
-        return detached.submit(folder.absolute(), _runs(words), words, launcher)
+        with sweep.begun(folder):
+            return detached.submit(folder.absolute(), _runs(words), words, launcher)
+    if rank() == 0:
+        with sweep.begun(folder):
+            pass
     global _swept_by  # noqa: PLW0603 - Hydra leaves no other way to its task
     _swept_by = os.getpid()
     # Our own signal, which a run answers by saving; submitit's default is another.
     os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
     # A launcher that lost a job, too, ends with the table: our own files tell how every run ended.
     launched = 0
+    waiting: AbstractContextManager[None] = nullcontext()
+    if _launcher(config.hydra) == "submitit_slurm":
+        from harness.waiting import as_the_queue_tells
+
+        waiting = as_the_queue_tells(folder.absolute())
     try:
-        _hydra(flags, [*words, *_searched(words, config)])
+        with waiting:
+            _hydra(flags, [*words, *searched])
     except SystemExit as error:
         launched = 0 if isinstance(error, _StoppedError) else 1
+    if rank():
+        # The first process tells of all.
+        return next((outcome.code for outcome in _outcomes if outcome.code), launched)
     return _end(words, config) or launched
+
+
+# What is another way to the same search, not another search.
+_NOT_OF_A_STUDY = ("hydra.sweeper.n_", "hydra/launcher", "hydra.launcher", "hardware", "logger")
 
 
 def _searched(words: list[str], config: DictConfig) -> list[str]:
     """Return what a sweeper that searches has to be told: which way the metric that chooses the weights gets better."""
     if OmegaConf.select(config, "hydra.runtime.choices.hydra/sweeper") != "optuna":
         return []
-    if config.callbacks.best.monitor is None:
+    if OmegaConf.select(config, "callbacks.best.monitor") is None:
         raise BadInputError("hydra/sweeper=optuna: nothing is there to search by: set callbacks.best.monitor")
     told = {word.partition("=")[0] for word in words}
     # With a storage, the same command goes on with its own study.
     ours = {
         "hydra.sweeper.direction": f"{config.callbacks.best.mode}imize",
-        "hydra.sweeper.study_name": _group([w for w in words if not w.startswith("hydra.sweeper.n_trials")], config),
+        "hydra.sweeper.study_name": _group(
+            [w for w in words if not w.lstrip("+~").startswith(_NOT_OF_A_STUDY)], config
+        ),
     }
     return [f"{key}={value}" for key, value in ours.items() if key not in told]
 

@@ -16,6 +16,10 @@ class BadInputError(Exception):
         return (type(self), tuple(self.lines))
 
 
+class PreemptedError(Exception):
+    """The process was asked to stop; in training, raised between two batches, after the resume point was saved."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return ' - did you mean X?', or the known words when none is near."""
     words = sorted(known)

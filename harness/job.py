@@ -75,7 +75,11 @@ def in_own_process(job: Job) -> Outcome:
         file.write_text(json.dumps(asdict(job)))
         command = [sys.executable, "-m", "harness.job", str(file), str(answer)]
         root = Path(__file__).resolve().parent.parent
-        environment = os.environ | {"PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}"}
+        # Safe: the current folder, which may hold another copy of the code, does not come first.
+        environment = os.environ | {
+            "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONSAFEPATH": "1",
+        }
         guard = _die_with_parent if sys.platform == "linux" else None
         process = subprocess.Popen(command, env=environment, preexec_fn=guard)  # noqa: S603, PLW1509
 

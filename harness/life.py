@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import slurm
-from harness.errors import BadInputError, disk_trouble
+from harness.errors import BadInputError, PreemptedError, disk_trouble
 from harness.folder import RunFolder, read_json, sorted_pictures, write_json
 from harness.identity import identity, run_folder
 from harness.job import Job, Outcome, in_own_process, launched_outside, rank
@@ -24,6 +24,16 @@ _DISK = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, err
 
 def live(job: Job) -> Outcome:
     """Run a job to its end, wherever its processes have to be started; never raises for the job's own faults."""
+    try:
+        with _stoppable():
+            return _live(job)
+    except PreemptedError:
+        # Before the run had a folder: while it waited for another one, or read its data.
+        print(f"{job.experiment}: stopped on request before it began", flush=True)
+        return Outcome("preempted", words=job.words)
+
+
+def _live(job: Job) -> Outcome:
     mode = job.config["mode"]
     if mode in {"fit", "test"} and (unmet := _needs(job)):
         return unmet
@@ -160,7 +170,6 @@ def _take_folder(job: Job, folder: RunFolder, data: Any) -> None:
 def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | None) -> str:
     """Train and test, and write the status that this ends with."""
     from harness.build import build
-    from harness.resume import PreemptedError
 
     built, failed = None, True
     try:
@@ -187,7 +196,8 @@ def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | N
 @contextmanager
 def _stoppable() -> Iterator[None]:
     """Let requests to stop end what is not training; in training the resume point waits for the end of the batch."""
-    from harness.resume import PreemptedError
+    if slurm.is_told():
+        raise PreemptedError
 
     def stop(number: int, _: Any) -> None:
         slurm.note_signal(number)

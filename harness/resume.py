@@ -12,14 +12,11 @@ import torch
 
 from harness import slurm
 from harness.epoch_sums import add_epoch_sums, epoch_sums
+from harness.errors import PreemptedError
 
 # Batches between two agreements of the ranks on saving or stopping.
 _AGREE_EVERY = 8
 _STAGES = {"fit": 0, "validate": 1, "test": 2}
-
-
-class PreemptedError(Exception):
-    """Raised between two batches, after the resume point was saved, when the process was asked to stop."""
 
 
 def rows_at(point: Path | None) -> int:

@@ -18,6 +18,17 @@ def note_signal(number: int) -> None:
     _told.add(number)
 
 
+def is_told() -> bool:
+    """Return whether a signal came."""
+    return bool(_told)
+
+
+def listen() -> None:
+    """Let signals be remembered from now on, for a run that is about to begin."""
+    for number in (signal.SIGTERM, TIME_IS_UP):
+        signal.signal(number, lambda number, _: note_signal(number))
+
+
 def job() -> str | None:
     """Return the id of the job that this process belongs to, None outside of SLURM."""
     return os.environ.get("SLURM_JOB_ID")
@@ -62,11 +73,14 @@ def gpus_to_ask_for(accelerator: str, devices: int, partition: str | None) -> in
         return None
     if accelerator == "auto":
         try:
-            command = ["sinfo", "-h", "-o", "%G", *(["-p", partition] if partition else [])]
+            command = ["sinfo", "-h", "-o", "%P %G", *(["-p", partition] if partition else [])]
             told = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
         except OSError:
             return None
-        return devices if "gpu" in told else None
+        # A star marks the partition of jobs that name none.
+        rows = [row.split(maxsplit=1) for row in told.splitlines()]
+        has_gpus = any("gpu" in found for name, found in rows if partition or name.endswith("*"))
+        return devices if has_gpus else None
     return devices
 
 

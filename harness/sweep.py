@@ -2,22 +2,46 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from harness import detached
+from harness.compose import parse
 from harness.errors import BadInputError, disk_trouble
 from harness.folder import read_json, write_json
 from harness.job import EXIT_CODES, Outcome
 from harness.screen import show_table
 
 
-def begin(folder: Path) -> None:
-    """Make an empty folder for the outcomes.
+@contextmanager
+def begun(folder: Path) -> Iterator[None]:
+    """Make an empty folder for the outcomes; what was there before comes back if the sweep cannot begin.
 
     Raises:
-        BadInputError: if the disk does not let us, or jobs of this sweep are in the queue.
+        BadInputError: if the disk does not let us, or jobs of this sweep are or may be in the queue.
     """
+    _refuse_waiting(folder)
+    before = folder.with_name(f"{folder.name}.before")
+    try:
+        shutil.rmtree(before, ignore_errors=True)
+        if folder.exists():
+            folder.rename(before)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise disk_trouble(error, folder) from None
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        if before.exists():
+            before.rename(folder)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _refuse_waiting(folder: Path) -> None:
     given = read_json(folder / "submitted.json") or {}
     jobs = [given[key] for key in ("array", "last") if key in given]
     jobs += {path.name.partition("_")[0] for path in folder.glob(".submitit/*_*")}
@@ -26,11 +50,15 @@ def begin(folder: Path) -> None:
         raise BadInputError(
             f"{folder}: this sweep is in the queue (job {known}): look at mode=status, or scancel {known}"
         )
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise disk_trouble(error, folder) from None
+    has_ended = all((folder / f"{number}.json").exists() for number in range(len(given.get("runs", []))))
+    if not has_ended and shutil.which("squeue") is None:
+        raise BadInputError(
+            f"{folder}: this sweep was submitted as job {given['array']}, and there is no squeue here that could tell"
+            " whether it has ended: go where SLURM is, or remove that folder"
+        )
+
+
+_GONE = "gone from the queue without an end: see its log"
 
 
 def note_outcome(folder: Path, number: int, outcome: Outcome) -> None:
@@ -85,17 +113,22 @@ def show_status(words: list[str]) -> int:
     wrong = [word for word in words if not word.startswith("runs=")]
     if wrong:
         raise BadInputError(f"mode=status: {wrong[0]} does not belong there: give runs=FOLDER or nothing")
-    home = Path(words[-1].removeprefix("runs=") if words else "runs")
+    home = Path(str(parse(words)[-1].value()) if words else "runs")
     sweeps = detached.submitted(home)
     if not sweeps:
         print(f"nothing was submitted from here (no {home}/.sweeps/*/submitted.json)")
     for folder, given in sweeps:
-        waiting = detached.states([given["array"], given["last"]])
+        try:
+            waiting, gone = detached.states([given["array"], given["last"]]), _GONE
+        except BadInputError as error:
+            # What has ended, files tell.
+            print(f"the queue does not answer: {error}")
+            waiting, gone = {}, "not ended"
         rows = []
         for number, own in enumerate(given["runs"]):
             ended = read_json(folder / f"{number}.json")
             in_queue = waiting.get(f"{given['array']}_{number}", "").lower()
-            state = in_queue or (ended["status"] if ended else "gone from the queue without an end: see its log")
+            state = in_queue or (ended["status"] if ended else gone)
             rows.append([number, " ".join(own), state, f"logs/{number}.out"])
         show_table(f"{folder.name}, job {given['array']}", ["run", "words", "state", "log"], rows)
         last = waiting.get(given["last"], "").lower()

@@ -7,7 +7,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from harness.resume import PreemptedError, ResumePoint
+from harness.errors import PreemptedError
+from harness.resume import ResumePoint
 
 
 class Module(pl.LightningModule):
