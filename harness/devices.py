@@ -36,7 +36,7 @@ def one(folder: Path, accelerator: str) -> Iterator[None]:
         return
     while True:
         for name in names:
-            with (folder / f".gpu-{name}").open("w") as file:
+            with (folder / f".gpu-{name.replace(os.sep, '-')}").open("w") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

@@ -2,10 +2,11 @@
 
 import json
 import math
+import subprocess
 
 import pytest
 
-from tests.door.quire import TINY, checkpoint, kill, only_folder, quire, read, start, wait_for
+from tests.door.quire import ENVIRONMENT, TINY, checkpoint, command, kill, only_folder, quire, read, start, wait_for
 
 # In float64, so that what is compared is the arithmetic, not how Adam blows up float32 rounding.
 WORDS = (*TINY, "model.objective=oe", "hardware.precision=64-true")
@@ -28,6 +29,19 @@ def both(tmp_path_factory):
 def test_one_folder_of_the_same_name(both):
     one, two = both
     assert one.name == two.name
+
+
+def test_every_process_runs_the_code_of_the_door(tmp_path):
+    # Not that of the folder in which the command is typed.
+    (tmp_path / "harness").mkdir()
+    for name in ("__init__", "job"):
+        (tmp_path / "harness" / f"{name}.py").write_text("raise SystemExit('the code of the current folder ran')\n")
+    words = command(*TINY, "hardware=ddp_cpu", "trainer.max_epochs=1", "runs=runs")
+    done = subprocess.run(
+        words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read(only_folder(tmp_path / "runs") / "status.json")["status"] == "done"
 
 
 def test_the_same_metrics_to_1e_5(both):

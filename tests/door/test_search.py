@@ -20,8 +20,9 @@ def trials(path):
 
 def test_a_stored_study_goes_on(tmp_path):
     words = (*WORDS, f"hydra.sweeper.storage=sqlite:///{tmp_path / 'study.db'}", f"runs={tmp_path / 'runs'}")
-    for count in (2, 4):
-        done = quire(*words)
+    # The same search, whatever launches it.
+    for count, launched in ((2, ()), (4, ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1"))):
+        done = quire(*words, *launched)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "2 of 2 runs done" in done.stdout
         found = trials(tmp_path / "study.db")

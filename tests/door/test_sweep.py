@@ -28,7 +28,15 @@ def test_a_sweep_with_failing_runs(tmp_path):
 
 
 def test_a_clean_sweep_in_other_processes(tmp_path):
-    words = ("-m", *TINY, "hardware=auto", f"runs={tmp_path}", "seed=0,1", "hydra/launcher=joblib")
+    words = (
+        "-m",
+        *TINY,
+        "hardware=auto",
+        f"runs={tmp_path}",
+        "seed=0,1",
+        "hydra/launcher=joblib",
+        "data.num_workers=1",
+    )
     # GPUs that are only named: each run takes one, and finds none.
     done = quire(*words, CUDA_VISIBLE_DEVICES="0,1")
     assert done.returncode == 0, done.stdout + done.stderr

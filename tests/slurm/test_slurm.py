@@ -105,9 +105,15 @@ def log(folder):
 
 
 def test_a_job_that_slurm_lost_is_told(cluster, tmp_path):
-    words = (*TINY, *LONG, "seed=0", *DETACHED, f"runs={tmp_path}")
+    options = ("hydra.launcher.name=mine", "+hydra.launcher.additional_parameters.mail_type=NONE")
+    words = (*TINY, *LONG, "seed=0", *DETACHED, *options, f"runs={tmp_path}")
     cluster.run("scontrol", "update", "partitionname=main", "state=down")
-    assert typed(cluster, *words).returncode == 0
+    done = typed(cluster, *words)
+    assert f"to look: python run.py mode=status runs={tmp_path}" in done.stdout, done.stdout + done.stderr
+    assert set(cluster.run("squeue", "-h", "-o", "%j").split()) == {"mine", "mine-end"}
+    refused = typed(cluster, *words[:-1], "+hydra.launcher.reservation=night", f"runs={tmp_path / 'other'}")
+    assert refused.returncode == 2
+    assert "additional_parameters.reservation=" in refused.stderr
     cluster.run("scancel", run_of(tmp_path))
     cluster.run("scontrol", "update", "partitionname=main", "state=up")
     cluster.wait_until_empty()
@@ -279,3 +285,28 @@ def test_a_sweep_that_is_waited_for_goes_back_into_the_queue_too(cluster, straig
     assert waiting.returncode == 0, said
     assert "1 of 1 runs done" in said
     assert_same_run(straight, only_folder(tmp_path))
+
+
+@pytest.mark.parametrize("how", ["requeued", "lost"])
+def test_a_sweep_is_waited_for_as_the_queue_tells(how, cluster, straight, tmp_path):
+    # Typed without -m: a run for the queue is not trained here.
+    words = command(*TINY, *LONG, *SLURM, f"runs={tmp_path}")
+    given = environment(cluster)
+    waiting = subprocess.Popen(words, cwd=ROOT, env=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    until(lambda: rows(tmp_path) > 20)
+    job = cluster.jobs()[0][0]
+    if how == "requeued":
+        cluster.run("scontrol", "requeue", job)
+        cluster.wait_until_empty()
+    else:
+        cluster.run("scancel", "--signal=KILL", job)
+    said, _ = waiting.communicate(timeout=200)
+    if how == "requeued":
+        assert "1 of 1 runs done" in said, said
+        assert waiting.returncode == 0
+        assert_same_run(straight, only_folder(tmp_path))
+    else:
+        assert "0 of 1 runs done" in said, said
+        assert waiting.returncode == 1
+        assert "is gone from the queue without an end" in said
+        assert "Traceback" not in said
