@@ -92,7 +92,8 @@ def misfit(path: str, content: Mapping[str, Any], options: Mapping[str, Any], er
         error: torch's.
     """
     then, now = (dict(_leaves(given)) for given in (content.get("hyper_parameters") or {}, options))
-    other = [f"{key}={value}" for key, value in then.items() if key not in now or now[key] != value]
+    # Where files lie says nothing of a network's form.
+    other = [f"{k}={v}" for k, v in then.items() if (k not in now or now[k] != v) and os.sep not in str(v)]
     made = f"; it was made with {', '.join(other[:5])}" if other else ""
     reason = " ".join(str(error).split())[:300]
     return BadInputError(f"ckpt={path}: does not fit this network{made} ({reason})")

@@ -105,7 +105,7 @@ def show_first_episode(module: "CLIPFSAR", columns: Mapping[str, Tensor]) -> Non
     options, data = module.hparams.alignment, module.trainer.datamodule
     drawn = data.episodes(columns["label"].numpy(), 1, 1, module.hparams.evaluation["seed"])
     episode = on_device(drawn, torch.arange(1), torch.device("cpu"))
-    bank = columns["frames"].to(module.device)
+    bank = columns["frames"].to(module.scale)
     text = module.names("test")
     chosen = None if text is None else text[episode.classes]
     told = look(module, bank[episode.support], bank[episode.query.flatten(1)], chosen)

@@ -109,9 +109,9 @@ def test_a_checkpoint_of_another_form_gets_one_line(words, expected, runs, tmp_p
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_the_mini_clip_has_the_sizes_asked_for(runs):
+def test_the_mini_clip_has_the_sizes_asked_for(tmp_path):
     words = ("model.mini.width=32", "model.mini.layers=1", "trainer.max_epochs=1")
-    done = quire("experiment=clip_fsar", *SMALL, *words, f"runs={runs}")
+    done = quire("experiment=clip_fsar", *SMALL, *words, f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
