@@ -1,8 +1,11 @@
-"""The door of Quire: `python run.py experiment=NAME [key=value ...]`; alone, it prints the shelf of experiments."""
+"""The entry point of Quire: `python run.py experiment=NAME [key=value ...]`; alone, it lists the experiments."""
 
 import sys
 
-from harness.door import main
+from harness import process
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    process.prepare()
+    from harness.door import main
+
+    process.leave(main(sys.argv[1:]))

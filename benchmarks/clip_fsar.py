@@ -108,9 +108,9 @@ def episodes(repeats: int, count: int) -> None:
 
     @torch.no_grad()
     def cached() -> None:
-        bank = bank_of(module, torch.cat([module(part) for part in clips.split(64)]), names)
+        bank = bank_of(module.episode_networks, torch.cat([module(part) for part in clips.split(64)]), names)
         for part in torch.arange(count).split(BATCH):
-            accuracies(module, bank, on_device(drawn, part, torch.device("cpu")), 0.9)
+            accuracies(module.episode_networks, bank, on_device(drawn, part, torch.device("cpu")), 0.9)
 
     @torch.no_grad()
     def each() -> None:
@@ -118,7 +118,8 @@ def episodes(repeats: int, count: int) -> None:
             one = on_device(drawn, torch.tensor([k]), torch.device("cpu"))
             chosen = torch.cat([one.support.flatten(), one.query.flatten()])
             own = Episodes(one.classes, *torch.arange(10).view(2, 1, 5, 1))
-            accuracies(module, bank_of(module, module(clips[chosen]), names), own, 0.9)
+            own_bank = bank_of(module.episode_networks, module(clips[chosen]), names)
+            accuracies(module.episode_networks, own_bank, own, 0.9)
 
     times = seconds({"features once": cached, "clips looked at in every episode": each}, repeats)
     show(f"{count} test episodes of {len(clips)} clips of 32 x 32", times, "features once")

@@ -21,8 +21,8 @@ from sklearn.linear_model import lasso_path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lightning_modules.neural_dependency.covlasso import covlasso_path
-from lightning_modules.neural_dependency.lasso_path import ALPHAS, LassoPath
+from lightning_modules.neural_dependency.solvers.covlasso import covlasso_path
+from lightning_modules.neural_dependency.solvers.lasso_path import ALPHAS, LassoPath
 
 Array = NDArray[np.float64]
 Solver = Callable[[Array, Array, Array], Array]

@@ -18,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lightning_modules.uosr.feature_scores import Knn
+from lightning_modules.uosr.scores.feature_scores import Knn
 
 K = 5
 

@@ -101,7 +101,8 @@ class BaseDataModule(pl.LightningDataModule):
         """Return the epoch and the batch in it with which training has to go on."""
         assert self.trainer is not None
         loop = self.trainer.fit_loop
-        begun = loop.epoch_progress.current.started
+        epochs: Any = loop.epoch_progress.current
+        begun = epochs.started
         done = loop.epoch_loop.batch_progress.current.completed
         if begun == 0 or done >= self.trainer.num_training_batches:
             return {"epoch": begun, "batch": 0}

@@ -87,7 +87,7 @@ def mapped(path: Path) -> NDArray[np.uint8]:
 
 def pixel_hashes(pixels: NDArray[np.uint8]) -> NDArray[np.bytes_]:
     """Return a key of each image that two images share only if all their pixels are equal."""
-    return np.array([sha256(np.ascontiguousarray(image)).hexdigest() for image in pixels], dtype="S64")
+    return np.array([sha256(np.ascontiguousarray(image).data).hexdigest() for image in pixels], dtype="S64")
 
 
 def not_among(pixels: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -123,7 +123,8 @@ def build(job: Job, folder: Path, data: Any) -> Built:
         given = {"folder": str(folder), "save_dir": str(folder), "run": about}
         loggers.append(instantiate(node, f"logger.{key}", **given))
 
-    hardware = dict(config["hardware"])
+    # The threads were set before torch was imported.
+    hardware = {key: value for key, value in config["hardware"].items() if key != "threads"}
     if hardware["strategy"] == "ddp" and getattr(module, "has_unused_parameters", False):
         hardware["strategy"] = "ddp_find_unused_parameters_true"
     if hardware["strategy"] == "fsdp":

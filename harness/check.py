@@ -1,15 +1,15 @@
 """The static check: every `_target_` node against its signature, every key, every type, without importing any of it."""
 
-from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from harness import static
-from harness.compose import compose_words, parse, plain, variants
+from harness.compose import Composed, compose_words, composed, parse, variants
 from harness.errors import BadInputError, nearest
 from harness.origin import origin
-from harness.references import MARK, needed_job, references
+from harness.references import needed_job, references, words_of
 
 # The scalars of conf/config.yaml, the groups, and the two lines an experiment says of itself.
 KNOWN = {
@@ -55,15 +55,16 @@ ALLOWED = (
     "pytorch_lightning.callbacks.",
     "pytorch_lightning.loggers.",
 )
+# Keys of a node that are no arguments of its target; `_paths_` declares which are paths (harness/fingerprint.py).
+NOT_ARGUMENTS = {"_target_", "_recursive_", "_convert_", "_paths_"}
 # What the harness hands to a node beside its config.
 GIVEN = {"save_dir", "folder", "dirpath", "run"}
 NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a config group", list: "a list"}
 
 
 class _Findings:
-    def __init__(self, words: list[str], choices: dict[str, Any]) -> None:
-        self.words, self.choices, self.lines = words, choices, list[str]()
-        self.interpolated: set[str] = set()
+    def __init__(self, words: list[str], choices: dict[str, Any], interpolated: frozenset[str]) -> None:
+        self.words, self.choices, self.interpolated, self.lines = words, choices, interpolated, list[str]()
 
     def add(self, key: str, what: str) -> None:
         # A value taken from another key is told of there.
@@ -91,7 +92,7 @@ def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
 def _check_call(node: dict[str, Any], signature: static.Signature, key: str, found: _Findings, given: set[str]) -> None:
     for name, value in node.items():
         path = f"{key}.{name}"
-        if name in {"_target_", "_recursive_", "_convert_"}:
+        if name in NOT_ARGUMENTS:
             continue
         if name not in signature.params:
             if not signature.accepts_any:
@@ -122,6 +123,15 @@ def _check_target(node: dict[str, Any], key: str, found: _Findings) -> None:
         _check_call(node, signature, key, found, GIVEN)
 
 
+def _check_paths(data: dict[str, Any], found: _Findings) -> None:
+    """Check what a data config declares as paths: a wrong key would leave the data out of what a run is."""
+    for key, kind in (data.get("_paths_") or {}).items():
+        if key not in data:
+            found.add(f"data._paths_.{key}", f"no such key in data{nearest(key, set(data) - NOT_ARGUMENTS)}")
+        elif kind not in ("open", "closed") and not (isinstance(kind, list) and all(isinstance(k, str) for k in kind)):
+            found.add(f"data._paths_.{key}", f"is {kind!r}, should be open, closed or a list of names below it")
+
+
 def _check_tuner(config: dict[str, Any], found: _Findings) -> None:
     tuner, model = config.get("tuner"), config.get("model")
     if not isinstance(tuner, dict) or not tuner.get("_target_"):
@@ -143,11 +153,12 @@ def _check_trainer(config: dict[str, Any], found: _Findings) -> None:
     signature = static.find("pytorch_lightning.Trainer")
     assert signature is not None
     for key in ("trainer", "hardware"):
-        _check_call(config[key], signature, key, found, set(signature.params))
+        node = {name: value for name, value in config[key].items() if (key, name) != ("hardware", "threads")}
+        _check_call(node, signature, key, found, set(signature.params))
     hardware = config["hardware"]
     for key in sorted(set(config["trainer"]) & (_BUILT | set(hardware))):
         found.add(f"trainer.{key}", "is set by the hardware group" if key in hardware else "is set by the harness")
-    for key in ("devices", "num_nodes"):
+    for key in ("devices", "num_nodes", "threads"):
         count = hardware.get(key)
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             found.add(f"hardware.{key}", f"is {count!r}, should be a whole number, at least 1")
@@ -179,8 +190,13 @@ def _check_references(config: dict[str, Any], found: _Findings) -> None:
             except BadInputError as error:
                 found.lines += [f"{reference}: {line.removeprefix('command line: ')}" for line in error.lines]
                 continue
-            words = reference.removeprefix(MARK).split()
-            found.lines += [f"{reference}: {line}" for line in mistakes(compose_words(words), words)]
+            found.lines += [f"{reference}: {line}" for line in _mistakes_of(reference, config["is_tiny"])]
+
+
+@cache
+def _mistakes_of(reference: str, is_tiny: bool) -> list[str]:
+    words = words_of(reference, is_tiny)
+    return _mistakes(composed(words), words)
 
 
 def _world(hardware: dict[str, Any]) -> int:
@@ -188,31 +204,24 @@ def _world(hardware: dict[str, Any]) -> int:
     return devices * nodes if isinstance(devices, int) and isinstance(nodes, int) else 1
 
 
-def _interpolated(node: DictConfig, above: str = "") -> Iterator[str]:
-    """Yield the dotted keys whose value is taken from another key."""
-    for name in map(str, node):
-        if OmegaConf.is_interpolation(node, name):
-            yield above + name
-        elif name != "hydra" and not OmegaConf.is_missing(node, name) and isinstance(node[name], DictConfig):
-            yield from _interpolated(node[name], f"{above}{name}.")
-
-
 def mistakes(config: DictConfig, words: list[str]) -> list[str]:
     """Return a line for everything wrong in a composed config, each with its file and the nearest right thing."""
-    found = _Findings(words, OmegaConf.to_container(config.hydra.runtime.choices))  # type: ignore[arg-type]
-    if found.choices.get("experiment") is None:
-        return ["no experiment chosen: experiment=NAME; `python run.py` prints the shelf"]
     try:
-        values = plain(config)
+        return _mistakes(Composed.of(config), words)
     except BadInputError as error:
         return error.lines
-    found.interpolated = set(_interpolated(config))
+
+
+def _mistakes(config: Composed, words: list[str]) -> list[str]:
+    values, found = config.values, _Findings(words, config.choices, config.interpolated)
     _check_scalars(values, found)
     for key in ("model", "data"):
         if isinstance(values.get(key), dict):
             _check_target(values[key], key, found)
         elif key not in (line.split(": ")[1] for line in found.lines):
             found.add(key, f"no {key} chosen")
+    if isinstance(values.get("data"), dict):
+        _check_paths(values["data"], found)
     _check_tuner(values, found)
     for key in ("callbacks", "logger"):
         if isinstance(values.get(key), dict):
@@ -231,21 +240,19 @@ def _check_across(values: dict[str, Any], found: _Findings) -> None:
         _check_references(values, found)
 
 
-def check_words(words: list[str]) -> list[DictConfig]:
-    """Compose and check every variant of a command line (each swept value once).
+def check_words(words: list[str]) -> DictConfig:
+    """Check every variant of a command line (each swept value once), and return the composed config of the first.
 
     Raises:
         BadInputError: with every mistake found, each told once.
     """
     lines: dict[str, None] = {}
-    configs = []
-    for variant in variants(parse(words)):
+    chosen = list(variants(parse(words)))
+    for variant in chosen:
         try:
-            configs.append(compose_words(variant))
+            lines |= dict.fromkeys(_mistakes(composed(variant), variant))
         except BadInputError as error:
             lines |= dict.fromkeys(error.lines)
-            continue
-        lines |= dict.fromkeys(mistakes(configs[-1], variant))
     if lines:
         raise BadInputError(*lines)
-    return configs
+    return compose_words(chosen[0])

@@ -33,7 +33,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Load a checkpoint; never anything but plain data and tensors."""
-        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        for state in checkpoint.get("callbacks", {}).values():
+            if isinstance(state, dict) and isinstance(state.get("dirpath"), str):
+                _relocate(state, state["dirpath"], str(Path(path).absolute().parent))
+        return checkpoint
+
+
+def _relocate(state: dict[str, Any], before: str, now: str) -> None:
+    """Let ModelCheckpoint know its files where they are: it forgets its best score when its folder has moved."""
+
+    def moved(value: Any) -> Any:
+        return now + value.removeprefix(before) if isinstance(value, str) and value.startswith(before) else value
+
+    state["best_k_models"] = {moved(path): score for path, score in state.get("best_k_models", {}).items()}
+    for key in ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path"):
+        if key in state:
+            state[key] = moved(state[key])
 
 
 def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:

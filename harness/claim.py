@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from omegaconf import DictConfig, OmegaConf
 
-from harness.compose import compose_words, parse, plain, variants
+from harness.compose import compose_words, composed, parse, plain, variants
 from harness.errors import BadInputError, nearest
 from harness.identity import changes, digest, run_folder, slug
 
@@ -118,9 +118,14 @@ def name_of(words: list[str]) -> str | None:
 
 def axes(words: list[str]) -> list[str]:
     """Return the words of a claim's swept keys that the command line leaves open."""
-    params = OmegaConf.select(compose_words(next(variants(parse(words)))), "hydra.sweeper.params") or {}
     given = {override.key_or_group for override in parse(words)}
-    return [f"{key}={value}" for key, value in params.items() if key not in given]
+    return [f"{key}={value}" for key, value in _params(tuple(words)).items() if key not in given]
+
+
+@cache
+def _params(words: tuple[str, ...]) -> dict[str, Any]:
+    node: Any = OmegaConf.select(compose_words(next(variants(parse(list(words))))), "hydra.sweeper.params")
+    return dict(node or {})
 
 
 def arm_of(words: Iterable[str], arms: Mapping[str, Arm]) -> str | None:
@@ -130,6 +135,7 @@ def arm_of(words: Iterable[str], arms: Mapping[str, Arm]) -> str | None:
     return max(fitting, key=lambda name: len(arms[name]["words"].split()), default=None)
 
 
+@cache
 def _either(word: str) -> set[str]:
     key, _, values = word.partition("=")
     return {_canonical(f"{key}={value}") for value in values.split("|")}
@@ -150,13 +156,11 @@ def weights_of(side: str | Mapping[str, float]) -> dict[str, float]:
 def runs_of(words: list[str]) -> Iterator[ClaimRun]:
     """Yield the runs of a claim, arm by arm in the order of the claim file, each arm by seed."""
     found: list[ClaimRun] = []
-    arms = plain(compose_words(next(variants(parse(words)))))["claim"]["arms"]
+    arms = composed(next(variants(parse(words)))).values["claim"]["arms"]
     for cell in cells([*words, *axes(words)]):
         arm = arm_of(cell, arms)
         if arm is not None:
-            config = compose_words(cell)
-            values = plain(config)
-            experiment = str(OmegaConf.select(config, "hydra.runtime.choices.experiment"))
+            values, experiment = (config := composed(cell)).values, config.experiment
             found.append(ClaimRun(arm, cell, values, run_folder(values, experiment, cell)))
     order = list(arms)
     yield from sorted(found, key=lambda run: (order.index(run.arm), run.config["seed"]))
@@ -204,8 +208,8 @@ def check_claim(words: list[str]) -> DictConfig:
     from harness.check import check_words
 
     check_words(words)
-    configs = check_words([*words, *axes(words)])
-    arms = plain(configs[0])["claim"]["arms"]
+    config = check_words([*words, *axes(words)])
+    arms = plain(config)["claim"]["arms"]
     if not any(arm_of(cell, arms) for cell in cells([*words, *axes(words)])):
         raise BadInputError(f"claim={name_of(words)}: with these words no run belongs to any of its arms")
-    return configs[0]
+    return config

@@ -17,7 +17,7 @@ from harness.errors import BadInputError, disk_trouble
 from harness.folder import read_json, write_json
 
 _ROOT = Path(__file__).resolve().parent.parent
-_CODE = ("conf", "harness", "lightning_modules", "datamodules", "networks", "tuners", "metrics")
+_CODE = ("common", "conf", "harness", "lightning_modules", "datamodules", "networks", "tuners", "metrics")
 LAUNCHER = "slurm_detached"
 # Tell a process that it is a run of a submitted sweep, or the job behind all runs, and of which.
 RUN, END = "QUIRE_RUN", "QUIRE_END"

@@ -10,10 +10,11 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from harness import claim, claim_modes, detached, devices, slurm, sweep
+from harness import claim, claim_modes, detached, devices, fingerprint, multirun, slurm, sweep
 from harness.check import check_words
 from harness.compose import CONF, compose_words, parse, plain, variants
 from harness.errors import BadInputError, tell
+from harness.finished import finished
 from harness.folder import read_json
 from harness.identity import digest
 from harness.job import Job, Outcome, rank
@@ -75,17 +76,22 @@ def _answer(flags: list[str], words: list[str]) -> int:
         slurm.listen()
         return _hydra(flags, [*words, "hydra.mode=RUN"])
     if detached.END in os.environ:
-        return _end(words, check_words(words)[0])
+        return _end(words, check_words(words))
     if claim.name_of(words):
         return _sweep(flags, words, claim.check_claim(words))
-    configs = check_words(words)
+    config = check_words(words)
     if _MULTIRUN & set(flags):
-        return _sweep(flags, words, configs[0])
-    if _launcher(configs[0].hydra) in _QUEUED and configs[0].mode in {"fit", "test"}:
-        return _sweep(["-m", *flags], words, configs[0])
+        return _sweep(flags, words, config)
+    if _launcher(config.hydra) in _QUEUED and config.mode in {"fit", "test"}:
+        return _sweep(["-m", *flags], words, config)
+    return _single(flags, words, config)
+
+
+def _single(flags: list[str], words: list[str], config: DictConfig) -> int:
     if any(override.is_sweep_override() for override in parse(words)):
         raise BadInputError("command line: several values for one key: add -m to run them all")
-    return _hydra(flags, detached.without_launcher(words))
+    before = finished(plain(config), str(config.hydra.runtime.choices["experiment"]), words, None)
+    return before.code if before else _hydra(flags, detached.without_launcher(words))
 
 
 def _look(words: list[str]) -> int | None:
@@ -115,6 +121,7 @@ def _task(config: DictConfig) -> float | None:
 
     from harness.life import live
 
+    fingerprint.forget()
     hydra: Any = HydraConfig.get()
     words, values = list(hydra.overrides.task), plain(config)
     group, claimed = os.environ.get("QUIRE_SWEEP"), values.pop("claim", None)
@@ -180,8 +187,9 @@ def _group(words: list[str], config: DictConfig) -> str:
 def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
     group = os.environ["QUIRE_SWEEP"] = _group(detached.without_launcher(words), config)
     folder, searched = _folder(config, group), _searched(words, config)
+    is_basic = OmegaConf.select(config, "hydra.runtime.choices.hydra/sweeper") == "basic"
     if _launcher(config.hydra) == detached.LAUNCHER:
-        if OmegaConf.select(config, "hydra.runtime.choices.hydra/sweeper") != "basic":
+        if not is_basic:
             raise BadInputError(
                 f"hydra/launcher={detached.LAUNCHER} waits for no result, by which a search would go on: take"
                 " hydra/launcher=submitit_slurm"
@@ -189,6 +197,8 @@ def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
         launcher: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         with sweep.begun(folder):
             return detached.submit(folder.absolute(), _runs(words), words, launcher)
+    # Flags of Hydra's own and other sweepers go the whole way through Hydra.
+    runs = multirun.cells(words, config) if is_basic and _MULTIRUN.issuperset(flags) else None
     if rank() == 0:
         with sweep.begun(folder):
             pass
@@ -205,7 +215,10 @@ def _sweep(flags: list[str], words: list[str], config: DictConfig) -> int:
         waiting = as_the_queue_tells(folder.absolute())
     try:
         with waiting:
-            _hydra(flags, [*words, *searched])
+            if runs is None:
+                _hydra(flags, [*words, *searched])
+            else:
+                multirun.launch(runs, words, _task, folder)
     except SystemExit as error:
         launched = 0 if isinstance(error, _StoppedError) else 1
     if rank():

@@ -4,7 +4,7 @@ import importlib
 import inspect
 from typing import Any
 
-from harness.check import ALLOWED
+from harness.check import ALLOWED, NOT_ARGUMENTS
 from harness.errors import BadInputError
 
 
@@ -26,7 +26,7 @@ def instantiate(node: dict[str, Any], key: str, **given: Any) -> Any:
 
     module, _, name = target.rpartition(".")
     build = getattr(importlib.import_module(module), name)
-    values = {name: value for name, value in node.items() if name not in {"_target_", "_recursive_", "_convert_"}}
+    values = {name: value for name, value in node.items() if name not in NOT_ARGUMENTS}
     accepted = inspect.signature(build).parameters
     offered = {name: value for name, value in given.items() if name in accepted and name not in values}
     try:

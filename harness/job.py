@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import slurm
+from harness import process, slurm
 
 EXIT_CODES = {"done": 0, "failed": 1, "bad input": 2, "preempted": 143}
 
@@ -81,16 +81,16 @@ def in_own_process(job: Job) -> Outcome:
             "PYTHONSAFEPATH": "1",
         }
         guard = _die_with_parent if sys.platform == "linux" else None
-        process = subprocess.Popen(command, env=environment, preexec_fn=guard)  # noqa: S603, PLW1509
+        ranks = subprocess.Popen(command, env=environment, preexec_fn=guard)  # noqa: S603, PLW1509
 
         def pass_on(number: int, _: Any) -> None:
             slurm.note_signal(number)
-            process.send_signal(number)
+            ranks.send_signal(number)
 
         handlers = {
             number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
         }
-        code = process.wait()
+        code = ranks.wait()
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if answer.exists():
@@ -100,11 +100,14 @@ def in_own_process(job: Job) -> Outcome:
 
 def main(file: str, answer: str) -> int:
     """Run the job in a file as one rank, and write how it ended."""
+    job = Job(**json.loads(Path(file).read_text()))
+    process.prepare()
+    process.set_threads(job.config["hardware"]["threads"])
     from torch import distributed
 
     from harness.life import run_job
 
-    outcome = run_job(Job(**json.loads(Path(file).read_text())))
+    outcome = run_job(job)
     if distributed.is_initialized():
         distributed.destroy_process_group()
     if rank() == 0:
@@ -113,4 +116,4 @@ def main(file: str, answer: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    process.leave(main(*sys.argv[1:]))

@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import slurm
+from harness import process, slurm
 from harness.errors import BadInputError, PreemptedError, disk_trouble
+from harness.finished import compare_files, finished, other_data
 from harness.folder import RunFolder, read_json, sorted_pictures, write_json
 from harness.identity import identity, run_folder
 from harness.job import Job, Outcome, in_own_process, launched_outside, rank
@@ -35,6 +36,12 @@ def live(job: Job) -> Outcome:
 
 def _live(job: Job) -> Outcome:
     mode = job.config["mode"]
+    try:
+        if before := finished(job.config, job.experiment, job.words, job.group):
+            return before
+    except BadInputError as error:
+        return Outcome("bad input", lines=error.lines, words=job.words)
+    process.set_threads(job.config["hardware"]["threads"])
     if mode in {"fit", "test"} and (unmet := _needs(job)):
         return unmet
     if job.processes > 1 and mode in {"fit", "test"} and not launched_outside():
@@ -43,13 +50,10 @@ def _live(job: Job) -> Outcome:
 
 
 def _needs(job: Job) -> Outcome | None:
-    """Make the runs that this one takes weights from, unless it is finished itself."""
+    """Make the runs that this one takes weights from."""
     from harness.needed import run_needed
     from harness.references import references
 
-    folder = RunFolder(run_folder(job.config, job.experiment, job.words))
-    if folder.status == "done" and job.config["mode"] == "fit" and not job.config["force"]:
-        return None
     if list(references([job.config["model"], job.config["ckpt"]])):
         # What this run cannot be made of is told before the runs that it needs are made.
         from harness.build import build_data, build_module
@@ -58,7 +62,7 @@ def _needs(job: Job) -> Outcome | None:
             build_data(job.config)
             build_module(job.config)
         except BadInputError as error:
-            return Outcome("bad input", str(folder.path), error.lines, job.words)
+            return Outcome("bad input", lines=error.lines, words=job.words)
     return run_needed(job)
 
 
@@ -109,9 +113,6 @@ def _given_weights(job: Job) -> dict[str, Any] | None:
 
 
 def _fit_or_test(job: Job, folder: RunFolder) -> str:
-    # Every process looks, for one that went on alone would wait for the others.
-    if job.config["mode"] == "fit" and _is_finished(job, folder):
-        return "done"
     from harness.build import build_data, check_hardware
 
     check_hardware(job.config["hardware"])
@@ -134,37 +135,37 @@ def _fit_or_test(job: Job, folder: RunFolder) -> str:
         folder.release()
 
 
-def _is_finished(job: Job, folder: RunFolder) -> bool:
-    """Tell of a finished run instead of repeating it, unless force=true."""
-    if folder.status != "done" or folder.result is None or job.config["force"]:
-        return False
-    if rank():
-        return True
-    from harness.lock import code_state
-    from harness.screen import show_result
-
-    if not job.group:
-        show_result(folder.path)
-    changed = (read_json(folder.path / "lock.json") or {}).get("code") != code_state()
-    word = "; the code has changed since" if changed else ""
-    print(f"{folder.path}: finished before, not repeated{word}: force=true runs it again", flush=True)
-    return True
-
-
 def _take_folder(job: Job, folder: RunFolder, data: Any) -> None:
-    """Make the folder ours, the old run set aside if a new one is forced, and write what the run is made of."""
-    from harness.lock import lock
+    """Make the folder ours, a run that is to be made again set aside, and write what the run is made of."""
+    from harness.lock import changes_since, described, lock
 
+    config = job.config
     try:
-        if job.config["force"] and job.config["mode"] == "fit" and folder.status == "done":
+        if folder.status and _is_to_repeat(folder, config) and config["mode"] == "fit":
             folder.claim()
             folder.set_aside()
             folder.release()
+        if folder.status is None and (line := other_data(folder.path, config)):
+            print(line, flush=True)
         folder.claim()
-        write_json(folder.path / "lock.json", lock(job.config, identity(job.config), job.words, data.fingerprint()))
+        before = read_json(folder.path / "lock.json")
+        if before and (changed := changes_since(before)):
+            print(f"{folder.path}: changed since this run began: {described(changed)}", flush=True)
+        write_json(folder.path / "lock.json", lock(config, identity(config), job.words, data.fingerprint(), before))
         folder.set_status("running")
     except OSError as error:
         raise disk_trouble(error, folder.path) from None
+
+
+def _is_to_repeat(folder: RunFolder, config: dict[str, Any]) -> bool:
+    """Return whether force=true asks for the run from scratch: one that is done, or was made of other files."""
+    try:
+        compare_files(folder, config)
+    except BadInputError:
+        if not config["force"]:
+            raise
+        return True
+    return bool(config["force"]) and folder.status == "done"
 
 
 def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | None) -> str:
@@ -175,6 +176,7 @@ def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | N
     try:
         with _stoppable():
             built = build(job, folder.path, data)
+            process.collect_garbage()
             _drop_later_rows(folder, built)
             if job.config["mode"] == "fit":
                 _fit(job, folder, built, weights)

@@ -4,12 +4,20 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.fingerprint import compared_files, open_data
 from harness.folder import read_json
+from harness.identity import config_identity
 
+# Changed packages that a line names.
+MAX_LISTED = 5
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -52,10 +60,60 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def lock(config: dict[str, Any], identity: str, words: list[str], data: str) -> dict[str, Any]:
-    """Return the content of lock.json."""
+def changes_since(lock: Mapping[str, Any]) -> dict[str, list[str | None]]:
+    """Return code and package versions that differ from those in a lock: by name, then and now."""
+    code, now = lock.get("code") or {}, code_state()
+    changed = {} if code == now else {"code": [_named(code), _named(now)]}
+    installed = _installed()
+    for name, version in (lock.get("packages") or {}).items():
+        if (present := installed.get(_normal(name))) not in (None, version):
+            changed[name] = [version, present]
+    return changed
+
+
+def _named(code: Mapping[str, Any]) -> str | None:
+    commit, uncommitted = code.get("commit"), code.get("changes")
+    return commit and commit[:9] + (f" with changes {uncommitted[:6]}" if uncommitted else "")
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _installed() -> dict[str, str]:
+    """Return version by normalized name, from names of installed folders: reading all metadata takes half a second."""
+    found: dict[str, str] = {}
+    for folder in (path for place in sys.path for path in Path(place or ".").glob("*.dist-info")):
+        package, _, version = folder.stem.partition("-")
+        found.setdefault(_normal(package), version)
+    return found
+
+
+def described(changed: Mapping[str, list[str | None]]) -> str:
+    """Return changes of code and packages as a text: `code a36ab2312 -> 795b04d11, torch 2.14.0 -> 2.15.0`."""
+    listed = [f"{name} {before} -> {after}" for name, (before, after) in changed.items()]
+    rest = len(listed) - MAX_LISTED
+    return ", ".join(listed[:MAX_LISTED] + ([f"and {rest} more packages"] if rest > 0 else []))
+
+
+def lock(
+    config: dict[str, Any], identity: str, words: list[str], data: str, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the content of lock.json.
+
+    Args:
+        config: the resolved config.
+        identity: the run's hash.
+        words: the overrides.
+        data: the data's fingerprint as the DataModule tells it.
+        before: the lock of the run that is resumed; what has changed since is added to its history.
+    """
+    history = list((before or {}).get("history", []))
+    if before and (changed := changes_since(before)):
+        history.append({"time": time.strftime("%F %T"), "changed": changed})
     return {
         "identity": identity,
+        "config_identity": config_identity(config),
         "overrides": words,
         "config": config,
         "code": code_state(),
@@ -63,4 +121,7 @@ def lock(config: dict[str, Any], identity: str, words: list[str], data: str) -> 
         "packages": packages(),
         "hardware": hardware(),
         "data": data,
+        "contents": open_data(config["data"]),
+        "files": compared_files(config),
+        "history": history,
     }

@@ -1,18 +1,10 @@
 """Where a key of the composed config was written: the command line, an experiment file, a group file."""
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.compose import CONF
-
-
-@cache
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a config file as written, or nothing if there is none."""
-    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+from harness.yaml_files import read_yaml
 
 
 def _holds(node: Any, keys: list[str]) -> bool:

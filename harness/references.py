@@ -4,13 +4,10 @@ Runs folder, hardware, loggers and `debug=tiny` of the needed run are those of t
 """
 
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from functools import cache
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from harness.compose import compose_words, plain
+from harness.compose import composed, copied, parse
 from harness.errors import BadInputError
 from harness.job import Job
 
@@ -33,15 +30,19 @@ def needed_job(reference: str, config: Mapping[str, Any]) -> Job:
         BadInputError: if its words are wrong, each named.
     """
     own, experiment = _composed(reference, config["is_tiny"])
-    own = deepcopy(own) | {key: config[key] for key in ("runs", "hardware", "logger")}
+    own = copied(own) | {key: config[key] for key in ("runs", "hardware", "logger")}
     return Job(own, experiment, reference.removeprefix(MARK).split())
+
+
+def words_of(reference: str, is_tiny: bool) -> list[str]:
+    """Return the overrides of the run that a reference stands for, except those taken from the run that needs it."""
+    return [*reference.removeprefix(MARK).split(), *(["debug=tiny"] if is_tiny else [])]
 
 
 @cache
 def _composed(reference: str, is_tiny: bool) -> tuple[dict[str, Any], str]:
-    words = reference.removeprefix(MARK).split()
-    composed = compose_words([*words, *(["debug=tiny"] if is_tiny else [])])
-    experiment = OmegaConf.select(composed, "hydra.runtime.choices.experiment")
-    if experiment is None:
+    words = words_of(reference, is_tiny)
+    if not any(override.key_or_group == "experiment" for override in parse(words)):
         raise BadInputError(f"{reference}: names no experiment: write {MARK}experiment=NAME")
-    return plain(composed), str(experiment)
+    found = composed(words)
+    return found.values, found.experiment

@@ -13,6 +13,7 @@ from harness.checkpoints import read_ours
 from harness.errors import BadInputError, disk_trouble, nearest
 from harness.folder import read_json
 from harness.ply import write_ply
+from harness.process import set_threads
 
 _WORDS = ("run", "n", "steps", "seed", "mesh", "hardware", "force", "mode")
 _DEVICES = ("auto", "cpu", "gpu")
@@ -33,6 +34,8 @@ def answer(words: list[str]) -> int:
         raise BadInputError(f"mode=sample: hardware is {hardware!r}{nearest(hardware, _DEVICES)}")
     if hardware == "gpu":
         check_hardware({"accelerator": "gpu", "devices": 1, "num_nodes": 1})
+    # As many as the run had; a run from before there was a key for them had one.
+    set_threads(locked["config"]["hardware"].get("threads", 1))
     device = "cuda" if hardware != "cpu" and torch.cuda.is_available() else "cpu"
     seed = locked["config"]["seed"] if seed is None else seed
     place = folder / "samples" / f"n{count}-steps{'auto' if steps is None else steps}-seed{seed}"

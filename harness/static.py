@@ -1,7 +1,7 @@
 """Signatures read from source text, so that a config is checked without importing torch or anything else."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -67,7 +67,7 @@ def _scope(module: str) -> Scope | None:
     defined: dict[str, ast.AST] = {}
     imported: dict[str, str] = {}
     package = module if place[1] else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(place[0].read_text())):
+    for node in _statements(ast.parse(place[0].read_text()).body):
         if isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
             source = f"{base}.{node.module}".rstrip(".") if node.level else str(node.module)
@@ -80,6 +80,15 @@ def _scope(module: str) -> Scope | None:
                 if isinstance(target, ast.Name):
                     defined.setdefault(target.id, node.value)
     return Scope(defined, imported)
+
+
+def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a module, those under its conditions too."""
+    for node in body:
+        yield node
+        for name in ("body", "orelse", "handlers", "finalbody"):
+            if isinstance(node, ast.If | ast.Try | ast.With | ast.ExceptHandler):
+                yield from _statements(getattr(node, name, []))
 
 
 def _look_up(dotted: str, depth: int = 0) -> tuple[ast.AST, Scope] | None:
@@ -230,6 +239,9 @@ def _fits_plain(value: Any, name: str) -> str | None:
 
 
 def _fits_any(value: Any, choices: list[ast.expr], scope: Scope) -> str | None:
+    # Plain types first: to know others, files are read.
+    if any(_name(choice) in _PLAIN and fits(value, choice, scope) is None for choice in choices):
+        return None
     answers = [fits(value, choice, scope) for choice in choices]
     return None if None in answers else " or ".join(dict.fromkeys(a for a in answers if a))
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -65,6 +65,18 @@ def note_outcome(folder: Path, number: int, outcome: Outcome) -> None:
     """Write how one run of the sweep ended."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / f"{number}.json", asdict(outcome))
+
+
+def numbered(words: list[str], number: int) -> list[str]:
+    """Return the overrides of a run for a launcher, which would number it by its place among those launched."""
+    return [*words, f"+hydra.job.env_set.{detached.RUN}={number}"]
+
+
+def number_of(words: Sequence[str], place: int) -> tuple[int, list[str]]:
+    """Return the number of a run and its own overrides from what a launcher was given, `place` without a number."""
+    *own, last = words
+    key, _, number = last.partition("=")
+    return (int(number), own) if key.endswith(f".{detached.RUN}") else (place, list(words))
 
 
 def _value(words: list[str], key: str) -> str:

@@ -50,11 +50,11 @@ def as_the_queue_tells(folder: Path) -> Iterator[None]:
             known = " ".join(sorted({job.job_id.partition("_")[0] for job in jobs})) or "JOB"
             print(f"no longer waited for; jobs go on: squeue -j {known} tells of them, scancel {known} ends them")
             raise SystemExit(130) from None
-        for place, (own, words, job) in enumerate(zip(returned, job_overrides, jobs, strict=True)):
-            number = initial_job_idx + place
+        for place, (own, given, job) in enumerate(zip(returned, job_overrides, jobs, strict=True)):
+            number, words = sweep.number_of(given, initial_job_idx + place)
             if isinstance(own, _Lost) and not (folder / f"{number}.json").exists():
                 line = f"run {number}: job {job.job_id} is gone from the queue without an end: see {job.paths.folder}"
-                sweep.note_outcome(folder, number, Outcome("failed", lines=[line], words=list(words)))
+                sweep.note_outcome(folder, number, Outcome("failed", lines=[line], words=words))
                 tell([line])
         return returned
 

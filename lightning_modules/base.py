@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
+from common.findings import Findings
 from tuners.build import build_tuner
 from tuners.tuner import Tuner, TunerError
 
@@ -25,18 +26,10 @@ class BasePaper(pl.LightningModule):
     (hyper-parameter `tuner`, if any) is attached to the part that the paper calls `tunable`.
     """
 
-    # Whether a step may leave trainable parameters without a gradient, which DDP has to be told.
-    has_unused_parameters = False
     # Whether weights are read in steps and tests alone, when sharded ones (FSDP) are whole.
     can_be_sharded = True
-    # Numbers that the optimizer keeps for each trained parameter, for estimates of memory: 2 for Adam.
-    optimizer_states = 2
     # Full-match regular expressions of module names by op, for a tunable part of no family that tuners know.
     site_patterns: Mapping[str, str] = {}
-    # Whether `load_pretrained` loads weights that a file names, so that checkpoints of a tuner can leave them out.
-    names_weights = False
-    # Whether there is anything to train; if not, a run is a test.
-    has_training = True
     _given_weights = False
     _leaves_out = False
     _gradients_seen = False
@@ -44,6 +37,32 @@ class BasePaper(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.tuner: Tuner | None = None
+
+    @property
+    def has_training(self) -> bool:
+        """Whether there is anything to train; if not, a run is a test."""
+        return True
+
+    @property
+    def has_unused_parameters(self) -> bool:
+        """Whether a step may leave trainable parameters without a gradient, which DDP has to be told."""
+        return False
+
+    @property
+    def optimizer_states(self) -> int:
+        """Numbers that the optimizer keeps for each trained parameter, for estimates of memory: 2 for Adam."""
+        return 2
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether `load_pretrained` loads weights that a file names, so that checkpoints of a tuner can omit them."""
+        return False
+
+    @property
+    def datamodule(self) -> Any:
+        """The DataModule of the run that this module is in."""
+        trainer: Any = self.trainer
+        return trainer.datamodule
 
     @property
     def tunable(self) -> nn.Module:
@@ -94,7 +113,7 @@ class BasePaper(pl.LightningModule):
     def attach_tuner(self) -> None:
         """Attach the tuner that the config names, if any; everything outside the tunable part stays trained."""
         if self.tuner is None and self._has_tuner():
-            tuner = build_tuner(self.hparams.tuner)
+            tuner = build_tuner(self.hparams["tuner"])
             tuner.attach(self.tunable, *self.example(), patterns=self.site_patterns)
             self.tuner = tuner
             self._leaves_out = self.names_weights and not self._given_weights and not tuner.trains_backbone
@@ -187,7 +206,7 @@ class BasePaper(pl.LightningModule):
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one training step's forward and backward pass without a trainer, to count what it costs."""
-        loss = self.training_step(batch, 0)
+        loss: Any = self.training_step(batch, 0)
         (loss["loss"] if isinstance(loss, dict) else loss).backward()
 
     def show_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -203,6 +222,30 @@ class BasePaper(pl.LightningModule):
             for logger in self.loggers:
                 if hasattr(logger, "log_image"):
                     logger.log_image(key=name, images=[image], caption=[caption])
+
+    def publish(self, findings: Findings, **options: Any) -> None:
+        """Log the metrics of an evaluation, and hand its tables and pictures to the loggers that keep them.
+
+        Args:
+            findings: what was found; metrics are named with their stage, `test/acc`.
+            options: of `log_dict`, such as `sync_dist` or `batch_size`.
+        """
+        if findings.metrics:
+            self.log_dict(findings.metrics, **options)
+        for name, table in findings.tables.items():
+            self.show_table(name, table.columns, table.rows)
+        for name, picture in findings.pictures.items():
+            self.show_picture(name, picture)
+
+    def publish_from_first(self, findings: Findings | None) -> None:
+        """Publish what the first process found; its metrics are logged on every process, as `log_dict` needs.
+
+        Args:
+            findings: what was found; None on all processes but the first.
+        """
+        own = findings or Findings()
+        metrics = self.trainer.strategy.broadcast(own.metrics)
+        self.publish(Findings(metrics, own.tables, own.pictures))
 
     @property
     def run_folder(self) -> Path:

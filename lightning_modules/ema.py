@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def averaged(network: nn.Module, decay: float) -> AveragedModel:
     """Return a moving average of a network's weights, kept in checkpoints as a module.
@@ -16,9 +18,9 @@ def averaged(network: nn.Module, decay: float) -> AveragedModel:
     return average.requires_grad_(False)
 
 
-def _blend(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+def _blend(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     @torch.no_grad()
-    def blend(averages: list[Tensor], current: list[Tensor], updates: Tensor) -> None:
+    def blend(averages: Tensors, current: Tensors, updates: Tensor | int) -> None:
         kept = min(decay, (1 + float(updates)) / (10 + float(updates)))
         torch._foreach_lerp_(averages, current, 1 - kept)
 

@@ -1,7 +1,7 @@
 """Optimizers and schedules that papers share, counted in optimizer steps."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, TypedDict
 
 import pytorch_lightning as pl
@@ -59,7 +59,7 @@ def build_optimizer(
 
 def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, object]]:
     """Return the trained parameters in two groups: matrices and kernels decay; biases, scales and prompts do not."""
-    decayed, plain, seen = [], [], set[int]()
+    decayed, plain, seen = list[nn.Parameter](), list[nn.Parameter](), set[int]()
     for root in modules:
         for module in root.modules():
             for name, parameter in module.named_parameters(recurse=False):
@@ -68,7 +68,10 @@ def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[
                 seen.add(id(parameter))
                 is_kernel = isinstance(module, _WITH_KERNEL) and name.endswith("weight")
                 (decayed if is_kernel else plain).append(parameter)
-    groups = ({"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0})
+    groups: list[dict[str, object]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 
@@ -80,6 +83,24 @@ def warm_cosine(step: int, total: int, warmup_share: float) -> float:
     return (1 + math.cos(math.pi * (step - warm) / max(1.0, total - warm))) / 2
 
 
+def training_steps(trainer: pl.Trainer) -> int:
+    """Return the number of optimizer steps of a whole training.
+
+    Raises:
+        ScheduleError: if the training has no end.
+    """
+    total = trainer.estimated_stepping_batches
+    if total == float("inf"):
+        raise ScheduleError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
+    return int(total)
+
+
+def with_schedule(optimizer: Optimizer, factor: Callable[[int], float]) -> OptimizerLRSchedulerConfig:
+    """Return an optimizer whose peak learning rate is multiplied by a factor of the optimizer step."""
+    schedule = LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
 def with_warm_cosine(
     module: pl.LightningModule, optimizer: Optimizer, warmup_share: float
 ) -> OptimizerLRSchedulerConfig:
@@ -88,11 +109,8 @@ def with_warm_cosine(
     Raises:
         ScheduleError: if the training has no end.
     """
-    total = module.trainer.estimated_stepping_batches
-    if total == float("inf"):
-        raise ScheduleError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
-    schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, int(total), warmup_share))
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    total = training_steps(module.trainer)
+    return with_schedule(optimizer, lambda step: warm_cosine(step, total, warmup_share))
 
 
 def one_cycle(step: int, total: int, warmup_share: float) -> float:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-def radial_power(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "r"]:
+def radial_power(images: Float[Tensor, "b c h w"]) -> Float[Tensor, " r"]:
     """Return the power at frequencies 1 to h/2 - 1, a sum over images, a mean over channels and directions."""
     size = images.shape[-1]
     power = torch.fft.fft2(images.double(), norm="ortho").abs().square().mean(dim=1).sum(dim=0)

@@ -1,11 +1,9 @@
 """Backbones of the libraries: any timm model, any visual tower of open_clip; their weights by path."""
 
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
-import timm
 import torch
-from timm.models import load_state_dict as read_weights
 from torch import Tensor, nn
 
 _OPEN_CLIP = "open_clip:"
@@ -43,6 +41,9 @@ def build_backbone(name: str, in_channels: int, image_size: int, own: str) -> nn
     """
     if name.startswith(_OPEN_CLIP):
         return _open_clip_tower(name.removeprefix(_OPEN_CLIP), None)
+    # timm takes a second to import, which no paper's own net should pay.
+    import timm
+
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
         raise BackboneError(f"there is no backbone '{name}': take {own} or a timm model{near and f', such as {near}'}")
@@ -86,7 +87,7 @@ def load_weights(backbone: nn.Module, name: str, weights: str, mark: str) -> Non
     try:
         if weights.endswith(".npz"):
             # timm's own reader of Google's layouts.
-            backbone.load_pretrained(weights)
+            cast(Any, backbone).load_pretrained(weights)
         else:
             backbone.load_state_dict(_tensors(backbone, name, weights, mark))
     except (AttributeError, KeyError, RuntimeError, ValueError) as error:
@@ -101,10 +102,13 @@ def _tensors(backbone: nn.Module, name: str, weights: str, mark: str) -> dict[st
     if name.startswith(_OPEN_CLIP):
         pretrained = "openai" if weights == "hub" else weights
         return _open_clip_tower(name.removeprefix(_OPEN_CLIP), pretrained).state_dict()
+    import timm
+    from timm.models import load_state_dict
+
     if weights == "hub":
         return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     classifier = classifier_name(backbone)
-    return {k: v for k, v in read_weights(weights, weights_only=True).items() if not k.startswith(f"{classifier}.")}
+    return {k: v for k, v in load_state_dict(weights, weights_only=True).items() if not k.startswith(f"{classifier}.")}
 
 
 def classifier_name(backbone: nn.Module) -> str:

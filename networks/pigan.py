@@ -63,6 +63,8 @@ class PiGAN(nn.Module):
         size: side of the images.
     """
 
+    calls: Tensor
+
     def __init__(self, options: PiGANOptions, size: int) -> None:
         super().__init__()
         self.options, self.raw_size = options, size
@@ -71,13 +73,14 @@ class PiGAN(nn.Module):
         parts: list[nn.Module] = []
         for inputs in (options["z_dim"], 256, 256):
             parts += [nn.Linear(inputs, 256), nn.LeakyReLU(0.2)]
-        self.mapping = nn.Sequential(*parts, nn.Linear(256, numbers))
+        last = nn.Linear(256, numbers)
+        self.mapping = nn.Sequential(*parts, last)
         for layer in self.mapping:
             if isinstance(layer, nn.Linear):
                 nn.init.kaiming_normal_(layer.weight, a=0.2, mode="fan_in", nonlinearity="leaky_relu")
         # The last layer starts small, so that scenes are alike at first.
         with torch.no_grad():
-            self.mapping[-1].weight.mul_(0.25)
+            last.weight.mul_(0.25)
         self.layers = nn.ModuleList(FilmSiren(width if k else 3, width, is_first=not k) for k in range(layers))
         self.density = nn.Linear(width, 1)
         self.colour_layer = FilmSiren(width + 3, width)

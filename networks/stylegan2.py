@@ -35,6 +35,8 @@ class MappingNetwork(nn.Module):
         average_decay: its decay.
     """
 
+    w_avg: Tensor
+
     def __init__(
         self,
         z_dim: int,
@@ -94,6 +96,8 @@ class SynthesisBlock(nn.Module):
         up: 2, or 1 for a block that keeps the size (of a super-resolution).
         conv_clamp: most that activations may be, or None.
     """
+
+    resample_filter: Tensor
 
     def __init__(
         self,
@@ -166,6 +170,7 @@ class SynthesisNetwork(nn.Module):
         x, image, place = None, None, 0
         for side in self.sides:
             block = self.get_submodule(f"b{side}")
+            assert isinstance(block, SynthesisBlock)
             x, image = block(x, image, ws[:, place : place + block.convolutions + 1], noise)
             place += block.convolutions
         assert image is not None

@@ -122,6 +122,9 @@ class SynthesisLayer(nn.Module):
         conv_clamp: most that activations may be, or None.
     """
 
+    noise_const: Tensor
+    resample_filter: Tensor
+
     def __init__(
         self, inputs: int, outputs: int, w_dim: int, resolution: int, *, up: int = 1, conv_clamp: float | None = None
     ) -> None:
@@ -174,6 +177,8 @@ class Conv2d(nn.Module):
         down: 2 for an output of half the size, or 1.
         conv_clamp: most that activations may be, or None.
     """
+
+    resample_filter: Tensor
 
     def __init__(
         self,

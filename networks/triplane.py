@@ -59,7 +59,7 @@ class Decoder(nn.Module):
         """Return density before its activation, and colours; points come last, so that nothing is transposed."""
         out = features
         for layer in self.net:
-            out = layer(out) if isinstance(layer, nn.Softplus) else layer.along(out)
+            out = layer.along(out) if isinstance(layer, FullyConnected) else layer(out)
         # A little wider than 0..1, as in Mip-NeRF, so that the ends can be reached.
         return out[:, 0], torch.sigmoid(out[:, 1:]) * 1.002 - 0.001
 
@@ -72,9 +72,8 @@ class SuperResolution(nn.Module):
         is_large = size >= 512
         up, first, second = (2, 256, 128) if is_large else (1, 128, 64)
         self.start = size // (2 * up)
-        options = {"image_channels": 3, "conv_clamp": conv_clamp}
-        self.block0 = SynthesisBlock(features, first, w_dim, self.start * up, up=up, **options)
-        self.block1 = SynthesisBlock(first, second, w_dim, size, **options)
+        self.block0 = SynthesisBlock(features, first, w_dim, self.start * up, 3, up=up, conv_clamp=conv_clamp)
+        self.block1 = SynthesisBlock(first, second, w_dim, size, 3, conv_clamp=conv_clamp)
         if not is_large:
             # Not used; in EG3D's weights all the same.
             self.register_buffer("resample_filter", binomial_filter())

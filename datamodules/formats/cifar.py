@@ -85,7 +85,9 @@ def _read(path: Path, name: str, key: str, classes: int) -> tuple[NDArray[np.uin
     """
     content = read_plain_pickle(path)
     data, labels = content.get("data"), np.asarray(content.get(key, []))
-    whole = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (len(labels), 3072)
-    if not whole or labels.dtype.kind != "i" or len(labels) == 0 or not 0 <= labels.min() <= labels.max() < classes:
+    pixels: NDArray[Any] = data if isinstance(data, np.ndarray) else np.empty(0)
+    are_images = pixels.dtype == np.uint8 and pixels.shape == (len(labels), 3072)
+    are_labels = labels.dtype.kind == "i" and len(labels) > 0 and 0 <= labels.min() <= labels.max() < classes
+    if not are_images or not are_labels:
         raise ValueError(f"{path} is not a file of {name} as distributed: data [n, 3072] and {key} [n] expected")
-    return data.reshape(-1, 3, 32, 32), labels.astype(np.int64)
+    return pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)

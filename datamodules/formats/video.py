@@ -90,8 +90,10 @@ def _from_folder(path: Path, choose: Choice) -> Tensor:
                 picture = file.convert("RGB")
         except OSError:
             raise PictureError(f"{frames[place]} is not a whole picture") from None
-        if pictures and picture.size != (size := tuple(pictures[0].shape[:0:-1])):
-            picture = picture.resize(size)
+        if pictures:
+            _, height, width = pictures[0].shape
+            if picture.size != (width, height):
+                picture = picture.resize((width, height))
         pictures.append(pil_to_tensor(picture))
     return torch.stack(pictures)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 FAMILIES = ("ellipsoid", "cone", "ridge", "gable", "dome", "bumps")
 LABELS = {"family": len(FAMILIES), "yaw": 3, "light": 4, "tone": 3}
@@ -131,15 +131,15 @@ def _soft(x: Floats, y: Floats, width: float | Floats, height: float) -> Floats:
 
 def _draw_colours(rng: np.random.Generator, count: int, *, asymmetric: bool) -> dict[str, Floats]:
     tone = rng.random((count, 1), np.float32)
-    skin = np.float32([0.45, 0.30, 0.22]) + tone * np.float32([0.52, 0.52, 0.5])
+    skin = np.array([0.45, 0.30, 0.22], np.float32) + tone * np.array([0.52, 0.52, 0.5], np.float32)
     drawn = rng.random((5, count, 3), np.float32)
     return {
         "tone": tone,
         "skin": skin,
-        "brow": 0.1 + 0.25 * drawn[0, :, :1] * np.float32([1, 0.8, 0.6]),
+        "brow": 0.1 + 0.25 * drawn[0, :, :1] * np.array([1, 0.8, 0.6], np.float32),
         "white": np.full((count, 3), 0.95, np.float32),
         "iris": 0.05 + 0.3 * drawn[1],
-        "mouth": np.float32([0.6, 0.12, 0.15]) + 0.2 * drawn[2],
+        "mouth": np.array([0.6, 0.12, 0.15], np.float32) + 0.2 * drawn[2],
         "background": 0.15 + 0.7 * drawn[3],
         "patch": drawn[4],
         "patched": np.full((count, 1), float(asymmetric), np.float32),
@@ -161,14 +161,14 @@ def cameras(yaw: Floats, pitch: Floats, size: int) -> Floats:
     to_world[:, :3, 3] = -CENTRE * to_world[:, :3, 2]
     # EG3D's pixels are areas: the outermost centres, which the field of view spans, lie half a pixel inside.
     focal = (size - 1) / size / 2 / math.tan(math.radians(FOV) / 2)
-    intrinsics = np.float32([focal, 0, 0.5, 0, focal, 0.5, 0, 0, 1])
+    intrinsics = np.array([focal, 0, 0.5, 0, focal, 0.5, 0, 0, 1], np.float32)
     return np.concatenate([to_world.reshape(-1, 16), np.tile(intrinsics, (len(yaw), 1))], axis=1)
 
 
 def _march(rays: Floats, rotations: Floats, head: _Drawn, family: NDArray[np.int64]) -> Floats:
     """Return z [n, p] in the camera's frame of the first surface that rays (x, y, 1) meet."""
     turned = rays[None] @ rotations
-    start = np.float32([0, 0, CENTRE]) - CENTRE * rotations[:, None, 2]
+    start = np.array([0, 0, CENTRE], np.float32) - CENTRE * rotations[:, None, 2]
 
     def behind(z: Floats) -> Floats:
         return _behind(start + z[..., None] * turned, head, family)
@@ -216,7 +216,7 @@ def _render_group(rng: np.random.Generator, size: int, families: Sequence[str], 
     rays = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
     rotations = _rotations(yaw, pitch)
     depth = _march(rays, rotations, head, family)
-    shift = np.float32([0, 0, CENTRE])
+    shift = np.array([0, 0, CENTRE], np.float32)
     points = (depth[..., None] * rays - shift) @ rotations + shift
     scale = 1 / math.tan(math.radians(FOV) / 2) / points[..., 2]
     u, v = points[..., 0] * scale, points[..., 1] * scale

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 
 # Images are drawn in groups with a generator each, so an image depends on the seed and its place alone.
 _GROUP = 256

@@ -114,7 +114,7 @@ def _render_group(
     low, high = _ranges(spread)
     # Always a whole group of draws, so that the number of images asked for changes none of them.
     draws = (low + (high - low) * rng.random((_GROUP, len(low)), np.float32))[: len(labels)]
-    nuisance = {name: draws[:, i, None, None] for i, name in enumerate(_NUISANCE)}
+    nuisance: dict[str, Floats] = {name: draws[:, i, None, None] for i, name in enumerate(_NUISANCE)}
     centres = (np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1
     x = np.broadcast_to(centres, (len(labels), size, size))
     y = np.broadcast_to(centres[:, None], (len(labels), size, size))

@@ -152,6 +152,8 @@ class TRX(nn.Module):
         dropout: dropout after the places of the frames are added.
     """
 
+    places: Tensor
+
     def __init__(self, size: int, frames: int, width: int = 1152, dropout: float = 0.1) -> None:
         super().__init__()
         self.register_buffer("places", 0.1 * _sinusoids(frames, size), persistent=False)
@@ -168,6 +170,8 @@ class TRX(nn.Module):
 
 class _Tuples(nn.Module):
     """Tuples of `count` frames in their order."""
+
+    chosen: Tensor
 
     def __init__(self, size: int, frames: int, count: int, width: int) -> None:
         super().__init__()

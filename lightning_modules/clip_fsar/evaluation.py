@@ -2,20 +2,24 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lightning_modules.clip_fsar.modulation import clips, prototypes
-from lightning_modules.clip_fsar.video_text import ensemble, video_text_logits
+from common.findings import Findings
+from lightning_modules.clip_fsar.episode_data import DrawnEpisodes
+from lightning_modules.clip_fsar.episode_prediction import (
+    EpisodeNetworks,
+    EpisodePredictions,
+    class_prototypes,
+    predict_episodes,
+)
+from lightning_modules.clip_fsar.modulation import clips
+from lightning_modules.clip_fsar.video_text import ensemble
 from lightning_modules.collecting import Collector
 from lightning_modules.progress import progress
-
-if TYPE_CHECKING:
-    from lightning_modules.clip_fsar.module import CLIPFSAR
 
 BATCH = 100
 """Episodes that are looked at together."""
@@ -45,9 +49,9 @@ def check_evaluation(options: EvaluationOptions) -> None:
     """Raise EvaluationError if the options ask for nothing."""
     if not options["shots"] or min(options["shots"]) < 1:
         raise EvaluationError(f"model.evaluation.shots is {options['shots']}: take numbers of 1 or more, as [1,5]")
-    for name in ("episodes", "validation_episodes"):
-        if options[name] < 1:
-            raise EvaluationError(f"model.evaluation.{name} is {options[name]}: take 1 or more")
+    for name, count in (("episodes", options["episodes"]), ("validation_episodes", options["validation_episodes"])):
+        if count < 1:
+            raise EvaluationError(f"model.evaluation.{name} is {count}: take 1 or more")
 
 
 class Bank(NamedTuple):
@@ -59,40 +63,9 @@ class Bank(NamedTuple):
 
 
 @torch.no_grad()
-def bank_of(module: "CLIPFSAR", frames: Float[Tensor, "v t d"], names: Float[Tensor, "c d"] | None) -> Bank:
+def bank_of(networks: EpisodeNetworks, frames: Float[Tensor, "v t d"], names: Float[Tensor, "c d"] | None) -> Bank:
     """Return a bank: a query is the same in every episode, so the Transformer looks at each clip once."""
-    return Bank(frames, torch.cat([clips(module.context, part) for part in frames.split(BATCH)]), names)
-
-
-class Told(NamedTuple):
-    """What a model says of e episodes: distances [e, q, n], logits of the names alone [e, q, n] (None without names).
-
-    `prototypes` [e, n, t, d] and `queries` [e, q, t, d] are what the distances are between.
-    """
-
-    distances: Tensor
-    text_logits: Tensor | None
-    prototypes: Tensor
-    queries: Tensor
-
-
-def look(
-    module: "CLIPFSAR",
-    support: Float[Tensor, "e n k t d"],
-    queries: Float[Tensor, "e q t d"],
-    names: Float[Tensor, "e n d"] | None,
-    seen: Float[Tensor, "e q t d"] | None = None,
-) -> Told:
-    """Return what a model says of episodes whose frame features are given; queries have no name.
-
-    `seen` is what the Transformer makes of the queries, if that is known.
-    """
-    h = module.hparams.context
-    shown = names if h["reads_names"] else None
-    found = prototypes(module.context, support, shown, merge_before=h["merge_before"])
-    seen = clips(module.context, queries) if seen is None else seen
-    text = None if names is None else video_text_logits(queries, names, module.scale)
-    return Told(module.alignment(found, seen), text, found, seen)
+    return Bank(frames, torch.cat([clips(networks.context, part) for part in frames.split(BATCH)]), names)
 
 
 class Episodes(NamedTuple):
@@ -104,7 +77,9 @@ class Episodes(NamedTuple):
 
 
 @torch.no_grad()
-def accuracies(module: "CLIPFSAR", bank: Bank, episodes: Episodes, text_share: float) -> dict[str, Float[Tensor, " e"]]:
+def accuracies(
+    networks: EpisodeNetworks, bank: Bank, episodes: Episodes, text_share: float
+) -> dict[str, Float[Tensor, " e"]]:
     """Return the accuracy, in percent, of each of a few episodes.
 
     `acc`: by distance. With names also `zero_shot`: by the names alone; `ensemble`: by both; and, if prototypes read
@@ -112,44 +87,52 @@ def accuracies(module: "CLIPFSAR", bank: Bank, episodes: Episodes, text_share: f
     """
     support, chosen = bank.frames[episodes.support], episodes.query.flatten(1)
     names = None if bank.names is None else bank.names[episodes.classes]
-    told = look(module, support, bank.frames[chosen], names, bank.seen[chosen])
-    scores = {"acc": -told.distances}
+    predicted = predict_episodes(networks, support, bank.frames[chosen], names, bank.seen[chosen])
+    scores = {"acc": -predicted.distances}
     if names is not None:
-        assert told.text_logits is not None
-        scores["zero_shot"] = told.text_logits
-        scores["ensemble"] = ensemble(told.text_logits, told.distances, support.shape[-2], text_share)
-        if (h := module.hparams.context)["reads_names"]:
-            wrong = prototypes(module.context, support, names.roll(1, dims=1), merge_before=h["merge_before"])
-            scores["permuted"] = -module.alignment(wrong, told.queries)
+        assert predicted.text_logits is not None
+        scores["zero_shot"] = predicted.text_logits
+        scores["ensemble"] = ensemble(predicted.text_logits, predicted.distances, support.shape[-2], text_share)
+        if networks.options["reads_names"]:
+            wrong = class_prototypes(networks, support, names.roll(1, dims=1))
+            scores["permuted"] = -networks.alignment(wrong, predicted.queries)
     ways, each = episodes.query.shape[1:]
     truth = torch.arange(ways, device=support.device).repeat_interleave(each)
     return {name: 100 * (score.argmax(dim=-1) == truth).float().mean(dim=-1) for name, score in scores.items()}
 
 
 def evaluate(
-    module: "CLIPFSAR", columns: Mapping[str, Tensor], split: str, shots: int, count: int
+    networks: EpisodeNetworks, bank: Bank, drawn: DrawnEpisodes, text_share: float, share: tuple[int, int] = (0, 1)
 ) -> dict[str, Float[Tensor, " e"]]:
     """Return the accuracies of episodes, which the processes share out, in the order of the episodes.
 
     Args:
-        module: on a trainer with its data.
-        columns: `frames` [v, t, d] and `label` [v] of all clips of the split.
-        split: whose names the classes have.
-        shots: labelled clips of a class.
-        count: number of episodes.
+        networks: see `EpisodeNetworks`.
+        bank: all clips of the split.
+        drawn: the episodes.
+        text_share: exponent of the text in the ensemble.
+        share: which process of how many this is.
     """
-    options, trainer = module.hparams.evaluation, module.trainer
-    drawn = trainer.datamodule.episodes(columns["label"].numpy(), shots, count, options["seed"])
-    mine = torch.arange(count)[trainer.global_rank :: trainer.world_size]
-    bank = bank_of(module, columns["frames"].to(module.scale), module.names(split))
-    told, parts = Collector(), mine.split(BATCH) if len(mine) else ()
+    shots, mine = drawn[1].shape[2], torch.arange(len(drawn[0]))[share[0] :: share[1]]
+    found, parts = Collector(), mine.split(BATCH) if len(mine) else ()
     with progress(f"{shots}-shot episodes", len(parts)) as on_batch:
         for part in parts:
-            found = accuracies(module, bank, on_device(drawn, part, module.device), options["text_share"])
-            told.add(index=part, **found)
+            episodes = on_device(drawn, part, networks.scale.device)
+            found.add(index=part, **accuracies(networks, bank, episodes, text_share))
             on_batch()
-    values = told.gather_everywhere()
+    values = found.gather_everywhere()
     return {name: value for name, value in values.items() if name != "index"}
+
+
+@torch.no_grad()
+def predict_drawn(
+    networks: EpisodeNetworks, frames: Float[Tensor, "v t d"], names: Float[Tensor, "c d"] | None, episodes: Episodes
+) -> EpisodePredictions:
+    """Return the predictions for episodes of clips whose frame features are given, with the names of all classes."""
+    queries = frames[episodes.query.flatten(1)]
+    return predict_episodes(
+        networks, frames[episodes.support], queries, None if names is None else names[episodes.classes]
+    )
 
 
 def interval(values: Tensor) -> float:
@@ -157,6 +140,24 @@ def interval(values: Tensor) -> float:
     return 1.96 * float(values.double().std(correction=0)) / math.sqrt(len(values))
 
 
-def on_device(drawn: tuple[np.ndarray, ...], chosen: Tensor, device: torch.device) -> Episodes:
+def accuracy_findings(accuracies: Mapping[int, Mapping[str, Tensor]]) -> Findings:
+    """Return means and intervals of the test's accuracies, in percent.
+
+    Args:
+        accuracies: accuracies [e] of episodes, by number of shots and name.
+    """
+    findings, means = Findings(), {shots: float(values["acc"].mean()) for shots, values in accuracies.items()}
+    for shots, by_name in accuracies.items():
+        for name, values in by_name.items():
+            findings.metrics[f"test/{name}_{shots}shot"] = float(values.mean())
+            findings.metrics[f"test/{name}_{shots}shot_ci"] = interval(values)
+    few, many = min(means), max(means)
+    if few < many:
+        # Two arms' difference of this is the difference of their gains.
+        findings.metrics[f"test/acc_{few}less{many}shot"] = means[few] - means[many]
+    return findings
+
+
+def on_device(drawn: DrawnEpisodes, chosen: Tensor, device: torch.device) -> Episodes:
     """Return some of the drawn episodes as tensors."""
     return Episodes(*(torch.from_numpy(part[chosen.numpy()]).to(device) for part in drawn))

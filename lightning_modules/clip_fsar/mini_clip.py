@@ -1,7 +1,7 @@
 """Pretraining of the mini-CLIP, the stand-in for CLIP: stills and captions of a procedural world (spec, section 6)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from jaxtyping import Float
@@ -33,6 +33,16 @@ def soft_contrastive(
         return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.mT, target)) / 2
 
 
+class MiniCLIPOptions(TypedDict):
+    """The hyper-parameters of `MiniCLIP`, which describes each."""
+
+    image_size: int
+    mini: MiniOptions
+    prompt: str
+    optimizer: OptimizerOptions
+    schedule: WarmCosine
+
+
 class MiniCLIP(BasePaper):
     """Two small towers that learn which caption is whose.
 
@@ -59,24 +69,30 @@ class MiniCLIP(BasePaper):
         self.save_hyperparameters()
         self.clip: Any = None
 
+    @property
+    def options(self) -> MiniCLIPOptions:
+        """The constructor's options."""
+        return cast(MiniCLIPOptions, self.hparams)
+
     def configure_model(self) -> None:
         """Build the towers."""
         if self.clip is None:
-            h = self.hparams
-            self.clip = build_clip(MINI, h.mini, h.image_size)
+            self.clip = build_clip(MINI, self.options["mini"], self.options["image_size"])
             self.right = MeanMetric()
 
     def _tokens(self) -> Tensor:
-        h, names = self.hparams, self.trainer.datamodule.class_names("fit")
-        return tokens(MINI, h.mini, [h.prompt.replace("{}", name) for name in names]).to(self.device)
+        h, names = self.options, self.datamodule.class_names("fit")
+        return tokens(MINI, h["mini"], [h["prompt"].replace("{}", name) for name in names]).to(self.device)
+
+    def _of_all_processes(self, values: Tensor, *, sync_grads: bool = False) -> Tensor:
+        return cast(Tensor, self.all_gather(values, sync_grads=sync_grads))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the contrastive loss of a batch."""
         # All processes' samples are each other's negatives: the loss is of the global batch.
-        images = self.all_gather(self.clip.encode_image(batch["image"]), sync_grads=True).reshape(
-            -1, self.hparams.mini["size"]
-        )
-        labels = self.all_gather(batch["label"]).flatten()
+        images = self._of_all_processes(self.clip.encode_image(batch["image"]), sync_grads=True)
+        images = images.reshape(-1, self.options["mini"]["size"])
+        labels = self._of_all_processes(batch["label"]).flatten()
         texts = self.clip.encode_text(self._tokens())[labels]
         same = (labels[:, None] == labels).float()
         loss = soft_contrastive(images, texts, same, self.clip.logit_scale.exp())
@@ -86,7 +102,7 @@ class MiniCLIP(BasePaper):
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one step's forward and backward pass."""
         images = self.clip.encode_image(batch["image"])
-        texts = self.clip.encode_text(torch.zeros(len(images), self.hparams.mini["context"], dtype=torch.int64))
+        texts = self.clip.encode_text(torch.zeros(len(images), self.options["mini"]["context"], dtype=torch.int64))
         (images @ texts.mT).mean().backward()
 
     def _measure(self, batch: Mapping[str, Any]) -> None:
@@ -116,5 +132,5 @@ class MiniCLIP(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer)
-        return with_warm_cosine(self, optimizer, self.hparams.schedule["warmup_share"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])

@@ -1,36 +1,28 @@
 """CLIP-FSAR: an image encoder tuned on episodes, and prototypes that read the class name."""
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.base import BasePaper
-from lightning_modules.clip_fsar.alignment import LEAST_SMOOTHNESS, AlignmentOptions, build_alignment
-from lightning_modules.clip_fsar.evaluation import EvaluationOptions, check_evaluation, evaluate, interval, look
+from lightning_modules.clip_fsar.alignment import AlignmentOptions, build_alignment
+from lightning_modules.clip_fsar.episode_data import EpisodeData, check_episodes
+from lightning_modules.clip_fsar.episode_losses import episode_losses
+from lightning_modules.clip_fsar.episode_prediction import EpisodeNetworks
+from lightning_modules.clip_fsar.evaluation import EvaluationOptions, accuracy_findings, bank_of, evaluate
 from lightning_modules.clip_fsar.modulation import ContextOptions, TemporalTransformer
-from lightning_modules.clip_fsar.pictures import show_first_episode
+from lightning_modules.clip_fsar.options import CLIPFSAROptions, check_options
+from lightning_modules.clip_fsar.pictures import first_episode_pictures
 from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule, build_adam, learning_rate
-from lightning_modules.clip_fsar.towers import (
-    MINI,
-    MiniOptions,
-    TowerError,
-    TowerOptions,
-    build_clip,
-    check_mini,
-    check_towers,
-    load_clip,
-    text_features,
-)
-from lightning_modules.clip_fsar.video_text import VideoTextOptions, video_text_logits
+from lightning_modules.clip_fsar.towers import MiniOptions, TowerOptions, build_clip, load_clip, text_features
+from lightning_modules.clip_fsar.video_text import VideoTextOptions
 from lightning_modules.collecting import Collector
 
 
@@ -73,34 +65,26 @@ class CLIPFSAR(BasePaper):
         tuner: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        check_towers(towers)
-        check_evaluation(evaluation)
-        if (context["reads_names"] or video_text["weight"]) and towers["weights"] is None:
-            raise TowerError("model.towers.weights is null: to untrained towers a class name says nothing")
-        if context["reads_names"] and not context["depth"]:
-            raise TowerError("model.context.depth is 0: without a block no prototype can read a name")
-        if frozen and (tuner or {}).get("_target_"):
-            raise TowerError(
-                "model.frozen is true: a tuner would have nothing to tune; take tuner=none or frozen=false"
-            )
-        if alignment["smoothness"] < LEAST_SMOOTHNESS:
-            raise TowerError(
-                f"model.alignment.smoothness is {alignment['smoothness']}, should be {LEAST_SMOOTHNESS} or more"
-            )
-        if optimizer["lr"] <= 0:
-            raise TowerError(f"model.optimizer.lr is {optimizer['lr']}, should be above 0")
-        if towers["name"] == MINI:
-            check_mini(mini)
         self.save_hyperparameters()
+        check_options(self.options)
         self.visual: Any = None
         # Text features by prompt. They are kept in checkpoints, the text tower is not.
         self._names: dict[str, Tensor] = {}
 
     @property
-    def has_training(self) -> bool:  # type: ignore[override]
+    def options(self) -> CLIPFSAROptions:
+        """The constructor's options."""
+        return cast(CLIPFSAROptions, self.hparams)
+
+    @property
+    def _data(self) -> EpisodeData:
+        return self.datamodule
+
+    @property
+    def has_training(self) -> bool:
         """Whether anything learns."""
-        h = self.hparams
-        return not h.frozen or h.context["depth"] > 0 or h.alignment["metric"] == "trx"
+        h = self.options
+        return not h["frozen"] or h["context"]["depth"] > 0 or h["alignment"]["metric"] == "trx"
 
     @property
     def tunable(self) -> nn.Module:
@@ -111,33 +95,34 @@ class CLIPFSAR(BasePaper):
     @property
     def names_weights(self) -> bool:
         """Whether the image encoder comes from a file."""
-        return self.hparams.towers["weights"] is not None
+        return self.options["towers"]["weights"] is not None
 
     def example(self) -> tuple[Tensor]:
         """Return two empty frames."""
-        return (torch.zeros(2, 3, self.hparams.image_size, self.hparams.image_size),)
+        return (torch.zeros(2, 3, self.options["image_size"], self.options["image_size"]),)
 
     # Networks.
 
     def _clip(self, *, trained: bool) -> Any:
-        h = self.hparams
-        clip = build_clip(h.towers["name"], h.mini, h.image_size)
+        h, towers = self.options, self.options["towers"]
+        clip = build_clip(towers["name"], h["mini"], h["image_size"])
         if trained:
-            load_clip(clip, h.towers["name"], h.towers["weights"])
+            assert towers["weights"] is not None
+            load_clip(clip, towers["name"], towers["weights"])
         return clip
 
     def configure_model(self) -> None:
         """Build the image encoder, the Transformer over frames, and the alignment."""
         if self.visual is not None:
             return
-        h = self.hparams
+        h, text = self.options, self.options["video_text"]
         self.visual = self._clip(trained=False).visual
         size = int(self.visual.output_dim)
-        self.context = TemporalTransformer(size, h.context["depth"], h.context["hidden"])
-        self.alignment = build_alignment(h.alignment, size, h.frames)
+        self.context = TemporalTransformer(size, h["context"]["depth"], h["context"]["hidden"])
+        self.alignment = build_alignment(h["alignment"], size, h["frames"])
         # Not CLIP's own scale, which is 100 (trap 6).
-        self.scale = nn.Parameter(torch.tensor(float(h.video_text["scale"])), requires_grad=h.video_text["weight"] > 0)
-        self.visual.requires_grad_(not h.frozen)
+        self.scale = nn.Parameter(torch.tensor(float(text["scale"])), requires_grad=text["weight"] > 0)
+        self.visual.requires_grad_(not h["frozen"])
         self.train(self.training)
 
     def load_pretrained(self) -> None:
@@ -148,9 +133,14 @@ class CLIPFSAR(BasePaper):
     def train(self, mode: bool = True) -> "CLIPFSAR":
         """Set the mode; a frozen image encoder stays in eval mode."""
         super().train(mode)
-        if self.hparams.frozen and self.visual is not None:
+        if self.options["frozen"] and self.visual is not None:
             self.visual.eval()
         return self
+
+    @property
+    def episode_networks(self) -> EpisodeNetworks:
+        """The networks that read episodes of frame features."""
+        return EpisodeNetworks(self.context, self.alignment, self.scale, self.options["context"])
 
     def names(self, split: str) -> Float[Tensor, "c d"] | None:
         """Return the text features of a split's class names, None without weights."""
@@ -161,13 +151,13 @@ class CLIPFSAR(BasePaper):
         return torch.stack([self._names[prompt] for prompt in prompts]).to(self.scale)
 
     def _prompts(self, split: str) -> list[str]:
-        prompt = self.hparams.towers["prompt"]
-        return [prompt.replace("{}", name) for name in self.trainer.datamodule.class_names(split)]
+        prompt = self.options["towers"]["prompt"]
+        return [prompt.replace("{}", name) for name in self._data.class_names(split)]
 
     def _read_names(self, prompts: Sequence[str]) -> None:
-        h, new = self.hparams, [prompt for prompt in prompts if prompt not in self._names]
+        h, new = self.options, [prompt for prompt in prompts if prompt not in self._names]
         if new:
-            found = text_features(self._clip(trained=True), h.towers["name"], h.mini, new)
+            found = text_features(self._clip(trained=True), h["towers"]["name"], h["mini"], new)
             self._names |= dict(zip(new, found, strict=True))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -196,25 +186,16 @@ class CLIPFSAR(BasePaper):
             batch: clips [b, v, t, c, h, w], support first, and classes [b, n].
             base: text features of all base classes.
         """
-        image, classes = batch["image"], batch["class"]
-        ways = classes.shape[1]
-        # Looked at one after the other, as in the released code: BatchNorm sees no query beside the support.
-        support, queries = (self(part) for part in image.tensor_split([ways * self.hparams.shots], dim=1))
-        told = look(self, support.unflatten(1, (ways, -1)), queries, None if base is None else base[classes])
-        truth = torch.arange(ways, device=image.device).repeat_interleave(queries.shape[1] // ways)
-        logits, truth = -told.distances.flatten(0, 1), truth.repeat(len(image))
-        found = {"few_shot": functional.cross_entropy(logits, truth)}
-        found["acc"] = 100 * (logits.argmax(dim=1) == truth).float().mean()
-        if base is not None and self.hparams.video_text["weight"]:
-            parts = [classes.repeat_interleave(part.shape[1] // ways, dim=1) for part in (support, queries)]
-            text = video_text_logits(torch.cat([support, queries], dim=1), base, self.scale)
-            found["video_text"] = functional.cross_entropy(text.flatten(0, 1), torch.cat(parts, dim=1).flatten())
-        return found
+        image, classes, weight = batch["image"], batch["class"], self.options["video_text"]["weight"]
+        labeled = classes.shape[1] * self.options["shots"]
+        # Encoded one after the other, as in the released code: BatchNorm sees no query beside the support.
+        support, queries = (self(part) for part in image.tensor_split([labeled], dim=1))
+        return episode_losses(self.episode_networks, support, queries, classes, base, with_video_text=bool(weight))
 
     def _loss(self, found: Mapping[str, Tensor]) -> Tensor:
         loss = found["few_shot"]
         if "video_text" in found:
-            loss = loss + self.hparams.video_text["weight"] * found["video_text"]
+            loss = loss + self.options["video_text"]["weight"] * found["video_text"]
         return loss
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
@@ -235,11 +216,11 @@ class CLIPFSAR(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return Adam, and its learning rate by the number of training episodes; a tuner has its own peak."""
-        h, trainer = self.hparams, self.trainer
-        peak = h.optimizer["lr"]
-        optimizer = build_adam(self, h.optimizer, None if self.tuner is None else self.tuner.lr)
-        each = trainer.datamodule.batch_size * trainer.accumulate_grad_batches
-        schedule = LambdaLR(optimizer, lambda step: learning_rate(step * each, peak, h.schedule) / peak)
+        h, peak = self.options, self.options["optimizer"]["lr"]
+        tuner_lr = None if self.tuner is None else self.tuner.lr
+        optimizer = build_adam(self.named_parameters(), h["optimizer"], tuner_lr)
+        each = self._data.batch_size * self.trainer.accumulate_grad_batches
+        schedule = LambdaLR(optimizer, lambda step: learning_rate(step * each, peak, h["schedule"]) / peak)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -260,21 +241,18 @@ class CLIPFSAR(BasePaper):
     def _foresee(self, *splits: str) -> None:
         if self.names_weights:
             self._read_names([prompt for split in splits for prompt in self._prompts(split)])
-        data, trainer = self.trainer.datamodule, self.trainer
-        for split, shots, limit in (
-            ("val", 1, trainer.limit_val_batches),
-            ("test", max(self.hparams.evaluation["shots"]), trainer.limit_test_batches),
-        ):
-            if split in splits and limit:
-                labels = data.labels(split)
-                batches = limit if isinstance(limit, int) else int(limit * math.ceil(len(labels) / data.clip_batch))
-                data.episodes(labels[: batches * data.clip_batch], shots, 1, 0)
+        shots, trainer = max(self.options["evaluation"]["shots"]), self.trainer
+        if "val" in splits:
+            check_episodes(self._data, "val", 1, trainer.limit_val_batches)
+        if "test" in splits:
+            check_episodes(self._data, "test", shots, trainer.limit_test_batches)
 
     # Evaluation: features of every clip first, episodes at the end.
 
     def on_validation_epoch_start(self) -> None:
-        """Begin anew."""
-        self._seen, self._columns = Collector(), None
+        """Begin with no clips."""
+        self._seen = Collector()
+        self._columns: dict[str, Tensor] | None = None
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Keep the features of clips."""
@@ -282,13 +260,13 @@ class CLIPFSAR(BasePaper):
 
     def on_validation_epoch_end(self) -> None:
         """Log the accuracy on episodes of the validation classes."""
-        options = self.hparams.evaluation
+        options = self.options["evaluation"]
         found = self._evaluate("val", 1, options["validation_episodes"])
         self.log_dict({f"val/{name}": float(values.mean()) for name, values in found.items()})
 
     def on_test_epoch_start(self) -> None:
-        """Begin anew."""
-        self._seen, self._columns = Collector(), None
+        """Begin with no clips."""
+        self.on_validation_epoch_start()
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Keep the features of clips."""
@@ -296,23 +274,22 @@ class CLIPFSAR(BasePaper):
 
     def on_test_epoch_end(self) -> None:
         """Log accuracies and their intervals for every number of shots, and show an episode."""
-        options = self.hparams.evaluation
-        means: dict[int, float] = {}
-        for shots in options["shots"]:
-            found = self._evaluate("test", shots, options["episodes"])
-            means[shots] = float(found["acc"].mean())
-            for name, values in found.items():
-                self.log(f"test/{name}_{shots}shot", float(values.mean()))
-                self.log(f"test/{name}_{shots}shot_ci", interval(values))
-        few, many = min(means), max(means)
-        if few < many:
-            # Two arms' difference of this is the difference of their gains.
-            self.log(f"test/acc_{few}less{many}shot", means[few] - means[many])
+        options = self.options["evaluation"]
+        found = {shots: self._evaluate("test", shots, options["episodes"]) for shots in options["shots"]}
+        self.publish(accuracy_findings(found))
         if self.trainer.is_global_zero:
-            show_first_episode(self, self._known())
+            h, networks, names = self.options, self.episode_networks, self.names("test")
+            for picture in first_episode_pictures(
+                networks, self._known(), names, self._data, options["seed"], h["alignment"]
+            ):
+                self.show_picture(*picture)
 
     def _evaluate(self, split: str, shots: int, count: int) -> dict[str, Tensor]:
-        return evaluate(self, self._known(), split, shots, count)
+        options, columns, trainer = self.options["evaluation"], self._known(), self.trainer
+        drawn = self._data.episodes(columns["label"].numpy(), shots, count, options["seed"])
+        networks = self.episode_networks
+        bank = bank_of(networks, columns["frames"].to(self.scale), self.names(split))
+        return evaluate(networks, bank, drawn, options["text_share"], (trainer.global_rank, trainer.world_size))
 
     def _known(self) -> dict[str, Tensor]:
         if self._columns is None:

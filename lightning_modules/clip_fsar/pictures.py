@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_modules.clip_fsar.alignment import frame_distances, otam
-from lightning_modules.clip_fsar.evaluation import look, on_device
+from lightning_modules.clip_fsar.alignment import AlignmentOptions, frame_distances, otam
+from lightning_modules.clip_fsar.episode_data import EpisodeData
+from lightning_modules.clip_fsar.episode_prediction import EpisodeNetworks
+from lightning_modules.clip_fsar.evaluation import on_device, predict_drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from lightning_modules.clip_fsar.module import CLIPFSAR
 
 _RIGHT, _WRONG = "#1b6e3c", "#b00020"
 
@@ -94,29 +94,37 @@ def alignment_figure(
     return figure
 
 
-@torch.no_grad()
-def show_first_episode(module: "CLIPFSAR", columns: Mapping[str, Tensor]) -> None:
-    """Show the first 1-shot episode of the test, and how its first query is aligned.
+def first_episode_pictures(
+    networks: EpisodeNetworks,
+    columns: Mapping[str, Tensor],
+    names: Float[Tensor, "c d"] | None,
+    data: EpisodeData,
+    seed: int,
+    alignment: AlignmentOptions,
+) -> list[tuple[str, "Figure", str]]:
+    """Return name, picture and caption of the first 1-shot test episode, and of how its first query is aligned.
 
     Args:
-        module: on a trainer with its data.
+        networks: see `EpisodeNetworks`.
         columns: `frames` [v, t, d], `label` [v] and `index` [v] of all test clips.
+        names: text features of the test classes, or None.
+        data: draws the episode, and has its clips and the names of its classes.
+        seed: seed of the episodes.
+        alignment: options of the metric; only OTAM aligns.
     """
-    options, data = module.hparams.alignment, module.trainer.datamodule
-    drawn = data.episodes(columns["label"].numpy(), 1, 1, module.hparams.evaluation["seed"])
-    episode = on_device(drawn, torch.arange(1), torch.device("cpu"))
-    bank = columns["frames"].to(module.scale)
-    text = module.names("test")
-    chosen = None if text is None else text[episode.classes]
-    told = look(module, bank[episode.support], bank[episode.query.flatten(1)], chosen)
-    source = data.source("test")
-    shown = [[source[int(columns["index"][k])]["image"] for k in part.flatten()] for part in episode[1:]]
-    names = [data.class_names("test")[k] for k in episode.classes[0]]
-    predicted = told.distances[0].argmin(dim=-1).tolist()
-    words = "the first 1-shot episode of the test: what each query was taken for"
-    module.show_picture("episode", episode_figure(*shown, names, predicted), words)
-    if options["metric"] == "otam":
-        off = frame_distances(told.queries[:, :1], told.prototypes[:, :1])[0, 0, 0]
-        title = f"{names[0]}: where the query's frames lie in the prototype's"
-        figure = alignment_figure(off, options["smoothness"], shown[1][0], shown[0][0], title)
-        module.show_picture("alignment", figure, "the soft shortest path of the first query, from its own side")
+    episode = on_device(data.episodes(columns["label"].numpy(), 1, 1, seed), torch.arange(1), torch.device("cpu"))
+    predicted = predict_drawn(networks, columns["frames"].to(networks.scale), names, episode)
+    source, class_names = data.source("test"), data.class_names("test")
+    support, queries = (
+        [source[int(columns["index"][k])]["image"] for k in part.flatten()] for part in (episode.support, episode.query)
+    )
+    words = [class_names[k] for k in episode.classes[0]]
+    taken_for = predicted.distances[0].argmin(dim=-1).tolist()
+    caption = "the first 1-shot episode of the test: what each query was taken for"
+    pictures = [("episode", episode_figure(support, queries, words, taken_for), caption)]
+    if alignment["metric"] == "otam":
+        off = frame_distances(predicted.queries[:, :1], predicted.prototypes[:, :1])[0, 0, 0]
+        title = f"{words[0]}: where the query's frames lie in the prototype's"
+        figure = alignment_figure(off, alignment["smoothness"], queries[0], support[0], title)
+        pictures.append(("alignment", figure, "the soft shortest path of the first query, from its own side"))
+    return pictures

@@ -1,5 +1,6 @@
 """The learning rate, counted in episodes: up along a line, then down in steps (spec, section 2.3)."""
 
+from collections.abc import Iterable
 from typing import TypedDict
 
 from torch import nn
@@ -31,21 +32,23 @@ def learning_rate(episodes: int, peak: float, schedule: StepSchedule) -> float:
     return peak * schedule["factor"] ** sum(episodes >= drop for drop in schedule["drops"])
 
 
-def build_adam(module: nn.Module, options: AdamOptions, tuner_lr: float | None = None) -> Adam:
+def build_adam(
+    named_parameters: Iterable[tuple[str, nn.Parameter]], options: AdamOptions, tuner_lr: float | None = None
+) -> Adam:
     """Return Adam over what is trained; nothing whose name has "bn" or "norm" decays, as in the released code.
 
     By that rule a ViT's norms, which are called `ln`, and those of a ResNet's shortcuts do decay.
 
     Args:
-        module: with the image encoder as `visual` and its tuner, if any, as `tuner`.
+        named_parameters: those of the image encoder under `visual.`, those of its tuner, if any, under `tuner.`.
         options: see `AdamOptions`.
         tuner_lr: learning rate of what a tuner trains, the encoder itself or layers beside it; None without one.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
+    for name, parameter in named_parameters:
         if parameter.requires_grad:
-            is_tuned = tuner_lr is not None and name.startswith(("visual.", "tuner."))
-            lr = tuner_lr if is_tuned else options["lr"]
+            is_tuned = name.startswith(("visual.", "tuner."))
+            lr = tuner_lr if is_tuned and tuner_lr is not None else options["lr"]
             decay = 0.0 if "bn" in name or "norm" in name else options["weight_decay"]
             groups.setdefault((lr, decay), []).append(parameter)
     given = [{"params": own, "lr": lr, "weight_decay": decay} for (lr, decay), own in groups.items()]

@@ -65,9 +65,9 @@ def check_towers(towers: TowerOptions) -> None:
 
 def check_mini(mini: MiniOptions) -> None:
     """Raise TowerError if no mini-CLIP has such sizes."""
-    for name, parts in (("size", 8), ("width", 16)):
-        if mini[name] % parts or mini[name] < parts:  # type: ignore[literal-required]
-            raise TowerError(f"model.mini.{name} is {mini[name]}, should be a multiple of {parts}")  # type: ignore[literal-required]
+    for name, value, parts in (("size", mini["size"], 8), ("width", mini["width"], 16)):
+        if value % parts or value < parts:
+            raise TowerError(f"model.mini.{name} is {value}, should be a multiple of {parts}")
 
 
 def _config(name: str) -> dict[str, Any]:

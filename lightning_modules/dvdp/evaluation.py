@@ -2,6 +2,8 @@
 
 from typing import TypedDict
 
+from metrics.image_distances import ImageDistances
+
 
 class EvaluationOptions(TypedDict):
     """What the test draws and compares.
@@ -19,3 +21,24 @@ class EvaluationOptions(TypedDict):
     features: str | None
     inception: str | None
     kid_subset: int
+
+
+def build_distances(channels: int, image_size: int, options: EvaluationOptions) -> ImageDistances:
+    """Return the distances of the test, without any image yet.
+
+    Raises:
+        FeatureError: if weights are missing, or there are fewer images than KID needs.
+    """
+    return ImageDistances(
+        channels,
+        image_size,
+        options["samples"],
+        features=options["features"],
+        inception=options["inception"],
+        kid_subset=options["kid_subset"],
+    )
+
+
+def step_counts(options: EvaluationOptions) -> list[int]:
+    """Return the numbers of reverse steps that the test draws images with, each once, the main one first."""
+    return list(dict.fromkeys([options["steps"], *options["curve"]]))

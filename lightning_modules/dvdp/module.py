@@ -2,27 +2,29 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.dvdp.evaluation import EvaluationOptions
-from lightning_modules.dvdp.networks import LevelNetworks, UNetOptions, check_network, uneven_use
-from lightning_modules.dvdp.parameterisation import Prediction, amplitudes, target
+from lightning_modules.dvdp.costs import macs_of_levels
+from lightning_modules.dvdp.denoising_loss import denoising_loss
+from lightning_modules.dvdp.evaluation import EvaluationOptions, build_distances, step_counts
+from lightning_modules.dvdp.image_generation import ImageGenerator
+from lightning_modules.dvdp.networks import LevelNetworks, UNetOptions, uneven_use
+from lightning_modules.dvdp.options import DVDPOptions, ImageData, check_options
+from lightning_modules.dvdp.parameterisation import Prediction
 from lightning_modules.dvdp.pictures import sheet
-from lightning_modules.dvdp.process import Process, ProcessError, ProcessOptions
-from lightning_modules.dvdp.projection import at_level
-from lightning_modules.dvdp.report import report_test
-from lightning_modules.dvdp.sampler import Sampler, SamplerOptions, visits
+from lightning_modules.dvdp.process import Process, ProcessOptions
+from lightning_modules.dvdp.projection import at_level, deviations
+from lightning_modules.dvdp.report import DISPLAYED, cost_quality, measure, pictures_of, training_costs
+from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
 from lightning_modules.ema import averaged
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
-from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances
 
 
@@ -54,6 +56,8 @@ class DVDP(BasePaper):
     """
 
     can_be_sharded = False
+    deviations: Tensor
+    images_seen: Tensor
 
     def __init__(
         self,
@@ -76,19 +80,16 @@ class DVDP(BasePaper):
         seed: int,
     ) -> None:
         super().__init__()
-        self.process = Process(**process)
-        levels = self.levels
-        check_network(image_size, levels, network)
-        for name, values in (("level_weight", level_weight), ("batch_scale", batch_scale)):
-            if values is not None and (len(values) != levels or min(values) <= 0):
-                raise ProcessError(f"{name} is {values}, should be {levels} numbers above 0, one for each level")
-        for steps in [sampler["steps"], evaluation["steps"], *evaluation["curve"]]:
-            visits(self.process, steps)
-        if not 0 <= ema < 1:
-            raise ProcessError(f"ema is {ema}, should be at least 0 and below 1")
         self.save_hyperparameters()
+        self.process = Process(**process)
+        check_options(self.options, self.process)
         self.network: LevelNetworks | None = None
         self._is_compiled = False
+
+    @property
+    def options(self) -> DVDPOptions:
+        """The constructor's options."""
+        return cast(DVDPOptions, self.hparams)
 
     @property
     def levels(self) -> int:
@@ -98,7 +99,15 @@ class DVDP(BasePaper):
     @property
     def has_unused_parameters(self) -> bool:
         """Whether a step at one level leaves weights of others without a gradient."""
-        return uneven_use(self.levels, self.hparams.network)
+        return uneven_use(self.levels, self.options["network"])
+
+    @property
+    def _averaged(self) -> LevelNetworks:
+        return cast(LevelNetworks, self.average.module)
+
+    @property
+    def _data(self) -> ImageData:
+        return self.datamodule
 
     # Networks, and the deviation of the images at every level.
 
@@ -106,11 +115,11 @@ class DVDP(BasePaper):
         """Build the network, its moving average, and the buffer of deviations."""
         if self.network is not None:
             return
-        h, levels = self.hparams, self.levels
-        self.network = LevelNetworks(h.channels, h.image_size, levels, h.network)
-        if h.channels_last:
+        h, levels = self.options, self.levels
+        self.network = LevelNetworks(h["channels"], h["image_size"], levels, h["network"])
+        if h["channels_last"]:
             self.network.to(memory_format=torch.channels_last)
-        self.average = averaged(self.network, h.ema)
+        self.average = averaged(self.network, h["ema"])
         self.register_buffer("deviations", torch.ones(levels))
         self.register_buffer("images_seen", torch.zeros(levels, dtype=torch.int64))
         self.losses = torch.nn.ModuleList(MeanMetric() for _ in range(levels))
@@ -118,22 +127,17 @@ class DVDP(BasePaper):
     def setup(self, stage: str) -> None:
         """Build the networks and, if asked for, compile them."""
         super().setup(stage)
-        if self.hparams.compile and not self._is_compiled:
+        if self.options["compile"] and not self._is_compiled:
+            assert self.network is not None
             self._is_compiled = True
             self.network.compile_each()
-            self.average.module.compile_each()
+            self._averaged.compile_each()
 
     def load_pretrained(self) -> None:
         """Measure the deviation of the training images at every level, on up to 1024 of them."""
-        if not self.hparams.level_scale:
+        if not self.options["level_scale"]:
             return
-        source = self.trainer.datamodule.source("fit")
-        places = torch.linspace(0, len(source) - 1, min(len(source), 1024)).long().unique().tolist()
-        power = torch.zeros(self.levels, dtype=torch.float64)
-        for place in places:
-            image = source[place]["image"][None]
-            power += torch.stack([at_level(image, level).double().square().mean() for level in range(self.levels)])
-        self.deviations.copy_((power / len(places)).sqrt())
+        self.deviations.copy_(deviations(self._data.source("fit"), self.levels))
         off = self.process.start_is_off(float(self.deviations[-1]))
         if off > 0.1:
             self.print(
@@ -143,31 +147,25 @@ class DVDP(BasePaper):
 
     def sigmas(self) -> list[Tensor] | None:
         """Return the deviation of the images at every level, None where they are taken as they are."""
-        return list(self.deviations) if self.hparams.level_scale else None
+        return list(self.deviations) if self.options["level_scale"] else None
 
     # Training.
 
     def drawn_level(self, step: int) -> int:
         """Return the level of an optimizer step, the same on every process."""
-        generator = torch.Generator().manual_seed(self.hparams.seed * 1_000_003 + step)
-        time = int(torch.randint(1, self.process.steps + 1, (), generator=generator))
-        return self.process.level_of(time)
+        generator = torch.Generator().manual_seed(self.options["seed"] * 1_000_003 + step)
+        return self.process.level_of(int(torch.randint(1, self.process.steps + 1, (), generator=generator)))
 
     def part_of_batch(self, images: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, "n c h w"]:
         """Return the images that are used at a level."""
-        scale = self.hparams.batch_scale
+        scale = self.options["batch_scale"]
         return images if scale is None else images[: max(1, len(images) * scale[level] // max(scale))]
 
     def loss(self, images: Float[Tensor, "b c h w"], level: int, network: LevelNetworks) -> Float[Tensor, ""]:
         """Return the mean squared error of the prediction at random times of a level."""
-        clean = at_level(images, level)
-        time = self.process.draw_times(level, len(clean))
-        noise = torch.randn_like(clean)
-        sigmas, kind = self.sigmas(), self.hparams.prediction
-        at = amplitudes(self.process, level, time, None if sigmas is None else sigmas[level], clean.device)
-        state = self.process.diffuse(clean, level, time, noise)
-        output = network(at.input(state), level, time.to(clean.device))
-        return functional.mse_loss(output.float(), target(kind, at, clean, noise))
+        sigmas, kind = self.sigmas(), self.options["prediction"]
+        sigma = None if sigmas is None else sigmas[level]
+        return denoising_loss(self.process, network, kind, at_level(images, level), level, sigma)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch at the level of this step."""
@@ -178,7 +176,7 @@ class DVDP(BasePaper):
         self.images_seen[level] += len(images) * self.trainer.world_size
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
         self.log("train/level", float(level), batch_size=len(images), sync_dist=True)
-        weight = self.hparams.level_weight
+        weight = self.options["level_weight"]
         return loss if weight is None else weight[level] * loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
@@ -196,44 +194,55 @@ class DVDP(BasePaper):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
         assert self.network is not None
-        optimizer = build_optimizer(self.network.parameters(), self.hparams.optimizer)
-        return with_warm_cosine(self, optimizer, self.hparams.schedule["warmup_share"])
+        optimizer = build_optimizer(self.network.parameters(), self.options["optimizer"])
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
 
     # Validation: the loss at every level, and a sheet of samples.
 
+    @property
+    def _level_losses(self) -> list[MeanMetric]:
+        return [metric for metric in self.losses if isinstance(metric, MeanMetric)]
+
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Measure the averaged weights' loss at every level."""
-        for level, loss in enumerate(self.losses):
-            loss.update(self.loss(batch["image"], level, self.average.module), len(batch["image"]))
+        for level, metric in enumerate(self._level_losses):
+            metric.update(self.loss(batch["image"], level, self._averaged), len(batch["image"]))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss of every level and their mean by length, and show a sheet of samples."""
-        values = [loss.compute() for loss in self.losses]
-        for level, (value, loss) in enumerate(zip(values, self.losses, strict=True)):
+        values = [metric.compute() for metric in self._level_losses]
+        for level, (value, metric) in enumerate(zip(values, self._level_losses, strict=True)):
             self.log(f"val/loss_level{level}", value)
-            loss.reset()
+            metric.reset()
         self.log("val/loss", sum(share * value for share, value in zip(self.process.shares, values, strict=True)))
-        count = self.hparams.sampler["sheet"]
-        if count and self.trainer.is_global_zero:
-            images = torch.cat(list(self.generate(count, steps=self.hparams.sampler["steps"])))
+        options = self.options["sampler"]
+        if (count := options["sheet"]) and self.trainer.is_global_zero:
+            images = torch.cat(list(self.generate(count, steps=options["steps"])))
             self.show_picture("training_samples", sheet(images), f"step {self.global_step}")
 
     # Drawing images.
 
     def sampler(self, steps: int) -> Sampler:
         """Return the sampler of this model with a number of steps."""
-        h = self.hparams
-        options = {"method": h.sampler["method"], "clip": h.sampler["clip"], "steps": steps}
-        return Sampler(self.process, h.prediction, self.sigmas(), **options)
+        h, options = self.options, self.options["sampler"]
+        return Sampler(
+            self.process, h["prediction"], self.sigmas(), method=options["method"], clip=options["clip"], steps=steps
+        )
+
+    def _generator(self, seed: int | None = None) -> ImageGenerator:
+        h = self.options
+        self.average.eval()
+        shape, seed = (h["channels"], h["image_size"], h["image_size"]), h["seed"] if seed is None else seed
+        return ImageGenerator(self.denoise, shape, h["evaluation"]["batch"], seed, self.device)
 
     def denoise(self, x: Tensor, level: int, time: Tensor) -> Tensor:
         """Return the prediction of the averaged weights, in the precision that the trainer computes in."""
         trainer = self._trainer
         with trainer.precision_plugin.forward_context() if trainer else nullcontext():
-            return self.average.module(x, level, time)
+            return self._averaged(x, level, time)
 
     def generate(
-        self, count: int, *, steps: int | None = None, seed: int | None = None, share: tuple[int, int] = (0, 1)
+        self, count: int, *, steps: int | None = None, seed: int | None = None
     ) -> Iterator[Float[Tensor, "b c h w"]]:
         """Yield images in -1..1, a batch at a time; image k depends on its place, the seed and the batch size alone.
 
@@ -241,38 +250,21 @@ class DVDP(BasePaper):
             count: number of images.
             steps: reverse steps; those of the test unless told.
             seed: seed of all noise; that of the model unless told.
-            share: which process of how many this is; each draws every so many batches.
 
         Raises:
             ProcessError: if the steps cannot be shared out over the levels.
         """
-        h = self.hparams
-        sampler = self.sampler(steps or h.evaluation["steps"])
-        self.average.eval()
-        batch, size = h.evaluation["batch"], h.image_size
-        firsts = range(0, count, batch)[share[0] :: share[1]]
-        with progress("sampling", len(firsts) * len(sampler.visits)) as on_step:
-            for first in firsts:
-                generator = torch.Generator(self.device)
-                generator.manual_seed((h.seed if seed is None else seed) * 1_000_003 + first)
-                shape = (min(batch, count - first), h.channels, size, size)
-                yield sampler(self.denoise, shape, generator, on_step=on_step)
+        sampler = self.sampler(steps or self.options["evaluation"]["steps"])
+        yield from self._generator(seed).images(sampler, count)
 
     # Test.
 
     def _empty_distances(self) -> ImageDistances:
-        h, options = self.hparams, self.hparams.evaluation
-        return ImageDistances(
-            h.channels,
-            h.image_size,
-            options["samples"],
-            features=options["features"],
-            inception=options["inception"],
-            kid_subset=options["kid_subset"],
-        ).to(self.device)
+        h = self.options
+        return build_distances(h["channels"], h["image_size"], h["evaluation"]).to(self.device)
 
     def on_fit_start(self) -> None:
-        """Tell of weights that the test will miss before the training, not after it."""
+        """Report weights that the test would miss before the training, not after it."""
         self._empty_distances()
 
     def on_test_start(self) -> None:
@@ -285,8 +277,21 @@ class DVDP(BasePaper):
         """Take up the real images that generated ones are compared with."""
         self._distances[0].update(batch["image"], real=True)
         if batch_idx == 0:
-            self._real.append(batch["image"][:64])
+            self._real.append(batch["image"][:DISPLAYED])
 
     def on_test_epoch_end(self) -> None:
-        """Draw images, log distances and costs, and show the pictures."""
-        report_test(self, self._distances[0], self._real[0])
+        """Draw images with every number of steps, log distances and costs, and show the pictures."""
+        h, options, trainer = self.options, self.options["evaluation"], self.trainer
+        of_levels = macs_of_levels(self._averaged, h["channels"], h["image_size"], self.levels)
+        self.publish(training_costs(self.process, of_levels, self.images_seen.tolist()))
+        samples, share = options["samples"], (trainer.global_rank, trainer.world_size)
+        if isinstance(trainer.limit_test_batches, int):
+            # A test cut short draws no more images than it was to see.
+            samples = min(samples, trainer.limit_test_batches * self._data.batch_size)
+        generator, samplers = self._generator(), [self.sampler(steps) for steps in step_counts(options)]
+        measured = [measure(generator, each, self._distances[0], of_levels, samples, share) for each in samplers]
+        # Another process may have drawn nothing to show.
+        if trainer.is_global_zero:
+            for picture in pictures_of(self.process, generator, samplers[0], self._real[0], measured[0].first):
+                self.show_picture(*picture)
+        self.publish(cost_quality(measured))

@@ -1,7 +1,7 @@
 """The noise predictor: a U-Net of diffusers that runs at every level, or one for each level (spec, section 2.4)."""
 
 from collections.abc import Iterable
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 import torch
 from diffusers import UNet2DModel
@@ -61,7 +61,7 @@ class UNet(nn.Module):
         stages = range(len(options["channels"]))
         attends = [any(size // self.stem >> stage in options["attention"] for size in sizes) for stage in stages]
         folded = image_channels * self.stem**2
-        self.unet = UNet2DModel(
+        unet = UNet2DModel(
             in_channels=folded,
             out_channels=folded,
             block_out_channels=tuple(options["channels"]),
@@ -74,6 +74,8 @@ class UNet(nn.Module):
             resnet_time_scale_shift="scale_shift",
             add_attention=attends[-1],
         )
+        # Type checkers do not see diffusers' lazily imported bases.
+        self.unet = cast(Any, unet)
         _gate(self.unet, options["attention"])
         if options["checkpointing"]:
             self.unet.enable_gradient_checkpointing()
@@ -89,8 +91,8 @@ class UNet(nn.Module):
 
 
 def _gate(unet: nn.Module, sizes: list[int]) -> None:
-    for module in list(unet.modules()):
-        for place, child in enumerate(module if isinstance(module, nn.ModuleList) else ()):
+    for module in [module for module in unet.modules() if isinstance(module, nn.ModuleList)]:
+        for place, child in enumerate(module):
             if isinstance(child, Attention):
                 module[place] = _AtSizes(child, sizes)
 

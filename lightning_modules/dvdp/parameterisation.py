@@ -58,7 +58,7 @@ def _product(one: Both, other: Both) -> Both:
 def amplitudes(
     process: Process,
     level: int,
-    time: Int[Tensor, "b"],
+    time: Int[Tensor, " b"],
     sigma: Tensor | float | None,
     device: torch.device | str = "cpu",
 ) -> Amplitudes:

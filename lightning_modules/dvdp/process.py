@@ -8,9 +8,9 @@ with a_t = sqrt(alpha bar), s_t = sqrt(1 - alpha bar). At T_{k+1} the detail Q x
 last level has no detail to drop: P = I. With no turning points this is DDPM (Ho et al. 2020).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -94,7 +94,7 @@ class Process:
         """Return the level k with time in (T_k, T_{k+1}]."""
         return sum(time > bound for bound in self.bounds[1:-1])
 
-    def draw_times(self, level: int, count: int) -> Int[Tensor, "b"]:
+    def draw_times(self, level: int, count: int) -> Int[Tensor, " b"]:
         """Draw times uniformly in a level's (T_k, T_{k+1}] from torch's generator, on the CPU."""
         return torch.randint(self.bounds[level] + 1, self.bounds[level + 1] + 1, (count,))
 
@@ -106,7 +106,7 @@ class Process:
         return attenuation(self.kind, (time.double() - first) / (last - first), self.delta)
 
     def amplitudes(
-        self, level: int, time: Int[Tensor, "b"], device: torch.device | str = "cpu"
+        self, level: int, time: Int[Tensor, " b"], device: torch.device | str = "cpu"
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return lambda bar of the coarse and of the detail part, and s_t, each float32 [b, 1, 1, 1], of CPU times."""
         signal = self.signal[time]
@@ -116,7 +116,7 @@ class Process:
         return of_coarse, of_detail, _column(self.noise[time], device)
 
     def diffuse(
-        self, clean: Float[Tensor, "b c h w"], level: int, time: Int[Tensor, "b"], noise: Float[Tensor, "b c h w"]
+        self, clean: Float[Tensor, "b c h w"], level: int, time: Int[Tensor, " b"], noise: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
         """Return x_t of clean images at that level, in closed form."""
         of_coarse, of_detail, of_noise = self.amplitudes(level, time, clean.device)
@@ -159,10 +159,15 @@ def apply(
 ) -> Float[Tensor, "b c h w"]:
     """Return the state after a reverse step; `noise` is white, None where the step adds none."""
     parts = [(x, step.state), (clean, step.clean)] + ([(noise, step.noise)] if noise is not None else [])
-    result = sum(of_detail * image for image, (_, of_detail) in parts)
+    result = _sum(of_detail * image for image, (_, of_detail) in parts)
     if all(of_coarse == of_detail for _, (of_coarse, of_detail) in parts):
         return result
-    return result + coarse(sum((of_coarse - of_detail) * image for image, (of_coarse, of_detail) in parts))
+    return result + coarse(_sum((of_coarse - of_detail) * image for image, (of_coarse, of_detail) in parts))
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    # There is at least one part, so that the sum is no plain 0.
+    return cast(Tensor, sum(parts))
 
 
 def _column(values: Tensor, device: torch.device | str) -> Tensor:

@@ -1,90 +1,127 @@
 """The test of a trained model: distances and costs of its samples, and pictures of what it does."""
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_modules.dvdp.costs import macs_of_levels, macs_of_sampling, macs_of_training
+from common.findings import Findings, Table
+from lightning_modules.dvdp.costs import macs_of_sampling, macs_of_training
+from lightning_modules.dvdp.image_generation import ImageGenerator
 from lightning_modules.dvdp.pictures import curve_figure, forward_figure, reverse_figure, sheet
+from lightning_modules.dvdp.process import Process
+from lightning_modules.dvdp.sampler import Sampler
 from metrics.image_distances import ImageDistances
 
-if TYPE_CHECKING:
-    from lightning_modules.dvdp.module import DVDP
-
-_SHOWN = 64
+DISPLAYED = 64
+"""Images on a sheet."""
 
 
-def report_test(module: "DVDP", distances: ImageDistances, real: Float[Tensor, "n c h w"]) -> None:
-    """Draw images with every number of steps that the config names, log what they are worth, and show pictures."""
-    options = module.hparams.evaluation
-    of_levels = macs_of_levels(module.average.module, module.hparams.channels, module.hparams.image_size, module.levels)
-    _log_training_cost(module, of_levels)
-    rows = []
-    for steps in dict.fromkeys([options["steps"], *options["curve"]]):
-        values, first, seconds = _draw(module, distances, steps)
-        gmacs = macs_of_sampling(module.sampler(steps).visits, of_levels) / 1e9
-        prefix = "test" if steps == options["steps"] else f"test/steps{steps}"
-        module.log_dict({f"{prefix}/{name}": float(value) for name, value in (values | {"gmacs": gmacs}).items()})
-        # Seconds are no metric: a run that was resumed has the same metrics as one that was not.
-        rows.append((steps, gmacs, 1e3 * seconds, *(float(value) for value in values.values())))
-        if steps == options["steps"] and module.trainer.is_global_zero:
-            module.show_picture("samples", sheet(first), f"{steps} steps")
-    if not module.trainer.is_global_zero:
-        # Another process may have drawn nothing to show.
-        return
-    module.show_picture("real", sheet(real), "of the test split")
-    _show_chains(module, real[0])
-    names, rows = list(values), sorted(rows)
-    module.show_table("cost_quality", ["steps", "GMACs for an image", "ms for an image", *names], rows)
-    if len(rows) > 1:
-        distance = next(name for name in ("fid", "fd", "psd_error") if name in names)
-        place = 3 + names.index(distance)
-        module.show_picture("cost_quality", curve_figure([(row[0], row[1], row[place]) for row in rows], distance))
+class SampleMeasurements(NamedTuple):
+    """What images drawn with a number of steps are worth.
+
+    Attributes:
+        steps: number of reverse steps.
+        distances: the distances to the real images by name.
+        gmacs: multiply-accumulates of one image, in 1e9.
+        seconds: wall time of one image.
+        first: the first images of this process [n, c, h, w]; empty if it drew none.
+    """
+
+    steps: int
+    distances: dict[str, float]
+    gmacs: float
+    seconds: float
+    first: Tensor
 
 
-def _log_training_cost(module: "DVDP", of_levels: list[float]) -> None:
-    seen = module.images_seen.tolist()
-    module.log_dict(
+def training_costs(process: Process, of_levels: Sequence[float], images_seen: Sequence[int]) -> Findings:
+    """Return what training has cost.
+
+    Args:
+        process: the process.
+        of_levels: multiply-accumulates of a network call at every level.
+        images_seen: number of training images at every level.
+    """
+    return Findings(
         {
-            "test/gmacs_training_image": macs_of_training(module.process, of_levels) / 1e9,
+            "test/gmacs_training_image": macs_of_training(process, of_levels) / 1e9,
             # Forward passes of all training images, each at the level that it was used at.
-            "test/tmacs_training": sum(n * macs for n, macs in zip(seen, of_levels, strict=True)) / 1e12,
-            "test/images_seen": float(sum(seen)),
+            "test/tmacs_training": sum(n * macs for n, macs in zip(images_seen, of_levels, strict=True)) / 1e12,
+            "test/images_seen": float(sum(images_seen)),
         }
     )
 
 
-def _draw(module: "DVDP", distances: ImageDistances, steps: int) -> tuple[dict[str, Tensor], Tensor, float]:
-    """Return distances, the first images, and seconds for an image; processes draw a share each."""
-    trainer, samples = module.trainer, module.hparams.evaluation["samples"]
-    if isinstance(trainer.limit_test_batches, int):
-        # A test cut short draws no more images than it was to see.
-        samples = min(samples, trainer.limit_test_batches * trainer.datamodule.batch_size)
+def measure(
+    generator: ImageGenerator,
+    sampler: Sampler,
+    distances: ImageDistances,
+    of_levels: Sequence[float],
+    samples: int,
+    share: tuple[int, int],
+) -> SampleMeasurements:
+    """Draw images and compare them with the real ones.
+
+    Args:
+        generator: draws the images.
+        sampler: the sampler; its number of steps is what is measured.
+        distances: the distances, which have seen the real images.
+        of_levels: multiply-accumulates of a network call at every level.
+        samples: number of images, over all processes.
+        share: which process of how many this is; each draws a share.
+    """
     distances.forget_generated()
     first, seconds, count = torch.empty(0), 0.0, 0
     began = time.perf_counter()
-    for images in module.generate(samples, steps=steps, share=(trainer.global_rank, trainer.world_size)):
+    for images in generator.images(sampler, samples, share=share):
         if not len(first):
-            first = images[:_SHOWN].cpu()
+            first = images[:DISPLAYED].cpu()
         if images.is_cuda:
             torch.cuda.synchronize()
         seconds += time.perf_counter() - began
         count += len(images)
         distances.update(images, real=False)
         began = time.perf_counter()
-    return distances.compute(), first, seconds / max(1, count)
+    values = {name: float(value) for name, value in distances.compute().items()}
+    gmacs = macs_of_sampling(sampler.visits, of_levels) / 1e9
+    return SampleMeasurements(len(sampler.visits), values, gmacs, seconds / max(1, count), first)
 
 
-def _show_chains(module: "DVDP", image: Float[Tensor, "c h w"]) -> None:
-    process = module.process
+def cost_quality(measured: Sequence[SampleMeasurements]) -> Findings:
+    """Return metrics and the table of costs and distances; `measured` has the main number of steps first."""
+    findings = Findings()
+    for part in measured:
+        prefix = "test" if part is measured[0] else f"test/steps{part.steps}"
+        values = part.distances | {"gmacs": part.gmacs}
+        findings.metrics |= {f"{prefix}/{name}": value for name, value in values.items()}
+    # Seconds are no metric: a run that was resumed has the same metrics as one that was not.
+    rows = sorted((part.steps, part.gmacs, 1e3 * part.seconds, *part.distances.values()) for part in measured)
+    columns = ["steps", "GMACs for an image", "ms for an image", *measured[0].distances]
+    findings.tables["cost_quality"] = Table(columns, rows)
+    if len(rows) > 1:
+        distance = next(name for name in ("fid", "fd", "psd_error") if name in measured[0].distances)
+        curve = sorted((part.steps, part.gmacs, part.distances[distance]) for part in measured)
+        findings.pictures["cost_quality"] = curve_figure(curve, distance)
+    return findings
+
+
+def pictures_of(
+    process: Process,
+    generator: ImageGenerator,
+    sampler: Sampler,
+    real: Float[Tensor, "n c h w"],
+    generated: Float[Tensor, "n c h w"],
+) -> list[tuple[str, Any, str]]:
+    """Return name, picture and caption of sheets of generated and real images, and of a forward and a reverse chain."""
     times = sorted({*process.bounds, *(b + 1 for b in process.bounds[1:-1]), process.steps // 20, process.steps // 4})
-    module.show_picture("forward_chain", forward_figure(process, image, times), "x_t; its size is that of its level")
-    sampler = module.sampler(module.hparams.evaluation["steps"])
-    shape = (1, module.hparams.channels, module.hparams.image_size, module.hparams.image_size)
-    generator = torch.Generator(module.device).manual_seed(module.hparams.seed)
-    with torch.no_grad():
-        states = list(sampler.chain(module.denoise, shape, generator))
-    module.show_picture("reverse_chain", reverse_figure(states), "above x_t, below the estimate of x_0")
+    forward, reverse = forward_figure(process, real[0], times), reverse_figure(generator.chain(sampler))
+    return [
+        ("samples", sheet(generated), f"{len(sampler.visits)} steps"),
+        ("real", sheet(real), "of the test split"),
+        ("forward_chain", forward, "x_t; its size is that of its level"),
+        ("reverse_chain", reverse, "above x_t, below the estimate of x_0"),
+    ]

@@ -1,9 +1,23 @@
 """How far depth and normals are from the truth: SIDE and MAD, as Unsup3D defines them (spec, section 2.9)."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torchmetrics import MeanMetric
+
+
+class MeanMetrics(nn.ModuleDict):
+    """Means by name, each over all that its metric was updated with, on all processes."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__({name: MeanMetric() for name in names})
+
+    def __getitem__(self, name: str) -> MeanMetric:
+        return cast(MeanMetric, super().__getitem__(name))
 
 
 def eroded(mask: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:

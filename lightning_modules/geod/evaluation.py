@@ -2,23 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
-from lightning_modules.geod.depth_metrics import eroded, mad
+from lightning_modules.geod.depth_metrics import MeanMetrics, eroded, mad
 from lightning_modules.geod.geometry import normals_of_depth
 from lightning_modules.geod.guidance import reproject, reprojection_error
 from lightning_modules.geod.oracle import NormalOracle, Seen, load_oracle
+from lightning_modules.geod.players import Generator
 from lightning_modules.geod.poses import focal_in_pixels
 from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
-
-if TYPE_CHECKING:
-    from lightning_modules.geod.players import Generator
-    from networks.volume_rendering import Rendering
+from networks.volume_rendering import Rendering
 
 
 class EvaluationOptions(TypedDict):
@@ -41,13 +38,17 @@ class EvaluationOptions(TypedDict):
 class Group(NamedTuple):
     """Generated images of one pose: the rendering, its cameras [k, 25], and the same objects at another pose."""
 
-    rendering: "Rendering"
+    rendering: Rendering
     camera: Tensor
-    other: "Rendering"
+    other: Rendering
     other_camera: Tensor
 
 
-def build_oracle(path: str | None, options: PretrainedOptions, size: int) -> nn.Module | None:
+# What says which normals an image shows.
+Oracle = NormalOracle | PretrainedGeometry
+
+
+def build_oracle(path: str | None, options: PretrainedOptions, size: int) -> Oracle | None:
     """Return the frozen network that says what normals an image shows, None for none."""
     if path is None:
         return None
@@ -56,10 +57,12 @@ def build_oracle(path: str | None, options: PretrainedOptions, size: int) -> nn.
     return load_oracle(path)
 
 
-def look(oracle: nn.Module, image: Float[Tensor, "b 3 h w"]) -> Seen:
+def look(oracle: Oracle, image: Float[Tensor, "b 3 h w"]) -> Seen:
     """Return what an oracle sees in images."""
+    if isinstance(oracle, NormalOracle):
+        return oracle.shape(image)
     shape = oracle.shape(image)
-    return shape if isinstance(oracle, NormalOracle) else Seen(shape.normals, shape.valid)
+    return Seen(shape.normals, shape.valid)
 
 
 class GeometryErrors(nn.Module):
@@ -76,17 +79,17 @@ class GeometryErrors(nn.Module):
         reach: length of the generator's rays.
     """
 
-    def __init__(self, oracle: nn.Module | None, reach: float) -> None:
+    def __init__(self, oracle: Oracle | None, reach: float) -> None:
         super().__init__()
         self.oracle, self.reach = oracle, reach
         names = [
             "reprojection",
             *(["oracle_mad", "specificity", "specificity_inside", "covered"] if oracle is not None else []),
         ]
-        self.metrics = nn.ModuleDict({name: MeanMetric() for name in names})
+        self.metrics = MeanMetrics(names)
 
     def update(self, group: Group) -> None:
-        """Take up a group."""
+        """Add a group."""
         raw = group.rendering.raw
         other, camera, depth = group.other, group.camera, group.rendering.depth
         found, mask = reproject(other.raw, depth, camera, other.depth, group.other_camera, self.reach)
@@ -114,16 +117,16 @@ class GeometryErrors(nn.Module):
                 self.metrics[name].update(known)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the errors over all processes, and begin anew."""
-        found = {name: metric.compute() for name, metric in self.metrics.items()}
-        for metric in self.metrics.values():
-            metric.reset()
+        """Return the errors over all processes, and start over."""
+        found = {name: self.metrics[name].compute() for name in self.metrics}
+        for name in self.metrics:
+            self.metrics[name].reset()
         return found
 
 
 @torch.no_grad()
 def draw_groups(
-    generator: "Generator", cameras: Float[Tensor, "g 2 25"], per_pose: int, seeds: list[int]
+    generator: Generator, cameras: Float[Tensor, "g 2 25"], per_pose: int, seeds: list[int]
 ) -> Iterator[Group]:
     """Yield groups of `per_pose` samples, each group seen by two cameras; what is drawn depends on its seed alone."""
     for pair, seed in zip(cameras, seeds, strict=True):

@@ -40,6 +40,9 @@ class PerceptualFeatures(nn.Module):
         GeoDError: if the weights are not there.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, options: InverseLossOptions) -> None:
         super().__init__()
         path = options["vgg_weights"]
@@ -85,7 +88,7 @@ def feature_loss(
 ) -> Float[Tensor, ""]:
     """Return the mean over the mask, averaged to the features' size, of a Gaussian likelihood's negative logarithm."""
     loss = (one - other).square() / (2 * deviation.square() + _EPS) + (deviation + _EPS).log()
-    mask = functional.adaptive_avg_pool2d(mask, loss.shape[-2:]).expand_as(loss)
+    mask = functional.adaptive_avg_pool2d(mask, (loss.shape[-2], loss.shape[-1])).expand_as(loss)
     return (loss * mask).sum() / mask.sum().clamp_min(1)
 
 

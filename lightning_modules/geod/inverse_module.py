@@ -1,19 +1,28 @@
 """The inverse renderer by itself: Unsup3D, trained on images alone, to be the geometry branch of a discriminator."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.base import BasePaper
-from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features, inverse_loss
+from lightning_modules.geod.inverse_loss import InverseLossOptions, PerceptualFeatures, build_features, inverse_loss
 from lightning_modules.geod.inverse_renderer import InverseRenderer, InverseRendererOptions
 from lightning_modules.geod.optimisers import AdamOptions, build_adam
 from lightning_modules.geod.pictures import reading_figure
 from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
 from lightning_modules.geod.weights import load_inverse_renderer
+
+
+class InverseRenderingOptions(TypedDict):
+    """The constructor's arguments, described by `InverseRendering`."""
+
+    inverse_renderer: InverseRendererOptions
+    inverse_loss: InverseLossOptions
+    ir_init: str | None
+    optimizer: AdamOptions
 
 
 class InverseRendering(BasePaper):
@@ -38,20 +47,26 @@ class InverseRendering(BasePaper):
         self.save_hyperparameters()
         self.inverse_renderer: InverseRenderer | None = None
 
+    @property
+    def options(self) -> InverseRenderingOptions:
+        """The constructor's arguments."""
+        return cast(InverseRenderingOptions, self.hparams)
+
     def configure_model(self) -> None:
         """Build the networks."""
         if self.inverse_renderer is None:
-            self.inverse_renderer = InverseRenderer(self.hparams.inverse_renderer)
+            self.inverse_renderer = InverseRenderer(self.options["inverse_renderer"])
             # In lists, so that frozen features and metrics are no part of the checkpoint.
-            self._features: list[nn.Module | None] = []
+            self._features: list[PerceptualFeatures | None] = []
             self._errors: list[ReadingErrors] = []
 
     @property
-    def features(self) -> Any:
+    def features(self) -> PerceptualFeatures | None:
         """The features that the loss compares, None for none."""
         if not self._features:
-            self._features.append(build_features(self.hparams.inverse_loss))
-        return None if self._features[0] is None else self._features[0].to(self.device)
+            self._features.append(build_features(self.options["inverse_loss"]))
+        features = self._features[0]
+        return None if features is None else features.to(self.device)
 
     def on_fit_start(self) -> None:
         """Tell of missing weights before the training."""
@@ -59,14 +74,15 @@ class InverseRendering(BasePaper):
 
     def load_pretrained(self) -> None:
         """Load the networks that the config names."""
-        if self.hparams.ir_init:
+        path = self.options["ir_init"]
+        if path:
             assert self.inverse_renderer is not None
-            load_inverse_renderer(self.inverse_renderer, self.hparams.ir_init)
+            load_inverse_renderer(self.inverse_renderer, path)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of real images."""
         assert self.inverse_renderer is not None
-        loss = inverse_loss(self.inverse_renderer(batch["image"]), self.hparams.inverse_loss, self.features)
+        loss = inverse_loss(self.inverse_renderer(batch["image"]), self.options["inverse_loss"], self.features)
         if self._trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
         return loss
@@ -81,12 +97,12 @@ class InverseRendering(BasePaper):
 
     def configure_optimizers(self) -> Optimizer:
         """Return Adam."""
-        return build_adam(self.parameters(), self.hparams.optimizer)
+        return build_adam(self.parameters(), self.options["optimizer"])
 
     # Where the truth is known, how far the reading is from it.
 
     def _begin(self) -> None:
-        mean = mean_depth(self.trainer.datamodule.source("fit"))
+        mean = mean_depth(cast(Any, self.trainer).datamodule.source("fit"))
         self._errors = [] if mean is None else [ReadingErrors(mean).to(self.device)]
 
     def _measure(self, batch: Mapping[str, Any]) -> None:

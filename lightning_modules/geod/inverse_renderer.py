@@ -139,8 +139,7 @@ class InverseRenderer(nn.Module):
     ) -> Float[Tensor, "n 3 h w"]:
         """Return the albedo under Lambert's light, in -1..1 (section 2.3, 3 and 4)."""
         strengths = []
-        for place, name in enumerate(("ambient_range", "diffuse_range")):
-            low, high = self.options[name]  # type: ignore[literal-required]
+        for place, (low, high) in enumerate((self.options["ambient_range"], self.options["diffuse_range"])):
             strengths.append((low + (high - low) * (light[:, place] + 1) / 2)[:, None, None])
         towards = functional.normalize(torch.cat([light[:, 2:], torch.ones_like(light[:, :1])], dim=1), dim=1)
         cosine = (normals_of_depth(depth, self.focal) * towards[:, None, None]).sum(dim=-1).clamp_min(0)

@@ -1,6 +1,6 @@
 """The surface of a generated scene as a mesh: marching cubes on its density."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_modules.geod.inverse_renderer import GeoDError
-
-if TYPE_CHECKING:
-    from lightning_modules.geod.players import Generator
+from lightning_modules.geod.players import Generator
 
 
 class Mesh(NamedTuple):
@@ -23,7 +21,7 @@ class Mesh(NamedTuple):
 
 @torch.no_grad()
 def extract_mesh(
-    generator: "Generator", z: Tensor, camera: Tensor, *, resolution: int = 96, level: float | None = None
+    generator: Generator, z: Tensor, camera: Tensor, *, resolution: int = 96, level: float | None = None
 ) -> Mesh:
     """Return the surface at which density passes a level.
 

@@ -1,47 +1,32 @@
-"""GeoD: three players in one module; the geometry branch learns from real images and teaches the generator."""
+"""GeoD: three networks are trained; the geometry branch learns from real images and teaches the generator."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.base import BasePaper
-from lightning_modules.ema import averaged
 from lightning_modules.geod.evaluation import EvaluationOptions
 from lightning_modules.geod.guidance import GuidanceOptions
-from lightning_modules.geod.inverse_loss import InverseLossOptions, build_features
-from lightning_modules.geod.inverse_renderer import GeoDError, InverseRenderer, InverseRendererOptions
+from lightning_modules.geod.inverse_loss import InverseLossOptions, inverse_loss
+from lightning_modules.geod.inverse_renderer import GeoDError, InverseRendererOptions
+from lightning_modules.geod.losses import density_loss, discriminator_loss, generator_loss, is_due, r1_loss
 from lightning_modules.geod.mesh import Mesh
+from lightning_modules.geod.networks import GeoDNetworks
 from lightning_modules.geod.novel_views import NovelViewOptions
 from lightning_modules.geod.optimisers import PlayersOptions, build_adam
-from lightning_modules.geod.players import (
-    DiscriminatorOptions,
-    Judge,
-    RegularisationOptions,
-    build_discriminator,
-    build_generator,
-)
-from lightning_modules.geod.poses import PoseOptions, draw_cameras, some_cameras
-from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
-from lightning_modules.geod.report import Examination
-from lightning_modules.geod.sampling import Samples
-from lightning_modules.geod.steps import discriminator_step, generator_step, inverse_renderer_step
-from lightning_modules.geod.weights import load_inverse_renderer, load_player
+from lightning_modules.geod.options import GeoDOptions, check_options, trains_inverse_renderer
+from lightning_modules.geod.players import DiscriminatorOptions, RegularisationOptions
+from lightning_modules.geod.poses import PoseOptions, some_cameras
+from lightning_modules.geod.pretrained import PretrainedOptions
+from lightning_modules.geod.report import CAPTIONS, Examination
+from lightning_modules.geod.sampling import LatentBatch, Samples, draw_latents
 from networks.pigan import PiGANOptions
 from networks.triplane import TriPlaneOptions
-
-_KEPT_CAMERAS = 8192
-
-
-class Draw(NamedTuple):
-    """What a generator is asked for: z [b, d], cameras [b, 25], and other cameras [b, 25] of the same objects."""
-
-    z: Tensor
-    camera: Tensor
-    other: Tensor
 
 
 class GeoD(BasePaper):
@@ -75,6 +60,7 @@ class GeoD(BasePaper):
         seed: seed of latents and poses.
     """
 
+    networks: GeoDNetworks
     has_unused_parameters = True
     can_be_sharded = False
 
@@ -104,123 +90,119 @@ class GeoD(BasePaper):
         seed: int,
     ) -> None:
         super().__init__()
-        if nvs["kind"] == "warp" and geometry != "unsup3d":
-            raise GeoDError("nvs.kind is warp, which needs geometry=unsup3d: take reproject or none")
-        intervals = {f"regularisation.{name}": regularisation[name] for name in ("r1_interval", "density_interval")}
-        for name, value in {"guidance.interval": guidance["interval"], **intervals}.items():
-            if value < 1:
-                raise GeoDError(f"{name} is {value}, should be at least 1: a weight of 0 turns a loss off")
-        if evaluation["per_pose"] < 2:
-            raise GeoDError(f"evaluation.per_pose is {evaluation['per_pose']}, should be at least 2")
         self.save_hyperparameters()
+        check_options(self.options)
         self.automatic_optimization = False
-        self.generator: Any = None
         # Every loss as it last was: they are logged together, though some are not computed in every step.
         self.latest: dict[str, Tensor] = {}
-        self._features: list[nn.Module | None] = []
-        self._depth_model: list[nn.Module] = []
 
     @property
-    def guides(self) -> bool:
-        """Whether the generator is ever taught geometry."""
-        h = self.hparams
-        return max(h.guidance["gamma_start"], h.guidance["gamma_end"]) > 0 or h.nvs["kind"] == "warp"
+    def options(self) -> GeoDOptions:
+        """The constructor's arguments."""
+        return cast(GeoDOptions, self.hparams)
 
-    @property
-    def learns_to_read(self) -> bool:
-        """Whether there is an inverse renderer that learns; one given as trained does not (spec, section 2.4)."""
-        return self.hparams.geometry == "unsup3d" and self.hparams.ir_stop_kimg > 0 and not self.hparams.ir_init
-
-    # Networks.
+    # Networks. A checkpoint has the names that they have in their object.
 
     def configure_model(self) -> None:
-        """Build the players, the generator's moving average, and counters."""
-        if self.generator is not None:
-            return
-        h = self.hparams
-        self.generator = build_generator(h.triplane, h.pigan, h.image_size)
-        self.discriminator = build_discriminator(h.discriminator, h.image_size)
-        self.judge = Judge(h.discriminator, self.generator.raw_size)
-        self.average = averaged(self.generator, h.ema)
-        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
-        if h.poses["kind"] == "labels":
-            # Poses of the training images, for samples of a run whose data are elsewhere.
-            self.register_buffer("label_cameras", torch.zeros(_KEPT_CAMERAS, 25))
-        else:
-            self.label_cameras = None
-        self.inverse_renderer: InverseRenderer | None = None
-        if h.geometry == "unsup3d" and (self.guides or self.learns_to_read):
-            self.inverse_renderer = InverseRenderer(h.inverse_renderer).requires_grad_(self.learns_to_read)
+        """Build the networks, the generator's moving average, and counters."""
+        if not hasattr(self, "networks"):
+            self.networks = GeoDNetworks(self.options)
 
     def load_pretrained(self) -> None:
         """Load the networks that the config names."""
-        h = self.hparams
-        if h.ir_init and self.inverse_renderer is not None:
-            load_inverse_renderer(self.inverse_renderer, h.ir_init)
-        if h.generator_init:
-            load_player(self.generator, h.generator_init, "generator_init", "average.module")
-            self.average.module.load_state_dict(self.generator.state_dict())
-        if h.discriminator_init:
-            load_player(self.discriminator, h.discriminator_init, "discriminator_init", "discriminator")
+        self.networks.load_pretrained()
 
-    # Frozen networks from files are built when first asked for; in lists, so that they are no part of the checkpoint.
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the state of the networks, by their names."""
+        return self.networks.state_dict(*args, **kwargs)
 
-    @property
-    def features(self) -> Any:
-        """The features that the inverse renderer's loss compares, None for none."""
-        if not self._features:
-            self._features.append(build_features(self.hparams.inverse_loss))
-        return None if self._features[0] is None else self._features[0].to(self.device)
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load the state of the networks; call `configure_model` first.
 
-    @property
-    def reader(self) -> Any:
-        """What reads geometry from images: the inverse renderer, a frozen depth model, or nothing."""
-        if self.inverse_renderer is not None or not self.guides:
-            return self.inverse_renderer
-        if not self._depth_model:
-            h = self.hparams
-            self._depth_model.append(PretrainedGeometry(h.pretrained, h.inverse_renderer["size"]))
-        return self._depth_model[0].to(self.device)
+        Raises:
+            RuntimeError: if it is not that of these networks.
+        """
+        return self.networks.load_state_dict(state_dict, strict=strict, assign=assign)
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """Return an optimizer for each player that learns: generator, discriminator, inverse renderer."""
-        o, lazy = self.hparams.optimizers, self.hparams.regularisation
+        """Return an optimizer for each network that is trained: generator, discriminator, inverse renderer."""
+        o, lazy, n = self.options["optimizers"], self.options["regularisation"], self.networks
         density = lazy["density_interval"] if lazy["density_weight"] else None
         r1 = lazy["r1_interval"] if lazy["r1_gamma"] and lazy["r1_interval"] > 1 else None
         found: list[Optimizer] = [
-            build_adam(self.generator.parameters(), o["generator"], lazy_interval=density),
-            build_adam(self.discriminator.parameters(), o["discriminator"], lazy_interval=r1),
+            build_adam(n.generator.parameters(), o["generator"], lazy_interval=density),
+            build_adam(n.discriminator.parameters(), o["discriminator"], lazy_interval=r1),
         ]
-        if self.learns_to_read:
-            assert self.inverse_renderer is not None
-            found.append(build_adam(self.inverse_renderer.parameters(), o["inverse_renderer"]))
+        if trains_inverse_renderer(self.options):
+            assert n.inverse_renderer is not None
+            found.append(build_adam(n.inverse_renderer.parameters(), o["inverse_renderer"]))
         return found
 
     # Training.
 
-    def draw(self, batch: Mapping[str, Any], purpose: int) -> Draw:
+    def draw(self, batch: Mapping[str, Any], purpose: int) -> LatentBatch:
         """Return what this batch's generated images come from; every process has its share of one draw for all."""
-        world, rank, count = self.trainer.world_size, self.trainer.global_rank, len(batch["image"])
-        noise = torch.Generator().manual_seed((self.hparams.seed * 1_000_003 + int(self.batches_seen)) * 2 + purpose)
-        z = torch.randn(count * world, self.generator.z_dim, generator=noise)
-        h = self.hparams
-        cameras = draw_cameras(2 * count * world, h.poses, h.image_size, noise, batch.get("camera"))
-        mine = slice(rank * count, (rank + 1) * count)
-        both = cameras.unflatten(0, (2, count * world))[:, mine]
-        return Draw(*(part.to(self.device) for part in (z[mine], *both)))
+        ranks = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        labels = batch.get("camera")
+        return draw_latents(self.networks, self.options, len(batch["image"]), purpose, labels, **ranks)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Make a step of each player."""
-        optimizers = self.optimizers()
-        if self.learns_to_read and int(self.images_seen) < self.hparams.ir_stop_kimg * 1000:
-            inverse_renderer_step(self, batch, optimizers[2])
-        generator_step(self, self.draw(batch, 0), optimizers[0])
-        discriminator_step(self, batch, self.draw(batch, 1), optimizers[1])
-        self.images_seen += len(batch["image"]) * self.trainer.world_size
-        self.batches_seen += 1
-        self.average.update_parameters(self.generator)
+        """Make a step of each network."""
+        optimizers, n = cast(list[LightningOptimizer], self.optimizers()), self.networks
+        trains_reader = trains_inverse_renderer(self.options)
+        if trains_reader and int(n.images_seen) < self.options["ir_stop_kimg"] * 1000:
+            self.inverse_renderer_step(batch, optimizers[2])
+        self.generator_step(self.draw(batch, 0), optimizers[0])
+        self.discriminator_step(batch, self.draw(batch, 1), optimizers[1])
+        n.images_seen += len(batch["image"]) * self.trainer.world_size
+        n.batches_seen += 1
+        n.average.update_parameters(n.get_submodule("generator"))
         self.log_dict({f"train/{name}": value.to(self.device) for name, value in self.latest.items()}, sync_dist=True)
+
+    def _descend(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.options["gradient_clip"] is not None:
+            self.clip_gradients(optimizer.optimizer, self.options["gradient_clip"], "norm")
+        optimizer.step()
+
+    def inverse_renderer_step(self, batch: Mapping[str, Any], optimizer: LightningOptimizer) -> None:
+        """Train the inverse renderer on real images, and on nothing else."""
+        n = self.networks
+        assert n.inverse_renderer is not None
+        with self.toggled_optimizer(optimizer):
+            loss = inverse_loss(n.inverse_renderer(batch["image"]), self.options["inverse_loss"], n.features)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+        self.latest["ir_loss"] = loss.detach()
+
+    def generator_step(self, latents: LatentBatch, optimizer: LightningOptimizer) -> None:
+        """Train the generator to fool the discriminator and on geometry; the density has a step of its own."""
+        with self.toggled_optimizer(optimizer):
+            loss, terms = generator_loss(self.networks, self.options, latents)
+            self._descend(loss, optimizer)
+            density = density_loss(self.networks, self.options, latents)
+            if density is not None:
+                self._descend(density, optimizer)
+        self.latest |= terms
+
+    def discriminator_step(self, batch: Mapping[str, Any], latents: LatentBatch, optimizer: LightningOptimizer) -> None:
+        """Train the discriminator; R1 has a step of its own unless it is due in every one."""
+        n, lazy = self.networks, self.options["regularisation"]
+        with torch.no_grad():
+            rendering = n.generator(latents.z, latents.camera, jitter=True, noise="random")
+        weight, interval = lazy["r1_gamma"] / 2 * lazy["r1_interval"], lazy["r1_interval"]
+        has_r1 = weight > 0 and is_due(n, interval)
+        with self.toggled_optimizer(optimizer):
+            loss = discriminator_loss(n, batch, rendering, latents.camera)
+            if not has_r1 or interval > 1:
+                self._descend(loss, optimizer)
+            if has_r1:
+                r1 = r1_loss(n, batch)
+                self.latest["r1"] = r1.detach()
+                self._descend(weight * r1 if interval > 1 else loss + weight * r1, optimizer)
+        self.latest["d_loss"] = loss.detach()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the latest figures, as not every step has all of them."""
@@ -228,58 +210,74 @@ class GeoD(BasePaper):
         checkpoint["latest"] = {name: float(value) for name, value in self.latest.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the latest figures."""
+        """Restore the latest figures."""
         super().on_load_checkpoint(checkpoint)
         self.latest = {name: torch.tensor(value) for name, value in checkpoint["latest"].items()}
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do the forward and backward passes of one generator step and one discriminator step."""
-        count = len(batch["image"])
-        self.generator.eval()
-        z = batch["image"].new_zeros(count, self.generator.z_dim)
+        n, count = self.networks, len(batch["image"])
+        n.get_submodule("generator").eval()
+        z = batch["image"].new_zeros(count, n.generator.z_dim)
         camera = batch["camera"] if "camera" in batch else z.new_zeros(count, 25) + 1
-        rendering = self.generator(z, camera, jitter=True)
-        loss = self.judge(self.discriminator, self.judge.of_rendered(rendering), camera, 0).mean()
-        if self.inverse_renderer is not None:
+        rendering = n.generator(z, camera, jitter=True)
+        loss = n.judge(n.discriminator, n.judge.of_rendered(rendering), camera, 0).mean()
+        if n.inverse_renderer is not None:
             # What its rasteriser does depends on the data, and multiplies next to nothing.
-            image = self.inverse_renderer.resize(rendering.image)
-            loss = loss + self.inverse_renderer.netD(image).mean() + self.inverse_renderer.netV(image).mean()
+            image = n.inverse_renderer.resize(rendering.image)
+            loss = loss + n.inverse_renderer.netD(image).mean() + n.inverse_renderer.netV(image).mean()
         loss.backward()
-        seen = self.judge.of_real(batch["image"])
-        self.judge(self.discriminator, torch.cat([seen, seen]), torch.cat([camera, camera]), 0).mean().backward()
+        seen = n.judge.of_real(batch["image"])
+        n.judge(n.discriminator, torch.cat([seen, seen]), torch.cat([camera, camera]), 0).mean().backward()
 
     # Evaluation.
 
+    @property
+    def _data(self) -> Any:
+        return cast(Any, self.trainer).datamodule
+
+    def _examine(self, *, has_distances: bool) -> Examination:
+        ranks = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        source = self._data.source("fit")
+        return Examination(self.networks, self.options, source, has_distances=has_distances, **ranks)
+
     def on_fit_start(self) -> None:
-        """Keep cameras of the training images, if poses are theirs; tell now of files that the test will miss."""
-        if self.hparams.poses["kind"] == "labels":
-            self.label_cameras.copy_(some_cameras(self.trainer.datamodule.source("fit"), len(self.label_cameras)))
-        Examination(self, has_distances=True)
-        _ = self.reader, self.learns_to_read and self.features
+        """Keep cameras of the training images, if poses are theirs; report files that the test will miss."""
+        labels = self.networks.label_cameras
+        if labels is not None:
+            labels.copy_(some_cameras(self._data.source("fit"), len(labels)))
+        self._examine(has_distances=True)
+        _ = self.networks.reader, trains_inverse_renderer(self.options) and self.networks.features
 
     def on_validation_start(self) -> None:
-        """Begin anew."""
-        self._examination = Examination(self, has_distances=False)
+        """Begin a new evaluation."""
+        self._examination = self._examine(has_distances=False)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Hold what is read from real images against the truth, where that is known."""
-        self._examination.take_up(batch)
+        """Compare geometry predicted from real images with the true one, where that is known."""
+        self._examination.update(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the errors of what is read and of what is generated."""
-        self._examination.report_validation()
+        """Log the errors of predicted and of generated geometry."""
+        self.publish(self._examination.validation())
 
     def on_test_start(self) -> None:
-        """Begin anew."""
-        self._examination = Examination(self, has_distances=True)
+        """Begin a new evaluation."""
+        self._examination = self._examine(has_distances=True)
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Take up the real images that generated ones are compared with."""
-        self._examination.take_up(batch)
+        """Add the real images that generated ones are compared with."""
+        self._examination.update(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Generate images, log what they are worth, and show pictures."""
-        self._examination.report_test()
+        """Generate images, log their errors and distances, and show pictures."""
+        limit = self.trainer.limit_test_batches
+        # A test cut short draws no more images than it was to see.
+        self.publish(self._examination.test(limit * self._data.batch_size if isinstance(limit, int) else None))
+        if self.trainer.is_global_zero:
+            pictures = self._examination.pictures(self.run_folder / "pictures" / "turntable.gif").pictures
+            for name, picture in pictures.items():
+                self.show_picture(name, picture, CAPTIONS[name])
 
     # What `mode=sample` asks for.
 
@@ -293,8 +291,8 @@ class GeoD(BasePaper):
         """
         if steps is not None:
             raise GeoDError("GeoD generates in one step: leave steps= out")
-        yield from Samples(self, seed).images(count)
+        yield from Samples(self.networks, self.options, seed).images(count)
 
     def meshes(self, count: int, *, seed: int | None = None) -> Iterator[Mesh]:
         """Yield the surfaces of the same samples as `generate`."""
-        return Samples(self, seed).meshes(count)
+        return Samples(self.networks, self.options, seed).meshes(count)

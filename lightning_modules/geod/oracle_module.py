@@ -1,7 +1,7 @@
 """Training of the oracle on the truth about rendered heads; nothing of it is seen while a generator is trained."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,15 @@ from lightning_modules.geod.geometry import normals_of_depth
 from lightning_modules.geod.oracle import NormalOracle
 from lightning_modules.geod.poses import focal_in_pixels
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
+
+
+class OracleTrainingOptions(TypedDict):
+    """The constructor's arguments, described by `OracleTraining`."""
+
+    width: int
+    grain: float
+    optimizer: OptimizerOptions
+    schedule: WarmCosine
 
 
 class OracleTraining(BasePaper):
@@ -33,10 +42,15 @@ class OracleTraining(BasePaper):
         self.save_hyperparameters()
         self.oracle: NormalOracle | None = None
 
+    @property
+    def options(self) -> OracleTrainingOptions:
+        """The constructor's arguments."""
+        return cast(OracleTrainingOptions, self.hparams)
+
     def configure_model(self) -> None:
         """Build the network."""
         if self.oracle is None:
-            self.oracle = NormalOracle(self.hparams.width)
+            self.oracle = NormalOracle(self.options["width"])
             self.error = MeanMetric()
 
     @staticmethod
@@ -49,7 +63,7 @@ class OracleTraining(BasePaper):
         """Return the loss of images of which half have grain."""
         assert self.oracle is not None
         image, mask = batch["image"], batch["mask"].float()
-        strength = self.hparams.grain * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1).clamp_min(0)
+        strength = self.options["grain"] * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1).clamp_min(0)
         normals, logits = self.oracle(image + strength * torch.randn_like(image))
         inner = eroded(mask)
         wrong = ((1 - (normals * self.truth(batch)).sum(dim=-1)) * inner).sum() / inner.sum().clamp_min(1)
@@ -84,5 +98,5 @@ class OracleTraining(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer)
-        return with_warm_cosine(self, optimizer, self.hparams.schedule["warmup_share"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +16,9 @@ from torchvision.utils import make_grid
 
 from lightning_modules.geod.geometry import normals_of_depth
 from lightning_modules.geod.inverse_renderer import InverseRenderer
+from lightning_modules.geod.players import Generator
 from lightning_modules.geod.poses import PoseOptions, focal_in_pixels, turned_cameras
 from networks.volume_rendering import Rendering
-
-if TYPE_CHECKING:
-    from lightning_modules.geod.players import Generator
 
 Pixels = NDArray[np.uint8]
 
@@ -57,7 +55,7 @@ class Views:
     """
 
     def __init__(
-        self, generator: "Generator", z: Float[Tensor, "n z"], poses: PoseOptions, labels: Float[Tensor, "m 25"] | None
+        self, generator: Generator, z: Float[Tensor, "n z"], poses: PoseOptions, labels: Float[Tensor, "m 25"] | None
     ) -> None:
         self.generator, self.poses, self.labels, self.count = generator, poses, labels, len(z)
         # How far objects are turned, in radians.

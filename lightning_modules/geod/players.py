@@ -1,6 +1,7 @@
 """The generator and the discriminator: what they are built from, and what the discriminator sees."""
 
-from typing import TypedDict
+from collections.abc import Iterator
+from typing import Any, Protocol, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,45 @@ from networks.stylegan2 import Discriminator
 from networks.triplane import TriPlaneGenerator, TriPlaneOptions
 from networks.volume_rendering import Rendering
 
-Generator = TriPlaneGenerator | PiGAN
+
+class Generator(Protocol):
+    """A network from latents to scenes that cameras see: `TriPlaneGenerator` or `PiGAN`.
+
+    A scene is what `field` returns, of a type of the generator's own; `query` and `render` take it.
+    """
+
+    @property
+    def z_dim(self) -> int:
+        """Size of z."""
+
+    @property
+    def box(self) -> float:
+        """Side of the cube that scenes fill."""
+
+    @property
+    def reach(self) -> float:
+        """Length of the rays."""
+
+    @property
+    def raw_size(self) -> int:
+        """Side of depth and weight in pixels."""
+
+    def field(self, z: Float[Tensor, "b z"], camera: Tensor | None = None, noise: str = "random") -> Any:
+        """Return the scenes of z; `noise` is "random", "const" or "none"."""
+
+    def query(self, field: Any, points: Float[Tensor, "b p 3"]) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b d p"]]:
+        """Return density (before its activation) and colors at points of the world."""
+
+    def render(self, field: Any, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
+        """Return what cameras see of scenes; jitter draws the samples' places at random."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return the parameters."""
+
+    def __call__(
+        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: str = "const"
+    ) -> Rendering:
+        """Return what cameras see of the scenes of z."""
 
 
 class DiscriminatorOptions(TypedDict):
@@ -53,7 +92,9 @@ def _check_side(key: str, side: int) -> None:
         raise GeoDError(f"{key} is {side}, should be a power of two of at least 8: StyleGAN2 doubles and halves")
 
 
-def build_generator(triplane: TriPlaneOptions | None, pigan: PiGANOptions | None, size: int) -> Generator:
+def build_generator(
+    triplane: TriPlaneOptions | None, pigan: PiGANOptions | None, size: int
+) -> TriPlaneGenerator | PiGAN:
     """Return the generator whose options are given.
 
     Raises:

@@ -48,7 +48,7 @@ def turned_cameras(
     Without labels that is the front of `cameras`; with labels the view of the label that is nearest to their mean.
     """
     if labels is None:
-        return cameras(*turns.T, options, size)
+        return cameras(turns[:, 0], turns[:, 1], options, size)
     places = labels[:, [3, 7, 11]]
     front = labels[(places - places.mean(dim=0)).norm(dim=1).argmin()]
     to_world = front[:16].reshape(4, 4)

@@ -43,6 +43,9 @@ class PretrainedGeometry(nn.Module):
         GeoDError: if there is no such model.
     """
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, options: PretrainedOptions, size: int) -> None:
         super().__init__()
         path = options["path"]

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
-from lightning_modules.geod.depth_metrics import eroded, mad, side
+from lightning_modules.geod.depth_metrics import MeanMetrics, eroded, mad, side
 from lightning_modules.geod.geometry import normals_of_depth
 from lightning_modules.geod.guidance import resize_depth
 from lightning_modules.geod.inverse_renderer import Shape
@@ -32,11 +31,13 @@ class ReadingErrors(nn.Module):
         mean: the mean depth of the training images.
     """
 
+    mean: Tensor
+
     def __init__(self, mean: Float[Tensor, "h w"]) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
         names = ("ir", "mean_shape", "flat")
-        self.metrics = nn.ModuleDict({f"{name}_{kind}": MeanMetric() for name in names for kind in ("mad", "side")})
+        self.metrics = MeanMetrics([f"{name}_{kind}" for name in names for kind in ("mad", "side")])
 
     def update(self, batch: Mapping[str, Any], shape: Shape | None) -> None:
         """Take up images whose depth is known, and what was read from them."""
@@ -60,7 +61,8 @@ class ReadingErrors(nn.Module):
     def compute(self) -> dict[str, Tensor]:
         """Return the errors over all processes and begin anew."""
         found = {}
-        for name, metric in self.metrics.items():
+        for name in self.metrics:
+            metric = self.metrics[name]
             if metric.update_called:
                 found[name] = metric.compute()
                 metric.reset()

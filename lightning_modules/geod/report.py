@@ -1,14 +1,18 @@
-"""The examination of a generator: its geometry, the distance of its images to real ones, and pictures."""
+"""The evaluation of a generator: its geometry, the distance of its images to real ones, and pictures."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from common.findings import Findings
 from lightning_modules.geod.depth_metrics import side
 from lightning_modules.geod.evaluation import GeometryErrors, build_oracle, draw_groups
 from lightning_modules.geod.guidance import resize_depth
+from lightning_modules.geod.networks import GeoDNetworks
+from lightning_modules.geod.options import GeoDOptions
 from lightning_modules.geod.pictures import Views, reading_figure, samples_figure, table, write_turntable
 from lightning_modules.geod.poses import draw_cameras
 from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
@@ -16,84 +20,103 @@ from lightning_modules.geod.sampling import Samples
 from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances
 
-if TYPE_CHECKING:
-    from lightning_modules.geod.module import GeoD
-
 _SHOWN, _TURNED = 8, 4
-_DISTANCES = ("features", "inception", "kid_subset")
+CAPTIONS = {
+    "samples": "samples from the front, their depth (near is white) and normals, then from both sides and from above",
+    "real": "of the test split",
+    "reading": "real images, and what the geometry branch reads from them",
+}
 
 
 class Examination:
     """A validation or a test of a generator and its geometry branch; no part of either.
 
     Args:
-        module: the module with its networks built, and its trainer.
+        networks: the networks.
+        options: see `GeoD`.
+        source: the training images, of which the mean depth is taken where depth is known.
+        rank: number of this process.
+        world_size: number of processes, which share generated images out.
         has_distances: whether generated images are compared with real ones, too.
 
     Raises:
-        ValueError: if files that are compared with are not there.
+        ValueError: if files that are compared with are missing.
     """
 
-    def __init__(self, module: "GeoD", *, has_distances: bool) -> None:
-        h, device = module.hparams, module.device
-        options = h.evaluation
-        self.module, self.samples = module, Samples(module)
+    def __init__(
+        self,
+        networks: GeoDNetworks,
+        options: GeoDOptions,
+        source: Any,
+        *,
+        rank: int,
+        world_size: int,
+        has_distances: bool,
+    ) -> None:
+        device, evaluation = networks.device, options["evaluation"]
+        self.networks, self.options, self.samples = networks, options, Samples(networks, options)
+        self.rank, self.world_size = rank, world_size
         self.generator = self.samples.generator
-        chosen = {name: options[name] for name in _DISTANCES}
-        distances = ImageDistances(3, h.image_size, options["samples"], **chosen).to(device) if has_distances else None
-        self.distances = distances
-        oracle = build_oracle(options["oracle"], h.pretrained, self.generator.raw_size)
+        self.distances: ImageDistances | None = None
+        if has_distances:
+            self.distances = ImageDistances(
+                3,
+                options["image_size"],
+                evaluation["samples"],
+                features=evaluation["features"],
+                inception=evaluation["inception"],
+                kid_subset=evaluation["kid_subset"],
+            ).to(device)
+        oracle = build_oracle(evaluation["oracle"], options["pretrained"], self.generator.raw_size)
         self.geometry = GeometryErrors(oracle, self.generator.reach).to(device)
-        mean = mean_depth(module.trainer.datamodule.source("fit"))
+        mean = mean_depth(source)
         self.mean = None if mean is None else mean.to(device)
         self.reading = None if mean is None else ReadingErrors(mean).to(device)
         self.first: Mapping[str, Any] | None = None
 
-    def take_up(self, batch: Mapping[str, Any]) -> None:
-        """Take up real images, and hold what is read from them against the truth, where that is known."""
+    def update(self, batch: Mapping[str, Any]) -> None:
+        """Add real images, and the errors of the geometry predicted from them where the true one is known."""
         self.first = batch if self.first is None else self.first
         if self.distances is not None:
             self.distances.update(batch["image"], real=True)
         if self.reading is not None:
-            reader = self.module.reader
+            reader = self.networks.reader
             self.reading.update(batch, None if reader is None else reader.shape(batch["image"]))
 
-    def report_validation(self) -> None:
-        """Log the errors of what is read and of what is generated."""
-        self._log("val", self._generate(self.module.hparams.evaluation["validation_samples"]))
+    def validation(self) -> Findings:
+        """Generate images; return the errors of generated and of predicted geometry."""
+        return self._findings("val", self._generate(self.options["evaluation"]["validation_samples"]))
 
-    def report_test(self) -> None:
-        """Log the same, the distances of generated images to real ones, and show pictures."""
+    def test(self, max_samples: int | None = None) -> Findings:
+        """Generate images; return the same errors, and the distances of generated images to real ones.
+
+        Args:
+            max_samples: most images that are generated; None for as many as the options say.
+        """
         assert self.distances is not None
-        module, trainer = self.module, self.module.trainer
-        samples = module.hparams.evaluation["samples"]
-        if isinstance(trainer.limit_test_batches, int):
-            # A test cut short draws no more images than it was to see.
-            samples = min(samples, trainer.limit_test_batches * trainer.datamodule.batch_size)
+        samples = self.options["evaluation"]["samples"]
+        samples = samples if max_samples is None else min(samples, max_samples)
         found = self._generate(samples) | self.distances.compute()
         if self.mean is not None:
             found["mean_shape_error"] = self._error_of_mean_shape(min(samples, 64))
-        self._log("test", found | {"images_seen": module.images_seen.float()})
-        if trainer.is_global_zero:
-            self._show()
+        return self._findings("test", found | {"images_seen": self.networks.images_seen.float()})
 
-    def _log(self, stage: str, found: dict[str, Tensor]) -> None:
+    def _findings(self, stage: str, found: dict[str, Tensor]) -> Findings:
         if self.reading is not None:
             found = found | self.reading.compute()
-        self.module.log_dict({f"{stage}/{name}": float(value) for name, value in found.items()})
+        return Findings({f"{stage}/{name}": float(value) for name, value in found.items()})
 
     def _generate(self, samples: int) -> dict[str, Tensor]:
         """Return the errors of generated geometry; groups are shared out over the processes."""
-        module, trainer = self.module, self.module.trainer
-        h, per_pose = module.hparams, module.hparams.evaluation["per_pose"]
+        o, per_pose = self.options, self.options["evaluation"]["per_pose"]
         count = -(-samples // per_pose)
-        noise = torch.Generator().manual_seed(h.seed * 1_000_003 + 1)
-        cameras = draw_cameras(2 * count, h.poses, h.image_size, noise, module.label_cameras)
-        cameras = cameras.to(module.device).unflatten(0, (count, 2))
-        mine = list(range(count))[trainer.global_rank :: trainer.world_size]
-        seeds = [h.seed * 1_000_003 + k for k in mine]
-        with progress("generating", len(mine)) as on_group:
-            for group in draw_groups(self.generator, cameras[mine], per_pose, seeds):
+        noise = torch.Generator().manual_seed(o["seed"] * 1_000_003 + 1)
+        cameras = draw_cameras(2 * count, o["poses"], o["image_size"], noise, self.networks.label_cameras)
+        cameras = cameras.to(self.networks.device).unflatten(0, (count, 2))
+        own = list(range(count))[self.rank :: self.world_size]
+        seeds = [o["seed"] * 1_000_003 + k for k in own]
+        with progress("generating", len(own)) as on_group:
+            for group in draw_groups(self.generator, cameras[own], per_pose, seeds):
                 self.geometry.update(group)
                 if self.distances is not None:
                     self.distances.update(group.rendering.image, real=False)
@@ -111,15 +134,18 @@ class Examination:
         return side(torch.cat(depths).mean(dim=0, keepdim=True), mean, inside)[0]
 
     def _views(self, z: Tensor) -> Views:
-        return Views(self.generator, z, self.module.hparams.poses, self.module.label_cameras)
+        return Views(self.generator, z, self.options["poses"], self.networks.label_cameras)
 
-    def _show(self) -> None:
-        module, z = self.module, self.samples.latents(_SHOWN)
-        words = "samples from the front, their depth (near is white) and normals, then from both sides and from above"
-        module.show_picture("samples", samples_figure(self._views(z)), words)
-        write_turntable(module.run_folder / "pictures" / "turntable.gif", self._views(z[:_TURNED]))
+    def pictures(self, turntable: Path) -> Findings:
+        """Return pictures of samples, of real images and of what is predicted from them.
+
+        Args:
+            turntable: the GIF of turning samples that is written.
+        """
         assert self.first is not None
-        module.show_picture("real", table([self.first["image"][:_SHOWN]]), "of the test split")
-        if module.inverse_renderer is not None:
-            figure = reading_figure(module.inverse_renderer, self.first)
-            module.show_picture("reading", figure, "real images, and what the geometry branch reads from them")
+        z = self.samples.latents(_SHOWN)
+        pictures = {"samples": samples_figure(self._views(z)), "real": table([self.first["image"][:_SHOWN]])}
+        write_turntable(turntable, self._views(z[:_TURNED]))
+        if self.networks.inverse_renderer is not None:
+            pictures["reading"] = reading_figure(self.networks.inverse_renderer, self.first)
+        return Findings(pictures=pictures)

@@ -1,7 +1,7 @@
 """Training of the network behind the Fréchet distance of procedural worlds: it reads what their renderer knows."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,17 @@ from torchmetrics import MeanMetric
 from lightning_modules.base import BasePaper
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.label_features import LabelFeatures
+
+
+class Options(TypedDict):
+    """The constructor's options, see `LabelFeatureTraining`."""
+
+    in_channels: int
+    label_sizes: list[int]
+    width: int
+    grain: float
+    optimizer: OptimizerOptions
+    schedule: WarmCosine
 
 
 class LabelFeatureTraining(BasePaper):
@@ -46,16 +57,21 @@ class LabelFeatureTraining(BasePaper):
         self.save_hyperparameters()
         self.network: LabelFeatures | None = None
 
+    @property
+    def options(self) -> Options:
+        """The constructor's options."""
+        return cast(Options, self.hparams)
+
     def configure_model(self) -> None:
         """Build the network."""
         if self.network is None:
-            h = self.hparams
-            self.network = LabelFeatures(h.in_channels, h.label_sizes, h.width)
+            options = self.options
+            self.network = LabelFeatures(options["in_channels"], options["label_sizes"], options["width"])
             self.right = MeanMetric()
 
     def with_grain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the images, about half of them with white noise."""
-        strength = self.hparams.grain * (2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1).clamp_min(0)
+        strength = self.options["grain"] * (2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1).clamp_min(0)
         return images + strength * torch.randn_like(images)
 
     def _read(self, batch: Mapping[str, Any]) -> tuple[list[Tensor], Tensor]:
@@ -97,5 +113,5 @@ class LabelFeatureTraining(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer)
-        return with_warm_cosine(self, optimizer, self.hparams.schedule["warmup_share"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])

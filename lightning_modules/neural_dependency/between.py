@@ -6,12 +6,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lightning_modules.neural_dependency.covlasso import covlasso_path
-from lightning_modules.neural_dependency.errors import fvu
 from lightning_modules.neural_dependency.moments import Moments
 from lightning_modules.neural_dependency.reading import Logits, ReadingOptions, moments_of
-from lightning_modules.neural_dependency.refitting import refit
-from lightning_modules.neural_dependency.replacement import replace_each
+from lightning_modules.neural_dependency.solvers.covlasso import covlasso_path
+from lightning_modules.neural_dependency.solvers.refitting import refit
+from lightning_modules.neural_dependency.structure.errors import fvu
+from lightning_modules.neural_dependency.structure.replacement import replace_each
 
 
 def read_between(
@@ -61,7 +61,7 @@ def _joined(target: Logits, source: Logits) -> Moments:
 def _measured(
     kind: str,
     weights: csr_array,
-    mean: Float[NDArray[np.float64], "k"],
+    mean: Float[NDArray[np.float64], " k"],
     held_out: Moments,
     test: tuple[Logits, Logits],
 ) -> dict[str, float]:

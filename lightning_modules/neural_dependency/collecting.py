@@ -1,8 +1,8 @@
 """What the networks make of the test splits: logits of every sample, and streaming second moments."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_modules.collecting import Collector
 from lightning_modules.neural_dependency.large import with_one
@@ -35,7 +35,7 @@ class Splits:
     def __init__(self, num_classes: int, *, with_features: bool) -> None:
         self.num_classes, self.with_features = num_classes, with_features
         self.collectors: dict[str, Collector] = {}
-        self.metrics = nn.ModuleDict()
+        self.metrics: dict[str, SecondMoments] = {}
 
     def add(self, split: str, columns: dict[str, Tensor]) -> None:
         """Keep the rows of a batch, and add them to the moments; no sample may come twice."""
@@ -50,5 +50,5 @@ class Splits:
     def gather(self) -> Gathered:
         """Return what all processes collected."""
         found = {name: collector.gather() for name, collector in self.collectors.items()}
-        moments: dict[str, Any] = {name: metric.compute() for name, metric in self.metrics.items()}
+        moments = {name: metric.compute() for name, metric in self.metrics.items()}
         return Gathered({name: columns for name, columns in found.items() if columns is not None}, moments)

@@ -1,14 +1,9 @@
 """A classifier that an earlier run of this project has trained, whatever its paper, backbone and tuner."""
 
-import json
-from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
 
 from lightning_modules.neural_dependency.networks import Classifier, NetworkError
+from lightning_modules.trained_run import load_classifier
 
 
 def run_of(weights: str) -> Path:
@@ -38,18 +33,12 @@ def load_run(weights: str | None, num_classes: int) -> Classifier:
     if weights is None:
         raise NetworkError("model.network.weights: name the run's folder, as model.network.name is run")
     folder = run_of(weights)
-    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
-    target = json.loads((folder / "lock.json").read_text())["config"]["model"]["_target_"]
-    place, name = target.rsplit(".", 1)
-    module: Any = getattr(import_module(place), name)(**checkpoint["hyper_parameters"])
-    module.configure_model()
-    # With a tuner the checkpoint leaves out what it shares with a file, and puts it in here.
-    module.on_load_checkpoint(checkpoint)
-    head = getattr(getattr(module, "network", module), "head", None)
-    if not isinstance(head, nn.Linear):
-        raise NetworkError(f"model.network.weights: {folder} trained no linear head ({name}), so f = W z + b fails")
-    if head.out_features != num_classes:
-        raise NetworkError(f"model.network.weights: {folder} knows {head.out_features} categories, not {num_classes}")
-    module.load_state_dict(checkpoint["state_dict"])
-    module.requires_grad_(False).eval()
-    return Classifier(module.tunable, head)
+    trained = load_classifier(folder)
+    if trained.backbone is None or trained.head is None:
+        raise NetworkError(
+            f"model.network.weights: {folder} trained no linear head ({trained.paper}), so f = W z + b fails"
+        )
+    known = trained.head.out_features
+    if known != num_classes:
+        raise NetworkError(f"model.network.weights: {folder} knows {known} categories, not {num_classes}")
+    return Classifier(trained.backbone, trained.head)

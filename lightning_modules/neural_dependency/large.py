@@ -9,9 +9,9 @@ from jaxtyping import Float
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from lightning_modules.neural_dependency.block_solver import factor_path, head_factor
-from lightning_modules.neural_dependency.lasso_path import LassoPath
 from lightning_modules.neural_dependency.moments import Moments
+from lightning_modules.neural_dependency.solvers.block_solver import factor_path, head_factor
+from lightning_modules.neural_dependency.solvers.lasso_path import LassoPath
 
 # Targets whose predictions are held at a time.
 _BLOCK = 512

@@ -1,17 +1,16 @@
 """Neural Dependency: train a classifier of many categories, or take one, and read what its logits say."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
+from lightning_modules.means import Means
 from lightning_modules.neural_dependency.collecting import Splits
 from lightning_modules.neural_dependency.earlier_run import load_run
 from lightning_modules.neural_dependency.networks import (
@@ -21,15 +20,22 @@ from lightning_modules.neural_dependency.networks import (
     build_network,
     load_network,
 )
+from lightning_modules.neural_dependency.options import Options
 from lightning_modules.neural_dependency.reading import ReadingOptions
 from lightning_modules.neural_dependency.regulariser import (
     DependencyRegulariser,
     RegulariserOptions,
     build_regulariser,
 )
-from lightning_modules.neural_dependency.report import Report
-from lightning_modules.neural_dependency.unseen_protocol import UnseenOptions
-from lightning_modules.optimisation import OptimizerOptions, build_optimizer, one_cycle
+from lightning_modules.neural_dependency.report import Report, Tested
+from lightning_modules.neural_dependency.unseen.protocol import UnseenOptions
+from lightning_modules.optimisation import (
+    OptimizerOptions,
+    build_optimizer,
+    one_cycle,
+    training_steps,
+    with_schedule,
+)
 from networks.small_conv_net import SITE_PATTERNS
 
 FIGURES = ("val/acc", "val/loss")
@@ -77,7 +83,7 @@ class NeuralDependency(BasePaper):
         regulariser: RegulariserOptions,
         noise: float,
         wordnet: str | None,
-        solver: str,
+        solver: Literal["gram", "head"],
         optimizer: OptimizerOptions,
         warmup_share: float,
         tuner: dict[str, Any] | None = None,
@@ -96,73 +102,86 @@ class NeuralDependency(BasePaper):
         self.untrained: Classifier | None = None
         self.regulariser: DependencyRegulariser | None = None
 
+    @property
+    def options(self) -> Options:
+        """The constructor's options."""
+        return cast(Options, self.hparams)
+
     # Networks and weights.
+
+    @property
+    def classifier(self) -> Classifier:
+        """The network, once it is built."""
+        assert self.network is not None
+        return self.network
 
     @property
     def tunable(self) -> nn.Module:
         """The backbone."""
-        assert self.network is not None
-        return self.network.backbone
+        return self.classifier.backbone
 
     @property
     def names_weights(self) -> bool:
         """Whether the network comes from a file."""
-        return self.hparams.network["weights"] is not None
+        return self.options["network"]["weights"] is not None
 
     @property
     def has_network(self) -> bool:
         """Whether there is a network, and not logits alone."""
-        return bool(self.hparams.network["name"] != "logits")
+        return bool(self.options["network"]["name"] != "logits")
 
     @property
     def has_training(self) -> bool:
         """Whether the network is trained before it is read."""
-        return bool(self.has_network and self.hparams.train_network)
+        return bool(self.has_network and self.options["train_network"])
 
     def example(self) -> tuple[Tensor]:
         """Return two empty images."""
-        return (torch.zeros(2, self.hparams.in_channels, self.hparams.image_size, self.hparams.image_size),)
+        size = self.options["image_size"]
+        return (torch.zeros(2, self.options["in_channels"], size, size),)
 
     def configure_model(self) -> None:
         """Build the network, the second one, and the untrained one that is the control."""
         if self.network is not None or not self.has_network:
             return
-        self.network = self._build(self.hparams.network, self.hparams.num_classes)
-        self.means = nn.ModuleDict({name: MeanMetric() for name in FIGURES})
-        if "untrained" in self.hparams.reading["controls"]:
+        self.network = self._build(self.options["network"], self.options["num_classes"])
+        self.means = Means(FIGURES)
+        if "untrained" in self.options["reading"]["controls"]:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.hparams.reading["seed"])
-                self.untrained = self._build(self.hparams.network, self.hparams.num_classes)
+                torch.manual_seed(self.options["reading"]["seed"])
+                self.untrained = self._build(self.options["network"], self.options["num_classes"])
             self.untrained.requires_grad_(False)
-        if self.hparams.source is not None:
-            self.source = self._build(self.hparams.source, self.hparams.source["num_classes"])
+        source = self.options["source"]
+        if source is not None:
+            self.source = self._build(source, source["num_classes"])
             self.source.requires_grad_(False)
 
     def _build(self, options: NetworkOptions, num_classes: int) -> Classifier:
         if options["name"] == "run":
             return load_run(options["weights"], num_classes)
-        return build_network(options["name"], num_classes, self.hparams.in_channels, self.hparams.image_size)
+        return build_network(options["name"], num_classes, self.options["in_channels"], self.options["image_size"])
 
     def load_pretrained(self) -> None:
         """Load the weights of both networks, where the config names any."""
-        for network, options in ((self.network, self.hparams.network), (self.source, self.hparams.source)):
-            if network is not None and options["name"] != "run":
+        for network, options in ((self.network, self.options["network"]), (self.source, self.options["source"])):
+            if network is not None and options is not None and options["name"] != "run":
                 load_network(network, options)
 
     def setup(self, stage: str) -> None:
         """Build the networks, and the regulariser from the dependencies that an earlier run has kept."""
         super().setup(stage)
-        options = self.hparams.regulariser
+        options = self.options["regulariser"]
         if stage == "fit" and options["kind"] != "none" and self.regulariser is None and not self.trainer.ckpt_path:
-            self.regulariser = build_regulariser(options, self.trainer.datamodule)
+            self.regulariser = build_regulariser(options, self.datamodule)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the checkpoint's dependencies in the place of those that no file needs to be read for."""
         super().on_load_checkpoint(checkpoint)
         theta = checkpoint["state_dict"].get("regulariser.theta")
         if theta is not None:
-            options = self.hparams.regulariser
-            self.regulariser = DependencyRegulariser(theta, options["kind"], theta != 0, options["momentum"])
+            kind, momentum = self.options["regulariser"]["kind"], self.options["regulariser"]["momentum"]
+            assert kind != "none"
+            self.regulariser = DependencyRegulariser(theta, kind, theta != 0, momentum)
 
     def train(self, mode: bool = True) -> "NeuralDependency":
         """Set the mode; the networks that are only read stay in eval mode."""
@@ -174,8 +193,7 @@ class NeuralDependency(BasePaper):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Return the logits of images."""
-        assert self.network is not None
-        return self.network(images)
+        return self.classifier(images)
 
     # Training and validation.
 
@@ -187,7 +205,7 @@ class NeuralDependency(BasePaper):
         if self.regulariser is not None:
             term = self.regulariser(logits)
             self.log("train/regulariser", term, batch_size=len(labels), sync_dist=True)
-            loss = loss + self.hparams.regulariser["weight"] * term
+            loss = loss + self.options["regulariser"]["weight"] * term
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
         return loss
 
@@ -199,34 +217,29 @@ class NeuralDependency(BasePaper):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Measure accuracy, in percent, and cross-entropy."""
         logits, labels = self(batch["image"]), batch["label"]
-        self.means["val/acc"].update(100 * (logits.argmax(1) == labels).float())
-        self.means["val/loss"].update(functional.cross_entropy(logits.float(), labels, reduction="none"))
+        self.means.add("val/acc", 100 * (logits.argmax(1) == labels).float())
+        self.means.add("val/loss", functional.cross_entropy(logits.float(), labels, reduction="none"))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over the samples of all processes, which may hold unequal shares."""
-        self.log_dict({name: mean.compute() for name, mean in self.means.items()})
-        for mean in self.means.values():
-            mean.reset()
+        """Log accuracy and cross-entropy over the whole validation split."""
+        self.log_dict(self.means.take("val"))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer, and the one-cycle schedule over its steps."""
-        total = self.trainer.estimated_stepping_batches
-        if total == float("inf"):
-            raise ValueError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
+        total, warmup_share = training_steps(self.trainer), self.options["warmup_share"]
         lr = None if self.tuner is None else self.tuner.lr
-        optimizer = build_optimizer(self.trained_parameters(), self.hparams.optimizer, lr=lr)
-        schedule = LambdaLR(optimizer, lambda step: one_cycle(step, int(total), self.hparams.warmup_share))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], lr=lr)
+        return with_schedule(optimizer, lambda step: one_cycle(step, total, warmup_share))
 
     # Test: every network sees each split once; all else is read from the logits.
 
     def on_test_start(self) -> None:
         """Forget the logits of an earlier test."""
-        self.splits = Splits(self.hparams.num_classes, with_features=self.hparams.solver == "head")
+        self.splits = Splits(self.options["num_classes"], with_features=self.options["solver"] == "head")
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect logits, in float32 at least, and add them to the second moments."""
-        split = self.trainer.datamodule.test_names[dataloader_idx]
+        split = self.datamodule.test_names[dataloader_idx]
         columns = {"labels": batch["label"], "index": batch["index"]}
         if not self.has_network:
             columns |= {"logits": batch["logits"].float()}
@@ -236,21 +249,29 @@ class NeuralDependency(BasePaper):
         self.splits.add(split, columns)
 
     def _seen(self, images: Tensor, split: str, seed: int) -> dict[str, Tensor]:
-        assert self.network is not None
-        features = self.network.forward_features(images)
-        columns = {"features": features, "logits": self.network.classify(features)}
+        features = self.classifier.forward_features(images)
+        columns = {"features": features, "logits": self.classifier.classify(features)}
         if self.source is not None:
             columns["source"] = self.source(images)
         if self.untrained is not None and split in {"moments", "test"}:
             columns["untrained"] = self.untrained(images)
-        if self.hparams.noise and split == "test":
+        if self.options["noise"] and split == "test":
             # A generator of its own: the same noise in every test, wherever the run was stopped before.
             drawn = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
-            columns["noisy"] = self(images + self.hparams.noise * drawn)
+            columns["noisy"] = self(images + self.options["noise"] * drawn)
         return columns
 
     def on_test_epoch_end(self) -> None:
-        """Read on one process what all have seen, write it down, and log the same metrics on every process."""
+        """Evaluate on one process what all have collected, and log the same metrics on every process."""
         gathered = self.splits.gather()
-        metrics = Report(self, self.trainer.datamodule, gathered).write() if self.trainer.is_global_zero else None
-        self.log_dict(self.trainer.strategy.broadcast(metrics))
+        findings = None
+        if self.trainer.is_global_zero:
+            tested = Tested(
+                gathered,
+                is_complete=self.trainer.limit_test_batches in {None, 1.0},
+                head=None if self.network is None else self.network.head,
+                theta=None if self.regulariser is None else self.regulariser.theta,
+                device=str(self.device),
+            )
+            findings = Report(self.options, self.datamodule, tested, self.run_folder).evaluate()
+        self.publish_from_first(findings)

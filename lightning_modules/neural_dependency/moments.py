@@ -29,7 +29,7 @@ class Moments:
     """
 
     count: int
-    mean: Float[NDArray[np.float64], "k"]
+    mean: Float[NDArray[np.float64], " k"]
     second: Float[NDArray[np.float64], "k k"]
 
     def covariance(self, center: bool) -> Float[NDArray[np.float64], "k k"]:
@@ -45,11 +45,11 @@ class Moments:
         covariance[:, constant] = 0.0
         return covariance
 
-    def variance(self) -> Float[NDArray[np.float64], "k"]:
+    def variance(self) -> Float[NDArray[np.float64], " k"]:
         """Return Var(f_i), 0 for a constant logit."""
         return self.covariance(center=True).diagonal().copy()
 
-    def select(self, categories: Sequence[int] | Int[NDArray[np.int64], "m"]) -> "Moments":
+    def select(self, categories: Sequence[int] | Int[NDArray[np.int64], " m"]) -> "Moments":
         """Return the moments of some categories, in the order given."""
         kept = np.asarray(categories)
         return Moments(self.count, self.mean[kept], self.second[np.ix_(kept, kept)])

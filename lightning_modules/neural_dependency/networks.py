@@ -9,10 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypedDict
 
-import timm
 import torch
 from jaxtyping import Float
-from timm.models import load_state_dict as read_weights
 from torch import Tensor, nn
 
 from networks.backbones import BackboneError, feature_size
@@ -104,6 +102,9 @@ def build_network(name: str, num_classes: int, in_channels: int, image_size: int
         except BackboneError as error:
             raise NetworkError(str(error)) from None
         return Classifier(backbone, nn.Linear(feature_size(backbone), num_classes))
+    # timm takes a second to import, which no paper's own net should pay.
+    import timm
+
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
         raise NetworkError(
@@ -156,6 +157,9 @@ def load_network(network: Classifier, options: NetworkOptions) -> None:
 def _tensors(network: Classifier, name: str, path: Path | None) -> Mapping[str, Tensor]:
     if path is not None and path.suffix == ".ckpt":
         return own_weights(path)
+    import timm
+    from timm.models import load_state_dict as read_weights
+
     if path is not None and name in {"small", "mlp"}:
         return read_weights(str(path), weights_only=True)
     config: Any = network.backbone.pretrained_cfg

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_modules.neural_dependency.bounds import log_det_curve, spectrum
+from lightning_modules.neural_dependency.structure.determinants import log_det_curve, spectrum
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -71,7 +71,7 @@ def spectrum_picture(covariances: Mapping[str, NDArray[np.floating]]) -> "Figure
     figure = Figure(figsize=(6.4, 5.6), layout="constrained")
     above, below = figure.subplots(2, 1)
     for colour, (name, covariance) in zip(COLOURS * len(covariances), covariances.items(), strict=False):
-        values = spectrum(covariance)
+        values = spectrum(np.asarray(covariance, np.float64))
         kept = values[values > 1e-15 * values.max()]
         above.plot(np.arange(1, len(kept) + 1), kept / kept[0], color=colour, label=f"{name}, rank {len(kept)}")
         scale = np.sqrt(covariance.diagonal())

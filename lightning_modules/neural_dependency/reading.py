@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from lightning_modules.neural_dependency.bounds import ols
-from lightning_modules.neural_dependency.controls import probabilities, rotated, shuffled
-from lightning_modules.neural_dependency.covlasso import covlasso_path
-from lightning_modules.neural_dependency.emergence import doubling_sizes, emergence
-from lightning_modules.neural_dependency.errors import fvu, relative_l1, squared_error
-from lightning_modules.neural_dependency.lasso_path import LassoPath
 from lightning_modules.neural_dependency.moments import Moments, SecondMoments
-from lightning_modules.neural_dependency.omp import omp
-from lightning_modules.neural_dependency.refitting import refit
-from lightning_modules.neural_dependency.replacement import replace_each
+from lightning_modules.neural_dependency.solvers.covlasso import covlasso_path
+from lightning_modules.neural_dependency.solvers.lasso_path import LassoPath
+from lightning_modules.neural_dependency.solvers.omp import omp
+from lightning_modules.neural_dependency.solvers.refitting import refit
+from lightning_modules.neural_dependency.structure.controls import probabilities, rotated, shuffled
+from lightning_modules.neural_dependency.structure.determinants import ols
+from lightning_modules.neural_dependency.structure.emergence import doubling_sizes, emergence
+from lightning_modules.neural_dependency.structure.errors import fvu, relative_l1, squared_error
+from lightning_modules.neural_dependency.structure.replacement import replace_each
 
 FORMS = {"uncentred": False, "centred": True}
 CONTROLS = ("untrained", "rotated", "shuffled", "probabilities")
@@ -55,7 +55,7 @@ class Logits(NamedTuple):
     """
 
     values: Float[Tensor, "n k"]
-    labels: Int[Tensor, "n"]
+    labels: Int[Tensor, " n"]
     moments: Moments
 
 
@@ -71,7 +71,7 @@ class Dependencies(NamedTuple):
 
     path: LassoPath
     refits: list[csr_array]
-    centre: Float[NDArray[np.float64], "k"] | None
+    centre: Float[NDArray[np.float64], " k"] | None
     rows: list[dict[str, float]]
 
     def at(self, alpha: float) -> csr_array:
@@ -108,7 +108,7 @@ def solve(fit: Moments, test: Logits, options: ReadingOptions, center: bool) -> 
     return Dependencies(path, refits, centre, rows)
 
 
-def measured(weights: csr_array, test: Logits, centre: Float[NDArray[np.float64], "k"] | None) -> dict[str, float]:
+def measured(weights: csr_array, test: Logits, centre: Float[NDArray[np.float64], " k"] | None) -> dict[str, float]:
     """Return how well all categories are predicted, and what the classifier is worth with a predicted logit.
 
     Accuracies are in percent; the all-sample accuracy says little, as it is one logit of K that was replaced.

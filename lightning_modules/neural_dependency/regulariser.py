@@ -131,7 +131,8 @@ def build_regulariser(options: RegulariserOptions, data: Any) -> DependencyRegul
     Raises:
         RegulariserError: if there is no such file, or nothing says which categories have nothing in common.
     """
-    named = options["dependencies"]
+    kind, named = options["kind"], options["dependencies"]
+    assert kind != "none"
     if named is None:
         raise RegulariserError("model.regulariser.dependencies: name a run or a file whose dependencies are meant")
     path = Path(named)
@@ -140,12 +141,12 @@ def build_regulariser(options: RegulariserOptions, data: Any) -> DependencyRegul
         raise RegulariserError(f"model.regulariser.dependencies: no {file}; a finished neural_dependency run has one")
     theta = torch.from_numpy(load_npz(file).toarray())
     irrelevant = None
-    if options["kind"] == "cut":
+    if kind == "cut":
         shared = data.shared_attributes() if hasattr(data, "shared_attributes") else None
         if shared is None:
             raise RegulariserError("model.regulariser.kind=cut needs data whose categories have attributes")
         irrelevant = torch.from_numpy(shared[: len(theta), : len(theta)] == 0)
     try:
-        return DependencyRegulariser(theta, options["kind"], irrelevant, options["momentum"])
+        return DependencyRegulariser(theta, kind, irrelevant, options["momentum"])
     except ValueError as error:
         raise RegulariserError(f"model.regulariser: {error}") from None

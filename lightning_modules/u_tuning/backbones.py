@@ -1,12 +1,14 @@
 """Backbones: the ViT of the glyph world, or any that the libraries have."""
 
+from typing import Any
+
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 import networks.backbones
 
 # Spec section 6.1: 0.68 million parameters.
-_GLYPH_VIT = {"patch_size": 4, "embed_dim": 96, "depth": 6, "num_heads": 4}
+_GLYPH_VIT: dict[str, Any] = {"patch_size": 4, "embed_dim": 96, "depth": 6, "num_heads": 4}
 
 
 def build_backbone(name: str, in_channels: int, image_size: int) -> nn.Module:

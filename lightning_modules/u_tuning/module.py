@@ -1,16 +1,16 @@
 """U-Tuning: a frozen backbone, a tuner beside it, and a linear head (any member of the tuner group, or none)."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
+from lightning_modules.means import Means
 from lightning_modules.optimisation import (
     OptimizerOptions,
     WarmCosine,
@@ -24,6 +24,21 @@ from lightning_modules.u_tuning.pictures import prediction_sheet
 from networks.backbones import Backbone, feature_size, load_weights
 
 FIGURES = ("val/acc", "val/loss", "test/acc", "test/loss")
+
+
+class Options(TypedDict):
+    """The constructor's options, see `UTuning`."""
+
+    num_classes: int
+    in_channels: int
+    image_size: int
+    backbone: Backbone
+    optimizer: OptimizerOptions
+    schedule: WarmCosine
+    label_smoothing: float
+    head_dropout: float
+    merge: bool
+    tuner: dict[str, Any] | None
 
 
 class UTuning(BasePaper):
@@ -64,6 +79,11 @@ class UTuning(BasePaper):
         self.backbone: nn.Module | None = None
         self._shown: list[tuple[Tensor, Tensor, Tensor]] = []
 
+    @property
+    def options(self) -> Options:
+        """The constructor's options."""
+        return cast(Options, self.hparams)
+
     # Networks and weights.
 
     @property
@@ -75,11 +95,12 @@ class UTuning(BasePaper):
     @property
     def names_weights(self) -> bool:
         """Whether the backbone comes from a file."""
-        return self.hparams.backbone["weights"] is not None
+        return self.options["backbone"]["weights"] is not None
 
     def example(self) -> tuple[Tensor]:
         """Return two empty images."""
-        return (torch.zeros(2, self.hparams.in_channels, self.hparams.image_size, self.hparams.image_size),)
+        size = self.options["image_size"]
+        return (torch.zeros(2, self.options["in_channels"], size, size),)
 
     def configure_model(self) -> None:
         """Build backbone and head.
@@ -89,23 +110,23 @@ class UTuning(BasePaper):
         """
         if self.backbone is not None:
             return
-        h = self.hparams
-        self.backbone = build_backbone(h.backbone["name"], h.in_channels, h.image_size)
-        self.head = nn.Linear(feature_size(self.backbone), h.num_classes)
+        options = self.options
+        self.backbone = build_backbone(options["backbone"]["name"], options["in_channels"], options["image_size"])
+        self.head = nn.Linear(feature_size(self.backbone), options["num_classes"])
         if self.names_weights:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
-        self.means = nn.ModuleDict({name: MeanMetric() for name in FIGURES})
+        self.means = Means(FIGURES)
 
     def load_pretrained(self) -> None:
         """Load the backbone's weights, if the config names any."""
-        if self.names_weights:
-            options = self.hparams.backbone
-            load_weights(self.tunable, options["name"], options["weights"], mark="backbone.")
+        name, weights = self.options["backbone"]["name"], self.options["backbone"]["weights"]
+        if weights is not None:
+            load_weights(self.tunable, name, weights, mark="backbone.")
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Return the logits of images."""
-        features = functional.dropout(self.tunable(images), self.hparams.head_dropout, self.training)
+        features = functional.dropout(self.tunable(images), self.options["head_dropout"], self.training)
         return self.head(features)
 
     # Training and validation.
@@ -113,7 +134,7 @@ class UTuning(BasePaper):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the cross-entropy of a batch."""
         logits, labels = self(batch["image"]), batch["label"]
-        loss = functional.cross_entropy(logits, labels, label_smoothing=self.hparams.label_smoothing)
+        loss = functional.cross_entropy(logits, labels, label_smoothing=self.options["label_smoothing"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
         right = (logits.argmax(dim=1) == labels).float().mean()
         self.log("train/acc", right, batch_size=len(labels), sync_dist=True)
@@ -125,16 +146,9 @@ class UTuning(BasePaper):
 
     def _measure(self, batch: Mapping[str, Any], stage: str) -> Tensor:
         logits, labels = self(batch["image"]), batch["label"]
-        self.means[f"{stage}/acc"].update(100 * (logits.argmax(dim=1) == labels).float())
-        self.means[f"{stage}/loss"].update(functional.cross_entropy(logits.float(), labels, reduction="none"))
+        self.means.add(f"{stage}/acc", 100 * (logits.argmax(dim=1) == labels).float())
+        self.means.add(f"{stage}/loss", functional.cross_entropy(logits.float(), labels, reduction="none"))
         return logits.argmax(dim=1)
-
-    def _log_means(self, stage: str) -> None:
-        for name in FIGURES:
-            if name.startswith(stage):
-                # Computed over the samples of all processes, which may hold unequal shares.
-                self.log(name, self.means[name].compute())
-                self.means[name].reset()
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Measure accuracy, in percent, and cross-entropy."""
@@ -142,14 +156,14 @@ class UTuning(BasePaper):
 
     def on_validation_epoch_end(self) -> None:
         """Log accuracy and loss over the whole validation split."""
-        self._log_means("val")
+        self.log_dict(self.means.take("val"))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer over what is trained, with the tuner's learning rate if there is a tuner."""
-        h = self.hparams
-        groups = parameter_groups([self], h.optimizer["weight_decay"])
-        optimizer = build_optimizer(groups, h.optimizer, lr=None if self.tuner is None else self.tuner.lr)
-        return with_warm_cosine(self, optimizer, h.schedule["warmup_share"])
+        options = self.options["optimizer"]
+        groups = parameter_groups([self], options["weight_decay"])
+        optimizer = build_optimizer(groups, options, lr=None if self.tuner is None else self.tuner.lr)
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
 
     # Test.
 
@@ -159,7 +173,7 @@ class UTuning(BasePaper):
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure accuracy and cross-entropy, and keep the first images for the sheet; of several splits, of "test"."""
-        if self.trainer.datamodule.test_names[dataloader_idx] != "test":
+        if self.datamodule.test_names[dataloader_idx] != "test":
             return
         predicted = self._measure(batch, "test")
         if batch_idx == 0:
@@ -167,8 +181,8 @@ class UTuning(BasePaper):
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics, show a sheet of predictions, and export the merged checkpoint if asked for."""
-        self._log_means("test")
+        self.log_dict(self.means.take("test"))
         for images, labels, predicted in self._shown:
             self.show_picture("predictions", prediction_sheet(images, labels, predicted))
-        if self.hparams.merge and self.tuner is not None and self.trainer.is_global_zero:
+        if self.options["merge"] and self.tuner is not None and self.trainer.is_global_zero:
             export_merged(self.tuner, self.head, self.run_folder / "checkpoints" / "merged.safetensors")

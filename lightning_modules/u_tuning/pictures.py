@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def prediction_sheet(
-    images: Float[Tensor, "n c h w"], labels: Int[Tensor, "n"], predictions: Int[Tensor, "n"]
+    images: Float[Tensor, "n c h w"], labels: Int[Tensor, " n"], predictions: Int[Tensor, " n"]
 ) -> "Figure":
     """Return a figure of up to 32 images; wrong predictions are marked by a frame and by their text."""
     from matplotlib.figure import Figure

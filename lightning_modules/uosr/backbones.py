@@ -3,6 +3,7 @@
 from torch import nn
 
 import networks.backbones
+from networks.backbones import BackboneError
 from networks.small_conv_net import SmallConvNet
 
 

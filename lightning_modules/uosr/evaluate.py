@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lightning_modules.uosr.score_file import LABELS, SCALES, ScoreFile, read_score_file
+from lightning_modules.uosr.score_file import LABELS, SCALES, UCF_HMDB_OVERLAP, ScoreFile, read_score_file
 from lightning_modules.uosr.table import printed_name, uosr_table
 from lightning_modules.uosr.unified_metrics import mean_over_tries, unified_metrics
 
@@ -51,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_numbers,
         default=[],
         metavar="N,N,...",
-        help="leave out unknown samples of these classes (HMDB51 beside UCF101: 35,29,15,26,30,34,43,31)",
+        help="leave out unknown samples of these classes"
+        f" (HMDB51 beside UCF101: {','.join(map(str, UCF_HMDB_OVERLAP))})",
     )
     parser.add_argument(
         "--transductive", action="store_true", help="few-shot: scale by the test samples, as the official code does"
@@ -94,7 +95,7 @@ def _with_labels(file: ScoreFile, labels: dict) -> ScoreFile:
 def _few_shot_rows(file: ScoreFile, options: argparse.Namespace, notes: list[str]) -> Rows:
     """Return FS-KNN, its fusions and the softmax baseline, averaged over tries."""
     # Torch takes seconds to import, and a plain score file does without.
-    from lightning_modules.uosr.stored_few_shot import fused
+    from lightning_modules.uosr.scores.stored_few_shot import fused
 
     if not {"ind_pred", "ind_label"} <= set(file.arrays):
         raise ValueError(

@@ -1,5 +1,6 @@
 """What a network said of a data set: the cached outputs that every score is computed from."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,10 +24,10 @@ class Outputs(NamedTuple):
 
     logits: Float[Tensor, "n k"]
     features: Float[Tensor, "n d"]
-    labels: Int[Tensor, "n"]
+    labels: Int[Tensor, " n"]
     extra: dict[str, Tensor]
 
-    def predictions(self) -> Int[Tensor, "n"]:
+    def predictions(self) -> Int[Tensor, " n"]:
         """Return the class with the largest logit."""
         return self.logits.argmax(1)
 
@@ -38,6 +39,12 @@ class Outputs(NamedTuple):
         """Return the outputs of these samples (indices or a mask)."""
         extra = {name: column[rows] for name, column in self.extra.items()}
         return Outputs(self.logits[rows], self.features[rows], self.labels[rows], extra)
+
+
+def outputs_of(columns: Mapping[str, Tensor]) -> Outputs:
+    """Return outputs from `logits`, `features`, `labels` and further columns."""
+    extra = {name: column for name, column in columns.items() if name not in {"logits", "features", "labels"}}
+    return Outputs(columns["logits"], columns["features"], columns["labels"], extra)
 
 
 def unit_rows(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

@@ -1,48 +1,42 @@
-"""From the cached outputs of the test splits to every score, its metrics, its file and a picture."""
+"""From the cached outputs of the test splits to every score, its metrics, its file, a table and a picture."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_modules.uosr.few_shot import FewShot, FewShotOptions
+from common.findings import Findings, Table
 from lightning_modules.uosr.histogram import uncertainty_histogram
 from lightning_modules.uosr.outputs import Outputs
-from lightning_modules.uosr.post_hoc import PostHoc, PostHocOptions
 from lightning_modules.uosr.score_file import write_score_file
-from lightning_modules.uosr.stored_few_shot import few_shot_arrays
-from lightning_modules.uosr.table import printed_name
-from lightning_modules.uosr.unified_metrics import mean_over_tries, unified_metrics
+from lightning_modules.uosr.scores.few_shot import FewShot, FewShotOptions
+from lightning_modules.uosr.scores.post_hoc import PostHoc, PostHocOptions
+from lightning_modules.uosr.scores.stored_few_shot import few_shot_arrays
+from lightning_modules.uosr.table import HEADER, printed_name, table_rows
+from lightning_modules.uosr.unified_metrics import METRICS, mean_over_tries, unified_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Scores = dict[str, Float[Tensor, "n"]]
+Scores = dict[str, Float[Tensor, " n"]]
 Rows = dict[str, dict[str, float]]
-
-
-class Tested(NamedTuple):
-    """Results by OoD set: the metrics of every score, and how the method's own score spreads."""
-
-    metrics: dict[str, Rows]
-    pictures: "dict[str, Figure]"
 
 
 def score_splits(
     splits: dict[str, Outputs],
     ood_names: list[str],
     *,
-    head: tuple[Float[Tensor, "k d"], Float[Tensor, "k"]],
+    head: tuple[Float[Tensor, "k d"], Float[Tensor, " k"]],
     own_score: str,
     post_hoc: PostHocOptions,
     few_shot: FewShotOptions,
     shots: list[int],
     reference_ood: str | None,
     folder: Path,
-) -> Tested:
-    """Return the results on every OoD set, and write a score file for each score.
+) -> Findings:
+    """Return metrics, a table and a picture of every OoD set, and write a score file for each score.
 
     Args:
         splits: outputs of "train" and "known", of each OoD set, and of "references" where there are shots.
@@ -58,7 +52,7 @@ def score_splits(
     known = splits["known"]
     fitted = PostHoc(splits["train"], *head, post_hoc)
     known_scores = _with_own(fitted.scores(known), known, own_score)
-    result = Tested({}, {})
+    findings = Findings({"test/acc": 100 * known.correct().double().mean().item()})
     for name in ood_names:
         ood = splits[name]
         ood_scores = _with_own(fitted.scores(ood), ood, own_score)
@@ -69,9 +63,12 @@ def score_splits(
         if name == reference_ood:
             for count in shots:
                 rows |= _few_shot_rows(splits, ood, few_shot, count, folder / name)
-        result.metrics[name] = rows
-        result.pictures[name] = _picture(known, known_scores[own_score], ood_scores[own_score], name, own_score)
-    return result
+        for score, of in rows.items():
+            findings.metrics |= {f"test/{name}/{score}/{metric}": of[metric] for metric in METRICS}
+        findings.tables[f"uosr_{name}"] = Table(HEADER, table_rows(rows))
+        picture = _picture(known, known_scores[own_score], ood_scores[own_score], name, own_score)
+        findings.pictures[f"uncertainty_{name}"] = picture
+    return findings
 
 
 def _with_errors_by_lot(known: Outputs, known_score: Tensor, ood_score: Tensor) -> dict[str, float]:

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from datamodules.episodes import EpisodeError
 from lightning_modules.clip_fsar import towers
-from lightning_modules.clip_fsar.evaluation import accuracies, bank_of, interval, look, on_device
+from lightning_modules.clip_fsar.episode_prediction import predict_episodes
+from lightning_modules.clip_fsar.evaluation import accuracies, bank_of, interval, on_device
 from lightning_modules.clip_fsar.mini_clip import soft_contrastive
 from lightning_modules.clip_fsar.module import CLIPFSAR
 from lightning_modules.clip_fsar.pictures import soft_path, strip
@@ -43,15 +44,15 @@ def test_queries_read_no_names(tmp_path):
     frames = module(batch["image"])
     support, queries = frames[:, :5].unflatten(1, (5, 1)), frames[:, 5:]
     names = base[batch["class"]]
-    one = look(module, support, queries, names)
-    other = look(module, support, queries, names.roll(1, dims=1))
+    one = predict_episodes(module.episode_networks, support, queries, names)
+    other = predict_episodes(module.episode_networks, support, queries, names.roll(1, dims=1))
     assert torch.equal(one.queries, other.queries)
     assert not torch.allclose(one.prototypes, other.prototypes, atol=1e-3)
 
 
 def test_clips_are_told_from_all_base_classes(tmp_path, monkeypatch):
     # Trap 5.
-    from lightning_modules.clip_fsar import module as file
+    from lightning_modules.clip_fsar import episode_losses as file
 
     seen = []
     own = file.video_text_logits
@@ -74,7 +75,7 @@ def test_the_scale_starts_at_one_and_learns(tmp_path):
     assert module.scale.grad != 0
     assert any(
         parameter is module.scale
-        for group in build_adam(module, module.hparams.optimizer).param_groups
+        for group in build_adam(module.named_parameters(), module.hparams.optimizer).param_groups
         for parameter in group["params"]
     )
 
@@ -119,7 +120,11 @@ def test_the_text_tower_is_neither_trained_nor_kept(tmp_path):
     # Trap 8.
     module = module_of(tmp_path)
     assert {name.split(".")[0] for name in module.state_dict()} == {"visual", "context", "scale"}
-    trained = {id(p) for group in build_adam(module, module.hparams.optimizer).param_groups for p in group["params"]}
+    trained = {
+        id(p)
+        for group in build_adam(module.named_parameters(), module.hparams.optimizer).param_groups
+        for p in group["params"]
+    }
     assert trained == {id(p) for p in module.parameters()}
 
 
@@ -168,7 +173,7 @@ def test_order_of_frames_counts(tmp_path):
     batch, base = episode()
     frames = module(batch["image"])
     support, queries, names = frames[:, :5].unflatten(1, (5, 1)), frames[:, 5:], base[batch["class"]]
-    one, other = (look(module, support, x, names) for x in (queries, queries.flip(2)))
+    one, other = (predict_episodes(module.episode_networks, support, x, names) for x in (queries, queries.flip(2)))
     assert not torch.allclose(one.distances, other.distances, atol=1e-4)
     assert torch.allclose(one.text_logits, other.text_logits, atol=1e-5)
 
@@ -201,7 +206,7 @@ def test_a_tuner_has_its_own_rate(tmp_path):
     lora = {"_target_": "tuners.peft_tuner.PeftTuner", "config_class": "LoraConfig", "lr": 1e-2}
     module = module_of(tmp_path, tuner=lora | {"kwargs": {"r": 2}, "target": None})
     module.attach_tuner()
-    groups = build_adam(module, module.hparams.optimizer, module.tuner.lr).param_groups
+    groups = build_adam(module.named_parameters(), module.hparams.optimizer, module.tuner.lr).param_groups
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     rates = {names[id(parameter)]: group["lr"] for group in groups for parameter in group["params"]}
     assert {rate for name, rate in rates.items() if name.startswith(("visual.", "tuner."))} == {1e-2}
@@ -294,7 +299,7 @@ def test_options_that_ask_for_nothing_are_told(changes, words):
 
 def test_norms_do_not_decay(tmp_path):
     module = module_of(tmp_path)
-    decayed, plain_group = build_adam(module, module.hparams.optimizer).param_groups
+    decayed, plain_group = build_adam(module.named_parameters(), module.hparams.optimizer).param_groups
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     assert decayed["weight_decay"] == 5e-5
     assert plain_group["weight_decay"] == 0
@@ -307,7 +312,7 @@ def test_frozen_without_a_block_has_nothing_to_train(tmp_path):
     assert not module.has_training
     assert not module.trained_parameters()
     frames = module(episode()[0]["image"])
-    told = look(module, frames[:, :5].unflatten(1, (5, 1)), frames[:, 5:], None)
+    told = predict_episodes(module.episode_networks, frames[:, :5].unflatten(1, (5, 1)), frames[:, 5:], None)
     assert torch.equal(told.queries, frames[:, 5:])
 
 
@@ -317,10 +322,10 @@ def test_the_losses_are_added_by_the_weight(tmp_path):
 
 
 def test_prototypes_of_training_read_their_own_names(tmp_path, monkeypatch):
-    from lightning_modules.clip_fsar import module as file
+    from lightning_modules.clip_fsar import episode_losses as file
 
-    seen, own = [], file.look
-    monkeypatch.setattr(file, "look", lambda *x: seen.append(x) or own(*x))
+    seen, own = [], file.predict_episodes
+    monkeypatch.setattr(file, "predict_episodes", lambda *x: seen.append(x) or own(*x))
     batch, base = episode(2)
     module_of(tmp_path).losses(batch, base)
     assert torch.equal(seen[0][3], base[batch["class"]])
@@ -349,15 +354,23 @@ def test_the_ensemble_is_of_the_frames_themselves_and_the_learnt_scale(tmp_path,
     module.scale.data.fill_(3.0)
     frames, labels, names = alike()
     drawn = data().episodes(labels, 1, 4, 0)
-    accuracies(module, bank_of(module, frames, names), on_device(drawn, torch.arange(4), "cpu"), 0.7)
+    accuracies(
+        module.episode_networks,
+        bank_of(module.episode_networks, frames, names),
+        on_device(drawn, torch.arange(4), "cpu"),
+        0.7,
+    )
     ((text, distances, length, share),) = seen
     assert (length, share) == (8, 0.7)
     for e in range(4):
         for q, place in enumerate(drawn.query[e].flatten()):
             cosines = torch.cosine_similarity(frames[place].mean(dim=0), names[drawn.classes[e]], dim=-1)
             assert torch.allclose(text[e, q], 3 * cosines, atol=1e-4)
-            query = look(
-                module, frames[drawn.support[e]][None], frames[place][None, None], names[drawn.classes[e]][None]
+            query = predict_episodes(
+                module.episode_networks,
+                frames[drawn.support[e]][None],
+                frames[place][None, None],
+                names[drawn.classes[e]][None],
             )
             assert torch.allclose(distances[e, q], query.distances[0, 0], atol=1e-4)
 
@@ -370,7 +383,7 @@ def test_no_clips_have_no_features(tmp_path):
 def test_golden_losses(tmp_path):
     module = module_of(tmp_path)
     batch, base = episode(2)
-    optimizer, found = build_adam(module, {**module.hparams.optimizer, "lr": 1e-3}), []
+    optimizer, found = build_adam(module.named_parameters(), {**module.hparams.optimizer, "lr": 1e-3}), []
     for _ in range(5):
         loss = module._loss(module.losses(batch, base))
         optimizer.zero_grad()
@@ -395,14 +408,18 @@ def test_accuracies_of_episodes(tmp_path):
     module = module_of(tmp_path, context={"depth": 0, "reads_names": False}, video_text={"weight": 1.0}).eval()
     frames, labels, names = alike()
     episodes = on_device(data().episodes(labels, 1, 20, 3), torch.arange(20), torch.device("cpu"))
-    found = accuracies(module, bank_of(module, frames, names), episodes, 0.9)
+    found = accuracies(module.episode_networks, bank_of(module.episode_networks, frames, names), episodes, 0.9)
     assert {name: value.shape for name, value in found.items()} == dict.fromkeys(
         ("acc", "zero_shot", "ensemble"), (20,)
     )
     assert all((value == 100).all() for value in found.values())
-    wrong = accuracies(module, bank_of(module, frames, names.roll(1, dims=0)), episodes, 0.9)
+    wrong = accuracies(
+        module.episode_networks, bank_of(module.episode_networks, frames, names.roll(1, dims=0)), episodes, 0.9
+    )
     assert wrong["zero_shot"].mean() < 50
-    assert set(accuracies(module, bank_of(module, frames, None), episodes, 0.9)) == {"acc"}
+    assert set(accuracies(module.episode_networks, bank_of(module.episode_networks, frames, None), episodes, 0.9)) == {
+        "acc"
+    }
 
 
 def test_episodes_from_the_bank_are_those_of_their_clips(tmp_path):
@@ -410,10 +427,10 @@ def test_episodes_from_the_bank_are_those_of_their_clips(tmp_path):
     frames, labels, names = alike()
     frames = frames + 6 * torch.randn(frames.shape, generator=torch.Generator().manual_seed(1))
     episodes = on_device(data().episodes(labels, 5, 20, 3), torch.arange(20), torch.device("cpu"))
-    found = accuracies(module, bank_of(module, frames, names), episodes, 0.9)
+    found = accuracies(module.episode_networks, bank_of(module.episode_networks, frames, names), episodes, 0.9)
     queries, chosen, truth = frames[episodes.query.flatten(1)], names[episodes.classes], torch.arange(5)
     for name, told in (("acc", chosen), ("permuted", chosen.roll(1, dims=1))):
-        distances = look(module, frames[episodes.support], queries, told).distances
+        distances = predict_episodes(module.episode_networks, frames[episodes.support], queries, told).distances
         expected = 100 * (distances.argmin(dim=-1) == truth).float().mean(dim=1)
         assert torch.equal(found[name], expected)
     assert 20 < found["acc"].mean() < 100

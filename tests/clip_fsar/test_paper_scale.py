@@ -6,7 +6,8 @@ import torch
 
 from harness.compose import compose_words
 from tests.datamodules.miniature_video import miniature
-from tests.door.quire import checkpoint, only_folder, quire, read
+from tests.door.quire import call, checkpoint, only_folder, quire, read
+from tests.tiers import full
 
 SETS = {"hmdb51": "hmdb51", "ucf101": "ucf101", "k100": "k100", "ssv2_full": "ssv2", "ssv2_small": "ssv2"}
 # The true encoders of CLIP, untrained, on small pictures for the CPU's sake; elsewhere a small one.
@@ -49,6 +50,7 @@ def where(root, kind, **sizes):
     return words + [f"data.{key}.{split}={path}" for key in ("lists", "names") for split, path in given[key].items()]
 
 
+@pytest.mark.full
 def test_few_clips_of_many_classes_are_enough_for_a_tiny_run(weights, tmp_path):
     # As many test classes as Kinetics-100 has.
     words = ["debug=tiny", "data.batch_size=1", "data.queries=1", *SMALL[4:6], *where(tmp_path, "k100", classes=24)]
@@ -63,7 +65,7 @@ def test_few_clips_of_many_classes_are_enough_for_a_tiny_run(weights, tmp_path):
     assert "test/acc_5shot" in read(only_folder(tmp_path / "runs", "clip_fsar_k100") / "result.json")["metrics"]
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", ["k100", *full("hmdb51", "ucf101", "ssv2_full", "ssv2_small")])
 def test_the_tiny_twin_runs_from_video_files_to_table(name, weights, tmp_path):
     model = MODELS.get(name, "ViT-S-32-alt")
     words = [*SMALL, *where(tmp_path, SETS[name]), f"model.towers.name={model}", f"runs={tmp_path / 'runs'}"]
@@ -81,6 +83,7 @@ def test_the_tiny_twin_runs_from_video_files_to_table(name, weights, tmp_path):
         assert "a photo of Pushing [something] from {left} test 4" in trained["names"]
 
 
+@pytest.mark.full
 def test_a_checkpoint_is_tested_on_another_set(weights, tmp_path):
     # Trap 8: its names are read, and no other class is.
     words = [*SMALL, "model.towers.name=ViT-S-32-alt", f"model.towers.weights={weights('ViT-S-32-alt')}"]
@@ -104,6 +107,7 @@ def test_a_checkpoint_is_tested_on_another_set(weights, tmp_path):
     assert picture.is_file()
 
 
+@pytest.mark.full
 def test_a_clip_that_cannot_be_read_gets_one_line(weights, tmp_path):
     words = [*SMALL, *where(tmp_path, "hmdb51"), "model.towers.name=ViT-S-32-alt", "data.num_workers=1"]
     for clip in tmp_path.rglob("clip_0.avi"):
@@ -115,7 +119,7 @@ def test_a_clip_that_cannot_be_read_gets_one_line(weights, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["clip_fsar_hmdb51", "clip_fsar", "clip_fsar_frozen", "clip_fsar_pretrain"])
+@pytest.mark.parametrize("name", ["clip_fsar_hmdb51", *full("clip_fsar", "clip_fsar_frozen", "clip_fsar_pretrain")])
 def test_costs_are_told_without_weights_or_clips(name, tmp_path):
     done = quire(f"experiment={name}", "mode=cost", f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -123,7 +127,7 @@ def test_costs_are_told_without_weights_or_clips(name, tmp_path):
 
 
 def test_missing_weights_are_told_before_training(tmp_path):
-    done = quire("experiment=clip_fsar_hmdb51", *SMALL, *where(tmp_path, "hmdb51"), f"runs={tmp_path / 'runs'}")
+    done = call("experiment=clip_fsar_hmdb51", *SMALL, *where(tmp_path, "hmdb51"), f"runs={tmp_path / 'runs'}")
     assert done.returncode == 2
     assert "model.towers.weights: no file weights/RN50.pt" in done.stderr
     assert not list((tmp_path / "runs").rglob("*.ckpt"))

@@ -4,7 +4,7 @@ import importlib.metadata
 
 from packaging.requirements import Requirement
 
-from tests.door.quire import ROOT
+from tests.door.forks import ROOT
 
 
 def locked():

@@ -8,6 +8,7 @@ from PIL import Image
 from datamodules.generative import Cifar10, Lsun, PictureFolder, PictureShards
 from datamodules.pictures import PictureError
 from tests.datamodules.miniature_generative import WRITERS
+from tests.tiers import full
 
 CLASSES = {"ffhq": PictureFolder, "picture_shards": PictureShards, "lsun_church": Lsun, "cifar10": Cifar10}
 
@@ -122,7 +123,7 @@ def test_a_picture_in_a_shard_that_is_none_is_told(tmp_path):
         [data_of((PictureShards, root)).source("fit")[k] for k in range(20)]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", *full("spawn")])
 def test_every_worker_opens_what_it_reads(made, method):
     data, here = data_of(made, num_workers=2), data_of(made)
     data.check()

@@ -1,88 +1,125 @@
-"""Calls of the door in processes of their own."""
+"""Calls of the command line in processes of their own, and in this one."""
 
-import atexit
+import io
 import json
-import multiprocessing
 import os
-import runpy
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from multiprocessing import forkserver
+import warnings
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
-ROOT = Path(__file__).resolve().parents[2]
+from harness import door
+from tests.door.forks import ENVIRONMENT, ROOT, Forked
+
 TINY = ("experiment=uosr", "debug=tiny")
-_CLEAN = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB_", "QUIRE_"))}
-ENVIRONMENT = _CLEAN | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def command(*words):
     return [sys.executable, str(ROOT / "run.py"), *map(str, words)]
 
 
-# Importing these takes five times as long as a tiny run, so they are imported once, in a process that only forks.
-_HEAVY = ["torch", "pytorch_lightning", "hydra", "timm", "peft", "open_clip", "diffusers", "torchmetrics", "sklearn"]
-_HEAVY += ["scipy.stats", "matplotlib.figure", "torchvision", "rich", "plotly"]
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(_HEAVY)
+def _with(environment):
+    return ENVIRONMENT | {key: str(value) for key, value in environment.items()}
 
 
 def quire(*words, **environment):
-    """Run the door to its end; returns the finished process, with what it printed."""
-    environment = ENVIRONMENT | {key: str(value) for key, value in environment.items()}
-    if {"hydra/launcher=joblib", "logger=wandb"} & set(words):
-        # Both start processes of their own, and end with them, in ways that a forked process does not know.
-        return subprocess.run(
-            command(*words), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+    """Run the command line to its end; returns the finished process, with what it printed."""
+    return python(*command(*words)[1:], **environment)
+
+
+def python(*arguments, **environment):
+    """Run a script, or `-m` and a module, to its end; returns the finished process, with what it printed."""
+    arguments = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
         printed = [Path(folder, name) for name in ("out", "err")]
-        process = _FORKS.Process(target=_run, args=(command(*words)[1:], environment, printed))
-        _start_server()
-        process.start()
-        process.join(300)
-        if process.is_alive():
-            process.kill()
-            raise subprocess.TimeoutExpired(command(*words), 300)
+        process = Forked(arguments, _with(environment), printed)
+        try:
+            process.wait(900)
+        finally:
+            if process.poll() is None:
+                kill(process)
         out, err = (path.read_text() for path in printed)
-    return subprocess.CompletedProcess(command(*words), process.exitcode, out, err)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def _start_server():
-    # The number of threads is read when torch is imported.
-    kept = dict(os.environ)
-    os.environ.update(ENVIRONMENT)
-    forkserver.ensure_running()
-    os.environ.clear()
-    os.environ.update(kept)
+def new_python(*words, **environment):
+    """Run the command line as a user does, in a new Python."""
+    given = _with(environment)
+    return subprocess.run(
+        command(*words), cwd=ROOT, env=given, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
-def _run(arguments, environment, printed):
-    for number, path in enumerate(printed, 1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(ROOT)
-    sys.argv = arguments
-    sys.path.insert(0, str(ROOT))
+class _BeginsError(BaseException):
+    """Says that the command line was accepted and Hydra would begin a run."""
+
+
+def _begin(flags, words):
+    raise _BeginsError
+
+
+def call(*words):
+    """Call the command line in this process; only where it would begin a run, a process of its own does all of it."""
+    printed = io.StringIO(), io.StringIO()
     try:
-        runpy.run_path(arguments[0], run_name="__main__")
+        with _as_it_was(), redirect_stdout(printed[0]), redirect_stderr(printed[1]):
+            code = door.main([str(word) for word in words])
+    except _BeginsError:
+        return quire(*words)
+    except SystemExit as ended:
+        code = ended.code
+    out, err = (text.getvalue() for text in printed)
+    return subprocess.CompletedProcess(command(*words), code, out, err)
+
+
+@contextmanager
+def _as_it_was():
+    """Restore what the command line changes in its process."""
+    environment, arguments, folder, begin = dict(os.environ), sys.argv, Path.cwd(), door._hydra
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    try:
+        with warnings.catch_warnings():
+            os.environ.clear()
+            os.environ.update(ENVIRONMENT)
+            os.chdir(ROOT)
+            door._hydra = _begin
+            yield
     finally:
-        # A forked process ends without them.
-        atexit._run_exitfuncs()
+        door._hydra = begin
+        os.chdir(folder)
+        sys.argv = arguments
+        os.environ.clear()
+        os.environ.update(environment)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        GlobalHydra.instance().clear()
+
+
+STARTED = []
 
 
 def start(*words):
-    """Start the door in the background, in a process group of its own."""
-    pipe = subprocess.DEVNULL
-    return subprocess.Popen(
-        command(*words), cwd=ROOT, env=ENVIRONMENT, stdout=pipe, stderr=pipe, start_new_session=True
-    )
+    """Start the command line in the background, in a process group of its own."""
+    process = Forked(command(*words)[1:], ENVIRONMENT, [os.devnull, os.devnull])
+    STARTED.append(process)
+    return process
+
+
+def kill_all():
+    """Kill what a failed test has left running."""
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            kill(process)
 
 
 def wait_for(condition, process, seconds=120.0):
@@ -96,8 +133,29 @@ def wait_for(condition, process, seconds=120.0):
 
 def kill(process):
     """Kill the process and all that it started, at once."""
-    os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    # For the moment before it has a group of its own.
+    process.kill()
     process.wait()
+
+
+@dataclass
+class SharedRun:
+    """A run that several tests read and none changes: its folder of runs, and what it printed."""
+
+    runs: Path
+    stdout: str
+    stderr: str
+
+    def folder(self, experiment="uosr"):
+        """Return the single run folder of an experiment."""
+        return only_folder(self.runs, experiment)
+
+    def copy(self, runs, *experiments):
+        """Copy finished runs, by default all, into a test's own folder of runs."""
+        for name in experiments or [path.name for path in self.runs.iterdir()]:
+            shutil.copytree(self.runs / name, Path(runs) / name, dirs_exist_ok=True)
 
 
 def only_folder(runs, experiment="uosr"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.door.quire import kill, quire, read, start, wait_for
+from tests.door.quire import TINY, call, kill, quire, read, start, wait_for
 
 CLAIM = ("claim=uosr", "debug=tiny", "experiment=uosr,uosr_oe")
 
@@ -11,24 +11,10 @@ def claim_folders(runs):
     return sorted((runs / "claims").iterdir())
 
 
-def test_a_claim_is_killed_resumed_and_extended(tmp_path):
-    words = [*CLAIM, "seeds=2", f"runs={tmp_path}"]
-    process = start(*words)
-
-    def finished():
-        # The status is written after the result.
-        places = tmp_path.glob("*/*/status.json")
-        return [place.with_name("result.json") for place in places if read(place)["status"] == "done"]
-
-    wait_for(lambda: len(finished()) >= 2, process)
-    kill(process)
-    assert not (tmp_path / "claims").exists()
-    early = {path: path.stat().st_mtime_ns for path in finished()}
-    done = quire(*words)
+def test_a_claim_is_made_extended_and_reported_again(tmp_path):
+    done = quire(*CLAIM, "seeds=2", f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("finished before, not repeated") >= 2
     assert "4 of 4 runs done" in done.stdout
-    assert all(path.stat().st_mtime_ns == time for path, time in early.items()), "a finished run was repeated"
     (folder,) = claim_folders(tmp_path)
     content = read(folder / "claim.json")
     assert content["seeds"] == [0, 1]
@@ -57,6 +43,30 @@ def test_a_claim_is_killed_resumed_and_extended(tmp_path):
     assert len(list(tmp_path.glob("*/*/result.json"))) == 6
 
 
+@pytest.mark.full
+def test_a_claim_is_killed_and_resumed(tmp_path):
+    words = [*CLAIM, "seeds=2", f"runs={tmp_path}"]
+    process = start(*words)
+
+    def finished():
+        # The status is written after the result.
+        places = tmp_path.glob("*/*/status.json")
+        return [place.with_name("result.json") for place in places if read(place)["status"] == "done"]
+
+    wait_for(lambda: len(finished()) >= 2, process)
+    kill(process)
+    assert not (tmp_path / "claims").exists()
+    early = {path: path.stat().st_mtime_ns for path in finished()}
+    done = quire(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("finished before, not repeated") >= 2
+    assert "4 of 4 runs done" in done.stdout
+    assert all(path.stat().st_mtime_ns == time for path, time in early.items()), "a finished run was repeated"
+    (folder,) = claim_folders(tmp_path)
+    assert read(folder / "claim.json")["seeds"] == [0, 1]
+
+
+@pytest.mark.full
 def test_a_deliberately_broken_arm_fails(tmp_path):
     part = "{method: oe, metric: test/acc, baseline: ce, direction: up, least: 1}"
     # The method's arm does not learn at all; cells of the grid that belong to no arm are not run.
@@ -89,6 +99,7 @@ def test_a_deliberately_broken_arm_fails(tmp_path):
     assert "<html" in (folder / "report.html").read_text()[:500]
 
 
+@pytest.mark.full
 def test_an_arm_whose_runs_fail_leaves_the_claim_undecided(tmp_path):
     words = (*CLAIM, "seeds=2", "model.optimizer.name=adamw,sgd", "model.optimizer.momentum=-1", f"runs={tmp_path}")
     arms = (
@@ -105,6 +116,7 @@ def test_an_arm_whose_runs_fail_leaves_the_claim_undecided(tmp_path):
     assert (folder / "report.html").exists()
 
 
+@pytest.mark.full
 def test_a_needed_run_is_made_once_by_runs_side_by_side(tmp_path):
     # Both runs need the same pre-training.
     words = ("-m", "experiment=uosr_pretrained", "debug=tiny", "model.optimizer.lr=1e-3,2e-3", f"runs={tmp_path}")
@@ -145,16 +157,16 @@ def test_a_needed_run_that_fails_is_named(tmp_path):
 )
 def test_bad_input_is_one_line(words, line, tmp_path):
     runs = [] if any(word.startswith("runs=") for word in words) else [f"runs={tmp_path}"]
-    done = quire(*words, *(runs if words != ["mode=report"] else []))
+    done = call(*words, *(runs if words != ["mode=report"] else []))
     assert done.returncode == 2, done.stdout + done.stderr
     assert line in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_any_runs_are_compared_and_a_dashboard_is_written_without_a_key(tmp_path):
+def test_any_runs_are_compared_and_a_dashboard_is_written_without_a_key(tmp_path, shared_run):
     for seed in (0, 1):
-        assert quire("experiment=uosr", "debug=tiny", f"seed={seed}", f"runs={tmp_path}").returncode == 0
+        shared_run(*TINY, f"seed={seed}").copy(tmp_path)
     folders = sorted(map(str, (tmp_path / "uosr").iterdir()))
     done = quire("mode=report", f"runs={','.join(folders)}")
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tests.door.quire import assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
+from tests.door.quire import assert_same_run, call, checkpoint, kill_when_rows, only_folder, quire, read
+from tests.tiers import full
 
 ARMS = ("clip_fsar", "clip_fsar_no_text", "clip_fsar_modulation", "clip_fsar_video_text", "clip_fsar_frozen")
 SMALL = (
@@ -20,18 +21,26 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """A folder with a finished `clip_fsar`, and the pretraining that it needs."""
-    runs = tmp_path_factory.mktemp("runs")
-    done = quire("experiment=clip_fsar", *SMALL, f"runs={runs}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return runs
+def finished(shared_run):
+    """A finished `clip_fsar`, and the pretraining that it needs."""
+    return shared_run("experiment=clip_fsar", *SMALL)
 
 
-@pytest.mark.parametrize("experiment", ARMS)
-def test_the_tiny_twin_of_every_arm(experiment, runs):
-    done = quire(f"experiment={experiment}", *SMALL, f"runs={runs}")
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.fixture(scope="module")
+def runs(finished):
+    return finished.runs
+
+
+@pytest.mark.parametrize("experiment", [ARMS[0], *full(*ARMS[1:])])
+def test_the_tiny_twin_of_every_arm(experiment, finished, tmp_path):
+    runs = finished.runs
+    if experiment != "clip_fsar":
+        runs = tmp_path
+        finished.copy(runs, "clip_fsar_pretrain")
+        done = quire(f"experiment={experiment}", *SMALL, f"runs={runs}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        # The pretraining was made before and is not made again.
+        assert only_folder(runs, "clip_fsar_pretrain").name == finished.folder("clip_fsar_pretrain").name
     folder = only_folder(runs, experiment)
     metrics = read(folder / "result.json")["metrics"]
     kinds = {"acc", "zero_shot", "ensemble"} | (
@@ -44,6 +53,7 @@ def test_the_tiny_twin_of_every_arm(experiment, runs):
     assert {name.split(".")[0] for name in state} <= {"visual", "context", "scale"}
 
 
+@pytest.mark.full
 def test_killed_and_started_again_it_goes_on_as_it_was(runs, tmp_path):
     weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
     words = ("experiment=clip_fsar", *SMALL, f"model.towers.weights={weights}", "callbacks.resume.every_seconds=0")
@@ -68,7 +78,7 @@ def test_two_processes_have_the_same_episodes(runs, tmp_path):
     assert found["ddp_cpu"] == pytest.approx(found["cpu"], abs=1e-3)
 
 
-@pytest.mark.parametrize("experiment", ["clip_fsar", "clip_fsar_pretrain"])
+@pytest.mark.parametrize("experiment", ["clip_fsar", *full("clip_fsar_pretrain")])
 def test_two_processes_learn_as_one(experiment, runs, tmp_path):
     small = [word for word in SMALL if word.startswith(("debug", "data.image", "data.batch"))]
     if experiment == "clip_fsar":
@@ -97,24 +107,26 @@ def test_a_checkpoint_is_tested_alone(runs, tmp_path):
     ("words", "expected"),
     [
         (("model.alignment.metric=trx",), "it was made with model.alignment.metric=otam"),
-        (("model.context.depth=2",), "it was made with model.context.depth=1"),
+        *full((("model.context.depth=2",), "it was made with model.context.depth=1")),
     ],
 )
 def test_a_checkpoint_of_another_form_gets_one_line(words, expected, runs, tmp_path):
     best = only_folder(runs, "clip_fsar") / "checkpoints" / "best.ckpt"
-    done = quire("experiment=clip_fsar", *SMALL, *words, "mode=test", f"ckpt={best}", f"runs={tmp_path}")
+    done = call("experiment=clip_fsar", *SMALL, *words, "mode=test", f"ckpt={best}", f"runs={tmp_path}")
     assert done.returncode == 2
     assert expected in done.stderr
     assert "does not fit this network" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
+@pytest.mark.full
 def test_the_mini_clip_has_the_sizes_asked_for(tmp_path):
     words = ("model.mini.width=32", "model.mini.layers=1", "trainer.max_epochs=1")
     done = quire("experiment=clip_fsar", *SMALL, *words, f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
 def test_true_precisions_are_run_whole(precision, runs, tmp_path):
     weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
@@ -123,7 +135,7 @@ def test_true_precisions_are_run_whole(precision, runs, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("tuner", ["lora", "u_block"])
+@pytest.mark.parametrize("tuner", ["lora", *full("u_block")])
 def test_a_tuner_is_an_override_away(tuner, runs, tmp_path):
     weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
     words = ("experiment=clip_fsar", *SMALL, f"model.towers.weights={weights}", f"tuner={tuner}")
@@ -143,6 +155,7 @@ def test_a_tuner_is_an_override_away(tuner, runs, tmp_path):
     assert "the checkpoint was made with a tuner, and none is here" in done.stderr
 
 
+@pytest.mark.full
 def test_mixed_precision_learns_much_the_same(runs, tmp_path):
     weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
     found = {}
@@ -168,8 +181,11 @@ def test_mixed_precision_learns_much_the_same(runs, tmp_path):
         ),
     ],
 )
-def test_typos_and_missing_files_get_one_line(words, expected, tmp_path):
-    done = quire(*words, "debug=tiny", f"runs={tmp_path}")
+def test_typos_and_missing_files_get_one_line(words, expected, finished, tmp_path):
+    # Episodes are drawn, and refused, once the pretraining is there.
+    finished.copy(tmp_path, "clip_fsar_pretrain")
+    small = SMALL if "experiment=clip_fsar" in words else SMALL[:1]
+    done = call(*words, *small, f"runs={tmp_path}")
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stderr

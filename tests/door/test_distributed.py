@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.door.quire import ENVIRONMENT, TINY, checkpoint, command, kill, only_folder, quire, read, start, wait_for
+from tests.door.forks import ENVIRONMENT
+from tests.door.quire import TINY, checkpoint, command, kill, only_folder, quire, read, start, wait_for
 
 # In float64, so that what is compared is the arithmetic, not how Adam blows up float32 rounding.
 WORDS = (*TINY, "model.objective=oe", "hardware.precision=64-true")
@@ -17,13 +18,10 @@ def rows(folder):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    runs = {hardware: tmp_path_factory.mktemp(hardware) for hardware in ("cpu", "ddp_cpu")}
-    for hardware, place in runs.items():
-        done = quire(*WORDS, f"hardware={hardware}", f"runs={place}")
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "terminate called" not in done.stderr
-    return [only_folder(place) for place in runs.values()]
+def both(shared_run):
+    runs = [shared_run(*WORDS, f"hardware={hardware}") for hardware in ("cpu", "ddp_cpu")]
+    assert all("terminate called" not in run.stderr for run in runs)
+    return [run.folder() for run in runs]
 
 
 def test_one_folder_of_the_same_name(both):
@@ -31,6 +29,7 @@ def test_one_folder_of_the_same_name(both):
     assert one.name == two.name
 
 
+@pytest.mark.full
 def test_every_process_runs_the_code_of_the_door(tmp_path):
     # Not that of the folder in which the command is typed.
     (tmp_path / "harness").mkdir()
@@ -61,19 +60,23 @@ def test_the_same_running_statistics(both):
         assert (one[key] - two[key]).abs().max() < 1e-4, key
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("experiment", ["neural_dependency", "u_tuning"])
-def test_other_papers_have_the_same_figures(experiment, tmp_path):
-    found = []
-    for hardware in ("cpu", "ddp_cpu"):
-        done = quire(f"experiment={experiment}", "debug=tiny", f"hardware={hardware}", f"runs={tmp_path / hardware}")
-        assert done.returncode == 0, done.stdout + done.stderr
-        found.append(rows(only_folder(tmp_path / hardware, experiment)))
+def test_other_papers_have_the_same_figures(experiment, tmp_path, shared_run):
+    one = shared_run(f"experiment={experiment}", "debug=tiny")
+    for needed in one.runs.iterdir():
+        if needed.name not in {experiment, ".sweeps"}:
+            one.copy(tmp_path, needed.name)
+    done = quire(f"experiment={experiment}", "debug=tiny", "hardware=ddp_cpu", f"runs={tmp_path}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [rows(one.folder(experiment)), rows(only_folder(tmp_path, experiment))]
     one, two = ([row["train/loss"] for row in of if "train/loss" in row] for of in found)
     assert len(one) > 2
     assert two == pytest.approx(one, rel=1e-3)
     assert found[0][-1].keys() == found[1][-1].keys()
 
 
+@pytest.mark.full
 def test_a_sweep_of_two_process_runs(tmp_path):
     done = quire("-m", *WORDS, "hardware=ddp_cpu", "seed=0,1", f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,6 +84,7 @@ def test_a_sweep_of_two_process_runs(tmp_path):
     assert len(list((tmp_path / "uosr").iterdir())) == 2
 
 
+@pytest.mark.full
 def test_killed_on_two_processes_and_resumed_on_one(both, tmp_path):
     words = (*WORDS, f"runs={tmp_path}", "callbacks.resume.every_seconds=0", "trainer.limit_train_batches=10")
     place = tmp_path / "uosr"

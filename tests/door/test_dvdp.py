@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from tests.door.quire import assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
+from tests.door.quire import assert_same_run, call, checkpoint, kill_when_rows, only_folder, quire, read
+from tests.tiers import full
 
 EXPERIMENTS = ("dvdp", "dvdp_ddpm", "dvdp_early", "dvdp_short", "dvdp32", "dvdp32_ddpm", "dvdp32_late")
 FEW = ("model.evaluation.samples=8", "model.evaluation.steps=6", "model.evaluation.curve=[4]")
@@ -13,14 +14,19 @@ SMALL = ("debug=tiny", *FEW, "model.sampler.steps=3", "model.sampler.sheet=4", "
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
+def finished(shared_run):
+    """A finished `dvdp`, and the network that it needs."""
+    return shared_run("experiment=dvdp", *SMALL)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, runs):
-    done = quire(f"experiment={experiment}", *SMALL, f"runs={runs}")
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("experiment", ["dvdp", "dvdp32_late", *full(*EXPERIMENTS[1:-1])])
+def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, finished, tmp_path):
+    runs = finished.runs
+    if experiment != "dvdp":
+        runs = tmp_path
+        finished.copy(runs, "dvdp_features")
+        done = quire(f"experiment={experiment}", *SMALL, f"runs={runs}")
+        assert done.returncode == 0, done.stdout + done.stderr
     folder = only_folder(runs, experiment)
     metrics = read(folder / "result.json")["metrics"]
     assert {"test/fd", "test/psd_error", "test/gmacs", "test/steps4/fd", "val/loss"} <= metrics.keys()
@@ -29,22 +35,20 @@ def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, runs):
     assert pictures >= {"samples", "real", "forward_chain", "reverse_chain", "cost_quality", "training_samples"}
     (table,) = read(folder / "result.json")["tables"]
     assert [row[0] for row in read(folder / table)["rows"]] == [4, 6]
-
-
-def test_the_needed_network_is_made_once(runs):
-    test_the_tiny_twin_of_every_experiment_that_runs_here("dvdp", runs)
+    # The network that it needs is made once.
     assert read(only_folder(runs, "dvdp_features") / "result.json")["metrics"]["test/acc"] > 0
 
 
+@pytest.mark.full
 def test_a_training_that_ends_between_validations_is_tested(tmp_path):
-    done = quire(
-        "experiment=dvdp", *SMALL, "trainer.val_check_interval=2", "trainer.limit_val_batches=0", f"runs={tmp_path}"
-    )
+    words = ("trainer.val_check_interval=2", "trainer.limit_val_batches=0", "model.evaluation.features=null")
+    done = quire("experiment=dvdp", *SMALL, *words, f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = only_folder(tmp_path, "dvdp")
     assert checkpoint(folder, "best.ckpt")["global_step"] == checkpoint(folder)["global_step"] == 6
 
 
+@pytest.mark.full
 def test_killed_and_started_again_it_is_the_same_run(tmp_path):
     words = ("experiment=dvdp", *SMALL, "callbacks.resume.every_seconds=0", "model.evaluation.features=null")
     assert quire(*words, f"runs={tmp_path / 'straight'}").returncode == 0
@@ -54,7 +58,7 @@ def test_killed_and_started_again_it_is_the_same_run(tmp_path):
     assert_same_run(only_folder(tmp_path / "straight", "dvdp"), only_folder(broken, "dvdp"))
 
 
-@pytest.mark.parametrize("share", ["shared", "per_level"])
+@pytest.mark.parametrize("share", ["shared", *full("per_level")])
 def test_two_processes_draw_the_same_levels(share, tmp_path):
     # Trap 9: with levels of their own, the ranks' gradients would be of different networks, or never come.
     words = (f"model.network.share={share}", "model.network.attention=[8]", "model.evaluation.features=null")
@@ -70,9 +74,9 @@ def test_two_processes_draw_the_same_levels(share, tmp_path):
     assert read(folder / "result.json")["metrics"]["test/images_seen"] == 12 * 16
 
 
-def test_pictures_of_a_finished_run(runs):
-    test_the_tiny_twin_of_every_experiment_that_runs_here("dvdp_ddpm", runs)
-    folder = only_folder(runs, "dvdp_ddpm")
+def test_pictures_of_a_finished_run(finished, tmp_path):
+    finished.copy(tmp_path)
+    folder = only_folder(tmp_path, "dvdp")
     words = ("mode=sample", f"run={folder}", "n=5", "steps=4")
     done = quire(*words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -80,7 +84,7 @@ def test_pictures_of_a_finished_run(runs):
     assert sorted(path.name for path in place.iterdir()) == [*(f"{k:05d}.png" for k in range(5)), "grid.png"]
     assert Image.open(place / "00003.png").size == (32, 32)
     before = (place / "00003.png").read_bytes()
-    again = quire(*words)
+    again = call(*words)
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1
     assert "force=true" in again.stderr
@@ -106,14 +110,13 @@ def test_pictures_of_a_finished_run(runs):
         (["run={unfinished}"], "no checkpoints/best.ckpt"),
     ],
 )
-def test_what_no_picture_can_be_made_of_is_told_in_one_line(words, told, runs, tmp_path):
-    test_the_tiny_twin_of_every_experiment_that_runs_here("dvdp", runs)
-    run = only_folder(runs, "dvdp")
+def test_what_no_picture_can_be_made_of_is_told_in_one_line(words, told, finished, tmp_path):
+    run = finished.folder("dvdp")
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "lock.json").write_bytes((run / "lock.json").read_bytes())
-    places = {"run": run, "features": only_folder(runs, "dvdp_features"), "unfinished": unfinished}
-    done = quire("mode=sample", *(word.format(**places) for word in words))
+    places = {"run": run, "features": finished.folder("dvdp_features"), "unfinished": unfinished}
+    done = call("mode=sample", *(word.format(**places) for word in words))
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
@@ -131,7 +134,7 @@ def test_what_no_picture_can_be_made_of_is_told_in_one_line(words, told, runs, t
     ],
 )
 def test_a_process_that_cannot_be_is_told_in_one_line(word, told, tmp_path):
-    done = quire("experiment=dvdp", "debug=tiny", word, f"runs={tmp_path}")
+    done = call("experiment=dvdp", "debug=tiny", word, f"runs={tmp_path}")
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.count("\n") == 1

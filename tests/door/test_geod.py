@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.door.quire import assert_same_run, checkpoint, kill_when_rows, only_folder, quire, read
+from tests.door.quire import assert_same_run, call, checkpoint, kill_when_rows, only_folder, quire, read
+from tests.door.test_dvdp import SMALL as DVDP
+from tests.tiers import full
 
-EXPERIMENTS = ("geod", "geod_base", "geod_joint", "geod_shuffled", "geod_untrained")
 FEW = ("model.evaluation.samples=16", "model.evaluation.validation_samples=8")
 PLAYERS = ("model.triplane.channel_max=16", "model.triplane.rays.samples=8", "model.discriminator.channel_max=16")
 NOW = ("model.guidance.start_kimg=0", "model.guidance.end_kimg=0")
@@ -16,14 +17,23 @@ SMALL = ("debug=tiny", *FEW, *PLAYERS, *NOW, "data.train_size=256", "data.test_s
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
+def finished(shared_run):
+    """A finished `geod`, and the networks that it needs."""
+    return shared_run("experiment=geod", *SMALL)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, runs):
-    done = quire(f"experiment={experiment}", *SMALL, f"runs={runs}")
-    assert done.returncode == 0, done.stdout + done.stderr
+NEEDED = ("geod_oracle", "geod_features", "geod_ir")
+
+
+@pytest.mark.parametrize("experiment", ["geod", "geod_joint", *full("geod_base", "geod_shuffled", "geod_untrained")])
+def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, finished, tmp_path):
+    runs = finished.runs
+    if experiment != "geod":
+        runs = tmp_path
+        finished.copy(runs, *NEEDED)
+        done = quire(f"experiment={experiment}", *SMALL, f"runs={runs}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert {path.name for path in runs.iterdir() if path.name[0] != "."} == {experiment, *NEEDED}
     folder = only_folder(runs, experiment)
     metrics = read(folder / "result.json")["metrics"]
     expected = {
@@ -49,17 +59,17 @@ def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, runs):
     assert ("train/guidance" in rows) == (experiment != "geod_base")
 
 
-def test_what_geod_needs_is_made_once(runs):
-    test_the_tiny_twin_of_every_experiment_that_runs_here("geod", runs)
-    assert read(only_folder(runs, "geod_oracle") / "result.json")["metrics"]["test/mad"] > 0
-    assert read(only_folder(runs, "geod_features") / "result.json")["metrics"]["test/acc"] > 0
-    folder = only_folder(runs, "geod_ir")
+def test_what_geod_needs_is_made_once(finished):
+    assert read(finished.folder("geod_oracle") / "result.json")["metrics"]["test/mad"] > 0
+    assert read(finished.folder("geod_features") / "result.json")["metrics"]["test/acc"] > 0
+    folder = finished.folder("geod_ir")
     metrics = read(folder / "result.json")["metrics"]
     assert metrics["test/ir_mad"] > 0
     assert metrics["test/mean_shape_mad"] > 20
     assert (folder / "pictures" / "reading.png").is_file()
 
 
+@pytest.mark.full
 def test_killed_and_started_again_three_optimizers_go_on_as_they_were(tmp_path):
     bare = ("model.evaluation.oracle=null", "model.evaluation.features=null")
     words = ("experiment=geod_joint", *SMALL, *bare, "callbacks.resume.every_seconds=0")
@@ -72,6 +82,7 @@ def test_killed_and_started_again_three_optimizers_go_on_as_they_were(tmp_path):
     assert len(checkpoint(resumed)["optimizer_states"]) == 3
 
 
+@pytest.mark.full
 def test_mixed_precision_learns_the_same(tmp_path):
     bare = ("model.evaluation.oracle=null", "model.evaluation.features=null", "model.nvs.kind=warp")
     found = {}
@@ -114,9 +125,9 @@ def test_two_processes_are_one_with_the_same_global_batch(tmp_path):
     assert max((one[name] - two[name]).abs().max().item() for name in reader) < 5e-3
 
 
-def test_samples_and_their_meshes(runs):
-    test_the_tiny_twin_of_every_experiment_that_runs_here("geod_base", runs)
-    folder = only_folder(runs, "geod_base")
+def test_samples_and_their_meshes(finished, tmp_path):
+    finished.copy(tmp_path, "geod")
+    folder = only_folder(tmp_path, "geod")
     done = quire("mode=sample", f"run={folder}", "n=3", "seed=5")
     assert done.returncode == 0, done.stderr
     place = folder / "samples" / "n3-stepsauto-seed5"
@@ -124,19 +135,17 @@ def test_samples_and_their_meshes(runs):
     done = quire("mode=sample", f"run={folder}", "n=2", "mesh=true", "seed=6")
     assert done.returncode == 0, done.stderr
     assert len(list((folder / "samples" / "n2-stepsauto-seed6").glob("0*.ply"))) == 2
-    wrong = quire("mode=sample", f"run={folder}", "mesh=maybe")
+    wrong = call("mode=sample", f"run={folder}", "mesh=maybe")
     assert wrong.returncode == 2
     assert "mesh is 'maybe', should be true or false" in wrong.stderr
-    steps = quire("mode=sample", f"run={folder}", "steps=5", "seed=9")
+    steps = call("mode=sample", f"run={folder}", "steps=5", "seed=9")
     assert steps.returncode == 2
     assert "one step: leave steps= out" in steps.stderr
 
 
-def test_what_has_no_surfaces_says_so(tmp_path):
-    few = ("model.evaluation.features=null", "model.evaluation.samples=8", "model.evaluation.steps=6")
-    words = ("debug=tiny", *few, "model.evaluation.curve=[]", "model.sampler.sheet=0", "data.image_size=32")
-    assert quire("experiment=dvdp", *words, f"runs={tmp_path}").returncode == 0
-    done = quire("mode=sample", f"run={only_folder(tmp_path, 'dvdp')}", "n=2", "mesh=true")
+def test_what_has_no_surfaces_says_so(shared_run):
+    folder = shared_run("experiment=dvdp", *DVDP).folder("dvdp")
+    done = call("mode=sample", f"run={folder}", "n=2", "mesh=true")
     assert done.returncode == 2
     assert "DVDP makes no meshes" in done.stderr
 
@@ -170,7 +179,7 @@ def test_a_mesh_is_read_back(tmp_path):
     ],
 )
 def test_typos_and_missing_files_get_one_line(words, expected, tmp_path):
-    done = quire("experiment=geod", "debug=tiny", "model.evaluation.features=null", *words, f"runs={tmp_path}")
+    done = call("experiment=geod", "debug=tiny", "model.evaluation.features=null", *words, f"runs={tmp_path}")
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -19,6 +19,7 @@ def test_wandb_offline_by_itself(tmp_path):
     assert (folder / "metrics.jsonl").exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("trouble", [{"WANDB_DIR": "/proc/nowhere"}, {"WANDB_MODE": "nonsense"}])
 def test_no_failure_of_wandb_stops_a_run(trouble, tmp_path):
     done = quire(*TINY, f"runs={tmp_path}", "logger=wandb", **trouble)

@@ -11,11 +11,8 @@ WORDS = (*TINY, "trainer.max_epochs=3", "trainer.limit_train_batches=6", "callba
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    runs = tmp_path_factory.mktemp("straight")
-    done = quire(*WORDS, f"runs={runs}")
-    assert done.returncode == 0, done.stderr
-    return only_folder(runs)
+def straight(shared_run):
+    return shared_run(*WORDS).folder()
 
 
 def rows(runs):
@@ -27,8 +24,9 @@ def half_written(runs):
     return list(runs.glob("*/*/checkpoints/.last.ckpt.*"))
 
 
-def test_killed_while_training_again_and_again(straight, tmp_path):
-    for moment in (1, 9, 14, 22):
+@pytest.mark.parametrize("moments", [(9,), pytest.param((1, 9, 14, 22), marks=pytest.mark.full)])
+def test_killed_while_training_again_and_again(moments, straight, tmp_path):
+    for moment in moments:
         process = start(*WORDS, f"runs={tmp_path}")
         wait_for(lambda moment=moment: rows(tmp_path) >= moment, process)
         kill(process)
@@ -37,6 +35,7 @@ def test_killed_while_training_again_and_again(straight, tmp_path):
     assert_same_run(straight, only_folder(tmp_path))
 
 
+@pytest.mark.full
 def test_killed_while_a_checkpoint_is_being_written(straight, tmp_path):
     for moment in (4, 12):
         process = start(*WORDS, f"runs={tmp_path}")
@@ -47,6 +46,7 @@ def test_killed_while_a_checkpoint_is_being_written(straight, tmp_path):
     assert_same_run(straight, only_folder(tmp_path))
 
 
+@pytest.mark.full
 def test_killed_while_testing(straight, tmp_path):
     process = start(*WORDS, f"runs={tmp_path}")
     wait_for(lambda: rows(tmp_path) and checkpoint_is_last(tmp_path), process)
@@ -61,6 +61,7 @@ def checkpoint_is_last(runs):
     return last.exists() and checkpoint(only_folder(runs))["global_step"] == 18
 
 
+@pytest.mark.full
 def test_a_truncated_last_checkpoint_falls_back_to_the_one_before(straight, tmp_path):
     process = start(*WORDS, f"runs={tmp_path}")
     wait_for(lambda: rows(tmp_path) >= 14, process)

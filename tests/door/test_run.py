@@ -2,28 +2,25 @@
 
 import pytest
 
-from tests.door.quire import TINY, checkpoint, equal, only_folder, quire, read
+from tests.door.quire import TINY, call, checkpoint, equal, only_folder, quire, read
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    runs = tmp_path_factory.mktemp("run")
-    done = quire(*TINY, f"runs={runs}")
-    assert done.returncode == 0, done.stderr
-    return done, only_folder(runs), runs
+def run(shared_run):
+    return shared_run(*TINY)
 
 
 def test_a_clean_run_prints_its_table_and_places_and_nothing_else(run):
-    done, folder, _ = run
-    assert done.stderr == ""
-    assert "SoftMax" in done.stdout
+    folder = run.folder()
+    assert run.stderr == ""
+    assert "SoftMax" in run.stdout
     for place in ("metrics.jsonl", "result.json", "best.ckpt", "pictures"):
-        assert str(folder / place) in done.stdout.replace("\n", "") or place in done.stdout
-    assert "Warning" not in done.stdout
+        assert str(folder / place) in run.stdout.replace("\n", "") or place in run.stdout
+    assert "Warning" not in run.stdout
 
 
 def test_what_a_run_leaves(run):
-    _, folder, _ = run
+    folder = run.folder()
     assert folder.name.startswith("debug-tiny-")
     assert read(folder / "status.json")["status"] == "done"
     lock = read(folder / "lock.json")
@@ -43,8 +40,9 @@ def test_what_a_run_leaves(run):
     assert checkpoint(folder, "best.ckpt")["quire"]["experiment"] == "uosr"
 
 
-def test_a_finished_run_is_not_repeated_and_force_repeats_it(run):
-    _, folder, runs = run
+def test_a_finished_run_is_not_repeated_and_force_repeats_it(run, tmp_path):
+    run.copy(tmp_path)
+    runs, folder = tmp_path, only_folder(tmp_path)
     before = (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     again = quire(*TINY, f"runs={runs}", "hardware.accelerator=auto", "logger=tensorboard")
     assert again.returncode == 0
@@ -57,8 +55,9 @@ def test_a_finished_run_is_not_repeated_and_force_repeats_it(run):
     assert equal(old["state_dict"], new["state_dict"])
 
 
-def test_mode_test_tests_the_same_weights_again(run):
-    _, folder, runs = run
+def test_mode_test_tests_the_same_weights_again(run, tmp_path):
+    run.copy(tmp_path)
+    runs, folder = tmp_path, only_folder(tmp_path)
     before = read(folder / "result.json")["metrics"]
     rows = (folder / "metrics.jsonl").read_text().count("\n")
     assert quire(*TINY, f"runs={runs}", "mode=test").returncode == 0
@@ -74,11 +73,10 @@ def test_mode_test_tests_the_same_weights_again(run):
 
 
 def test_other_objectives_start_from_these_weights(run, tmp_path):
-    _, folder, _ = run
-    words = (*TINY, f"runs={tmp_path}", f"ckpt={folder}/checkpoints/best.ckpt", "model.objective=tcp")
+    words = (*TINY, f"runs={tmp_path}", f"ckpt={run.folder()}/checkpoints/best.ckpt", "model.objective=tcp")
     done = quire(*words)
     assert done.returncode == 0, done.stdout + done.stderr
-    first, second = checkpoint(folder, "best.ckpt")["state_dict"], checkpoint(only_folder(tmp_path))["state_dict"]
+    first, second = checkpoint(run.folder(), "best.ckpt")["state_dict"], checkpoint(only_folder(tmp_path))["state_dict"]
     frozen = [key for key in first if "backbone" in key]
     assert frozen
     assert all(equal(first[key], second[key]) for key in frozen)
@@ -93,7 +91,7 @@ def test_an_unwritable_full_disk_is_one_line(tmp_path):
     if mounted.returncode:
         place = "/dev/full/runs"  # no right to mount here: a device that cannot hold a folder
     try:
-        done = quire(*TINY, f"runs={place}")
+        done = call(*TINY, f"runs={place}")
     finally:
         if not mounted.returncode:
             subprocess.run(["umount", str(place)], check=True)
@@ -103,19 +101,16 @@ def test_an_unwritable_full_disk_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("experiment", ["uosr_oe", "uosr_pretrain", "uosr_digits"])
-def test_the_tiny_twin_of_every_other_experiment_that_runs_here(experiment, tmp_path):
-    done = quire(f"experiment={experiment}", "debug=tiny", f"runs={tmp_path}")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_the_tiny_twin_of_every_other_experiment_that_runs_here(experiment, shared_run):
+    done = shared_run(f"experiment={experiment}", "debug=tiny")
     assert done.stderr == ""
-    metrics = read(only_folder(tmp_path, experiment) / "result.json")["metrics"]
+    metrics = read(done.folder(experiment) / "result.json")["metrics"]
     assert "test/unknown/msp/uosr" in metrics
     assert ("test/unknown/fs_knns_1shot/uosr" in metrics) == (experiment != "uosr_pretrain")
 
 
-def test_fine_tuning_takes_the_pre_trained_backbone(tmp_path):
-    first = quire("experiment=uosr_pretrain", "debug=tiny", f"runs={tmp_path}")
-    assert first.returncode == 0, first.stdout + first.stderr
-    best = only_folder(tmp_path, "uosr_pretrain") / "checkpoints" / "best.ckpt"
+def test_fine_tuning_takes_the_pre_trained_backbone(tmp_path, shared_run):
+    best = shared_run("experiment=uosr_pretrain", "debug=tiny").folder("uosr_pretrain") / "checkpoints" / "best.ckpt"
     # Without a learning rate the parameters that are tested are the very ones that were loaded.
     words = (*TINY, f"runs={tmp_path}", f"model.backbone.weights={best}", "model.optimizer.lr=0")
     done = quire(*words)

@@ -2,7 +2,9 @@
 
 import sqlite3
 
-from tests.door.quire import TINY, quire
+import pytest
+
+from tests.door.quire import TINY, call, quire
 
 WORDS = (
     "-m",
@@ -18,6 +20,7 @@ def trials(path):
         return base.execute("select study_id, state from trials").fetchall()
 
 
+@pytest.mark.full
 def test_a_stored_study_goes_on(tmp_path):
     words = (*WORDS, f"hydra.sweeper.storage=sqlite:///{tmp_path / 'study.db'}", f"runs={tmp_path / 'runs'}")
     # The same search, whatever launches it.
@@ -35,6 +38,6 @@ def test_a_stored_study_goes_on(tmp_path):
 
 
 def test_a_search_by_nothing_is_told(tmp_path):
-    done = quire(*WORDS, "callbacks.best.monitor=null", f"runs={tmp_path}")
+    done = call(*WORDS, "callbacks.best.monitor=null", f"runs={tmp_path}")
     assert done.returncode == 2
     assert "set callbacks.best.monitor" in done.stderr

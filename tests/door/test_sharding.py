@@ -17,12 +17,8 @@ def rows(folder):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    runs = {name: tmp_path_factory.mktemp(name) for name in ("one", "sharded")}
-    for name, place in runs.items():
-        done = quire(*WORDS, *(SHARDED if name == "sharded" else ()), f"runs={place}")
-        assert done.returncode == 0, done.stdout + done.stderr
-    return [only_folder(place) for place in runs.values()]
+def both(shared_run):
+    return [shared_run(*WORDS, *hardware).folder() for hardware in ((), SHARDED)]
 
 
 def test_sharded_is_as_whole(both):
@@ -52,6 +48,7 @@ def test_a_checkpoint_is_whole_and_of_the_names_of_any_other(both):
         }
 
 
+@pytest.mark.full
 def test_killed_and_started_again_it_goes_on_as_it_was(both, tmp_path):
     words = (*WORDS, *SHARDED, "callbacks.resume.every_seconds=0")
     kill_when_rows(words, "uosr", tmp_path, (25,))
@@ -59,6 +56,7 @@ def test_killed_and_started_again_it_goes_on_as_it_was(both, tmp_path):
     assert_same_run(both[1], only_folder(tmp_path))
 
 
+@pytest.mark.full
 def test_killed_sharded_it_goes_on_whole(both, tmp_path):
     words = (*WORDS, "callbacks.resume.every_seconds=0")
     kill_when_rows((*words, *SHARDED), "uosr", tmp_path, (25,))
@@ -87,6 +85,7 @@ def test_what_cannot_be_sharded_is_told(experiment, tmp_path):
     assert "take hardware=ddp" in done.stderr
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("experiment", ["neural_dependency", "u_tuning"])
 def test_other_papers_are_sharded_too(experiment, tmp_path):
     done = quire(f"experiment={experiment}", "debug=tiny", *SHARDED, f"runs={tmp_path}")

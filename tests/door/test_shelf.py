@@ -6,11 +6,12 @@ import sys
 import pytest
 
 from harness.compose import options
-from tests.door.quire import ENVIRONMENT, ROOT, quire
+from tests.door.forks import ENVIRONMENT, ROOT
+from tests.door.quire import call
 
 
 def test_the_shelf_lists_every_experiment():
-    shelf = quire()
+    shelf = call()
     assert shelf.returncode == 0
     for name in options("experiment"):
         assert f"\n{name} " in shelf.stdout
@@ -28,30 +29,30 @@ def test_no_torch_is_imported_to_answer(words):
 
 
 def test_help_names_groups_and_keys():
-    text = quire("--help").stdout
+    text = call("--help").stdout
     for word in ("experiment", "hardware", "ddp_cpu", "mode=", "force=true", "uosr_digits"):
         assert word in text
 
 
 def test_cfg_prints_the_composed_config():
-    done = quire("experiment=uosr", "seed=7", "--cfg", "job")
+    done = call("experiment=uosr", "seed=7", "--cfg", "job")
     assert done.returncode == 0
     assert "seed: 7" in done.stdout
     assert "_target_: lightning_modules.uosr.module.UOSR" in done.stdout
 
 
 def test_cfg_with_a_typo_is_one_line():
-    done = quire("experiment=uosr", "sed=7", "--cfg", "job")
+    done = call("experiment=uosr", "sed=7", "--cfg", "job")
     assert done.returncode == 2
     assert done.stderr.strip() == "error: command line: sed: no such key in the config - did you mean seed or seeds?"
 
 
 def test_cost_allocates_nothing_and_check_writes_nothing(tmp_path):
-    cost = quire("experiment=uosr_cifar100", "mode=cost", f"runs={tmp_path}")
+    cost = call("experiment=uosr_cifar100", "mode=cost", f"runs={tmp_path}")
     assert cost.returncode == 0, cost.stderr
     for word in ("parameters", "GFLOPs", "MiB of activations"):
         assert word in cost.stdout
-    check = quire("experiment=uosr", "mode=check", f"runs={tmp_path}")
+    check = call("experiment=uosr", "mode=check", f"runs={tmp_path}")
     assert check.returncode == 0, check.stderr
     assert "can run here" in check.stdout
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,8 @@
 """A sweep skips finished runs, goes on past failing ones, ends with a table and an honest exit code."""
 
-from tests.door.quire import TINY, quire
+import pytest
+
+from tests.door.quire import TINY, call, quire
 
 
 def folders(runs):
@@ -27,6 +29,7 @@ def test_a_sweep_with_failing_runs(tmp_path):
     assert second.stdout.count("finished before, not repeated") == 2
 
 
+@pytest.mark.full
 def test_a_clean_sweep_in_other_processes(tmp_path):
     words = (
         "-m",
@@ -46,7 +49,7 @@ def test_a_clean_sweep_in_other_processes(tmp_path):
 
 
 def test_a_sweep_with_a_typo_runs_nothing(tmp_path):
-    done = quire("-m", *TINY, f"runs={tmp_path}", "seed=0,x")
+    done = call("-m", *TINY, f"runs={tmp_path}", "seed=0,x")
     assert done.returncode == 2
     assert "seed: is 'x'" in done.stderr
     assert not list(tmp_path.iterdir())

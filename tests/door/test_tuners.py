@@ -2,25 +2,25 @@
 
 import pytest
 
-from tests.door.quire import TINY, checkpoint, kill, only_folder, quire, read, start, wait_for
+from tests.door.quire import TINY, call, checkpoint, kill, only_folder, quire, read, start, wait_for
+from tests.tiers import full
 
 TUNED = ("experiment=u_tuning", "debug=tiny")
 
 
-@pytest.mark.parametrize("experiment", ["u_tuning_pretrain", "u_tuning", "u_tuning_glyphs"])
-def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, tmp_path):
-    done = quire(f"experiment={experiment}", "debug=tiny", f"runs={tmp_path}")
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("experiment", ["u_tuning_pretrain", "u_tuning", *full("u_tuning_glyphs")])
+def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, shared_run):
+    done = shared_run(f"experiment={experiment}" if experiment == "u_tuning_glyphs" else TUNED[0], "debug=tiny")
     assert done.stderr == ""
-    folder = only_folder(tmp_path, experiment)
+    folder = done.folder(experiment)
     result = read(folder / "result.json")
     assert {"test/acc", "test/loss", "val/acc"} <= set(result["metrics"])
     assert (folder / "pictures" / "predictions.png").stat().st_size > 1000
     assert (result["cost"]["tuner"] is None) == (experiment == "u_tuning_pretrain")
 
 
-def test_the_checkpoint_is_small_and_is_tested_alone(tmp_path):
-    assert quire(*TUNED, f"runs={tmp_path}").returncode == 0
+def test_the_checkpoint_is_small_and_is_tested_alone(tmp_path, shared_run):
+    shared_run(*TUNED).copy(tmp_path)
     folder = only_folder(tmp_path, "u_tuning")
     best = folder / "checkpoints" / "best.ckpt"
     backbone = next((tmp_path / "u_tuning_pretrain").iterdir()) / "checkpoints" / "best.ckpt"
@@ -32,13 +32,15 @@ def test_the_checkpoint_is_small_and_is_tested_alone(tmp_path):
     assert len({result["metrics"]["test/acc"] for result in results}) == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("tuner", ["u_block", "lora"])
-def test_a_killed_run_goes_on_to_the_same_weights(tuner, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_weights(tuner, tmp_path, shared_run):
     words = (*TUNED, f"tuner={tuner}", "trainer.max_epochs=6", "callbacks.resume.every_seconds=0")
-    assert quire(*words, f"runs={tmp_path / 'straight'}").returncode == 0
     runs = tmp_path / "killed"
+    for place in (tmp_path / "straight", runs):
+        shared_run(*TUNED).copy(place, "u_tuning_pretrain")
+    assert quire(*words, f"runs={tmp_path / 'straight'}").returncode == 0
     process = start(*words, f"runs={runs}")
-    # The backbone's own run comes first.
     wait_for(lambda: list((runs / "u_tuning").glob("*/checkpoints/last.ckpt")), process)
     kill(process)
     done = quire(*words, f"runs={runs}")
@@ -50,6 +52,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tuner, tmp_path):
     assert read(first / "result.json")["metrics"] == read(second / "result.json")["metrics"]
 
 
+@pytest.mark.full
 def test_a_tuner_on_the_uosr_classifier(tmp_path):
     words = ("experiment=uosr_pretrained", "debug=tiny", "tuner=u_block", f"runs={tmp_path}")
     done = quire(*words)
@@ -62,7 +65,7 @@ def test_a_tuner_on_the_uosr_classifier(tmp_path):
 
 
 def test_cost_shows_the_tuner_without_the_head():
-    done = quire("experiment=u_tuning_cifar100", "tuner=adapter", "mode=cost", "data.root=/nowhere")
+    done = call("experiment=u_tuning_cifar100", "tuner=adapter", "mode=cost", "data.root=/nowhere")
     assert done.returncode == 0, done.stdout + done.stderr
     # Section 2.7: 193,656 of the adapter, and 76,900 of the head.
     assert "193,656" in done.stdout
@@ -79,7 +82,7 @@ def test_cost_shows_the_tuner_without_the_head():
     ],
 )
 def test_what_does_not_go_together_is_one_line(words, line, tmp_path):
-    done = quire(*words, f"runs={tmp_path}")
+    done = call(*words, f"runs={tmp_path}")
     assert done.returncode == 2, done.stdout + done.stderr
     assert line in done.stderr
     assert "Traceback" not in done.stdout + done.stderr

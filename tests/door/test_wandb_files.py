@@ -14,8 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from tests.door.quire import ENVIRONMENT, TINY, kill, only_folder, quire, read, start, wait_for
+from tests.door.forks import ENVIRONMENT
+from tests.door.quire import TINY, kill, only_folder, quire, read, start, wait_for
 
+pytestmark = pytest.mark.full
 WORDS = (*TINY, "trainer.max_epochs=3", "trainer.limit_train_batches=6", "callbacks.resume.every_seconds=0")
 WANDB = (*WORDS, "logger=wandb")
 BLOCK = 2**15

@@ -151,7 +151,7 @@ def test_a_checkpoint_keeps_deviations_average_and_samples(tmp_path):
 def test_images_do_not_depend_on_who_draws_them():
     module = awake(module_of())
     whole = list(module.generate(10, steps=4))
-    shared = [list(module.generate(10, steps=4, share=(rank, 2))) for rank in (0, 1)]
+    shared = [list(module._generator().images(module.sampler(4), 10, share=(rank, 2))) for rank in (0, 1)]
     assert [len(batch) for batch in whole] == [4, 4, 2]
     assert torch.equal(shared[0][0], whole[0])
     assert torch.equal(shared[1][0], whole[1])

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.datamodules.miniature_generative import WRITERS
-from tests.door.quire import checkpoint, only_folder, quire, read
+from tests.door.quire import call, checkpoint, only_folder, quire, read
+from tests.tiers import full
 
 DATA = {"ffhq256": "ffhq", "ffhq1024": "ffhq", "lsun_church256": "lsun_church", "cifar10": "cifar10"}
 # The true readers, processes and levels; a small network and small images for the CPU's sake.
@@ -25,7 +26,7 @@ SMALL = (
 )
 
 
-@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("name", ["cifar10", *full("ffhq256", "ffhq1024", "lsun_church256")])
 def test_the_tiny_twin_runs_from_files_to_table(name, tmp_path):
     root = WRITERS[DATA[name]](tmp_path / "data")
     done = quire(f"experiment=dvdp_{name}", *SMALL, f"data.root={root}", f"runs={tmp_path / 'runs'}")
@@ -42,7 +43,7 @@ def test_the_tiny_twin_runs_from_files_to_table(name, tmp_path):
 def test_a_missing_inception_is_told_before_training(tmp_path):
     root = WRITERS["cifar10"](tmp_path / "data")
     words = [word for word in SMALL if "inception" not in word]
-    done = quire("experiment=dvdp_cifar10", *words, f"data.root={root}", f"runs={tmp_path / 'runs'}")
+    done = call("experiment=dvdp_cifar10", *words, f"data.root={root}", f"runs={tmp_path / 'runs'}")
     assert done.returncode == 2
     assert "evaluation.inception: no file data/pt_inception" in done.stderr
     assert not list((tmp_path / "runs").rglob("*.ckpt"))

@@ -9,8 +9,8 @@ from datamodules.worlds import heads
 from lightning_modules.geod.geometry import focal_length, normals_of_depth
 from lightning_modules.geod.guidance import gamma, guidance_loss, masked_difference, reproject, resize_depth
 from lightning_modules.geod.inverse_renderer import Reading, Shape
+from lightning_modules.geod.losses import guidance
 from lightning_modules.geod.novel_views import novel_view_loss, turned_reading
-from lightning_modules.geod.steps import guidance
 from networks.volume_rendering import Rendering
 from tests.geod.build import bump, cameras, images, module_of, plain, renderer_of, world
 
@@ -98,7 +98,8 @@ def test_the_gradient_takes_both_paths_unless_one_is_cut():
         depth = bump(height=0.3).repeat(2, 1, 1).requires_grad_()
         image = images(2).requires_grad_()
         weight = torch.ones(2, 32, 32)
-        guidance(module, Rendering(image, depth, weight, image), cameras(2)).backward()
+        rendering, options = Rendering(image, depth, weight, image), module.options["guidance"]
+        guidance(module.networks.reader, rendering, cameras(2), options).backward()
         found[detach] = (depth.grad, image.grad)
     assert found[False][0].abs().sum() > 0
     assert found[False][1].abs().sum() > 0
@@ -116,10 +117,12 @@ def test_both_paths_are_open_unless_a_config_says_otherwise():
 def test_geometry_is_read_from_the_image_that_is_shown():
     # Trap 4: not from the one before super-resolution.
     module, seen = module_of(guidance={"gamma_end": 1.0}), []
-    own = module.inverse_renderer.shape
-    module.inverse_renderer.shape = lambda image: seen.append(image) or own(image)
+    reader = module.networks.reader
+    own = reader.shape
+    reader.shape = lambda image: seen.append(image) or own(image)
     depth, image = bump().repeat(2, 1, 1), images(2)
-    guidance(module, Rendering(image, depth, torch.ones_like(depth), torch.zeros_like(image)), cameras(2))
+    rendering = Rendering(image, depth, torch.ones_like(depth), torch.zeros_like(image))
+    guidance(reader, rendering, cameras(2), module.options["guidance"])
     assert torch.equal(seen[0], image)
 
 

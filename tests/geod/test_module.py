@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader
 
 from datamodules.heads import RenderedHeads
 from lightning_modules.geod import inverse_loss as losses
-from lightning_modules.geod import steps
 from lightning_modules.geod.evaluation import GeometryErrors, Group, draw_groups
 from lightning_modules.geod.geometry import focal_length, normals_of_depth
 from lightning_modules.geod.inverse_module import InverseRendering
 from lightning_modules.geod.inverse_renderer import GeoDError
 from lightning_modules.geod.module import GeoD
 from lightning_modules.geod.optimisers import build_adam
+from lightning_modules.geod.options import trains_inverse_renderer
 from lightning_modules.geod.oracle import NormalOracle, load_oracle
 from lightning_modules.geod.oracle_module import OracleTraining
 from lightning_modules.geod.pictures import Views, normals_shown, samples_figure
@@ -80,14 +80,13 @@ def test_without_weight_guidance_changes_nothing_step_for_step(tmp_path):
     on = module_of(guidance=NOW)
     for name, module in (("off", off), ("idle", idle), ("on", on)):
         fit(module, tmp_path / name, batches=4)
-    assert off.inverse_renderer is None
-    assert idle.inverse_renderer is not None
+    assert off.networks.inverse_renderer is None
+    assert idle.networks.inverse_renderer is not None
     for player in ("generator", "discriminator"):
-        pairs = zip(getattr(off, player).parameters(), getattr(idle, player).parameters(), strict=True)
-        assert all(torch.equal(a, b) for a, b in pairs)
-    assert any(
-        not torch.equal(a, b) for a, b in zip(off.generator.parameters(), on.generator.parameters(), strict=True)
-    )
+        one, other = (getattr(module.networks, player).parameters() for module in (off, idle))
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    one, other = (module.networks.generator.parameters() for module in (off, on))
+    assert any(not torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_the_inverse_renderer_is_not_moved_by_the_generators_lesson(tmp_path):
@@ -109,7 +108,7 @@ def test_steps_of_one_player_leave_the_others_alone(tmp_path, monkeypatch):
     seen = {}
 
     def watched(name):
-        original = getattr(steps, name)
+        original = getattr(GeoD, name)
 
         def step(module, *arguments):
             before = state(module)
@@ -119,7 +118,7 @@ def test_steps_of_one_player_leave_the_others_alone(tmp_path, monkeypatch):
         return step
 
     for name in ("inverse_renderer_step", "generator_step", "discriminator_step"):
-        monkeypatch.setattr(f"lightning_modules.geod.module.{name}", watched(name))
+        monkeypatch.setattr(GeoD, name, watched(name))
     fit(module, tmp_path, batches=1)
     assert list(seen) == ["inverse_renderer_step", "generator_step", "discriminator_step"]
     assert seen["inverse_renderer_step"] == {"inverse_renderer"}
@@ -132,7 +131,7 @@ def test_the_inverse_renderer_sees_real_images_and_no_others(tmp_path, monkeypat
     # Trap 3.
     module, read = module_of(guidance=NOW, ir_stop_kimg=1.0), []
     monkeypatch.setattr(
-        "lightning_modules.geod.steps.inverse_loss",
+        "lightning_modules.geod.module.inverse_loss",
         lambda reading, *more: read.append(reading.image) or losses.inverse_loss(reading, *more),
     )
     fit(module, tmp_path, batches=2)
@@ -145,7 +144,7 @@ def test_it_stops_learning_to_read_after_its_images(tmp_path):
     trainer = fit(module, tmp_path, batches=3)
     steps = {int(s["step"]) for s in trainer.optimizers[2].state.values()}
     assert steps == {2}
-    assert int(module.images_seen) == 24
+    assert int(module.networks.images_seen) == 24
 
 
 def test_what_is_drawn_depends_on_seed_and_place_and_is_shared_out(tmp_path):
@@ -208,9 +207,9 @@ def test_r1_of_every_step_is_part_of_the_loss(tmp_path):
 def test_density_that_is_everywhere_the_same_does_not_vary():
     module = module_of()
     z = torch.randn(2, 8)
-    assert density_variation(module.generator, z, cameras(2)) > 0
-    torch.nn.init.zeros_(module.generator.decoder.net[2].weight)
-    assert density_variation(module.generator, z, cameras(2)) == 0
+    assert density_variation(module.networks.generator, z, cameras(2)) > 0
+    torch.nn.init.zeros_(module.networks.generator.decoder.net[2].weight)
+    assert density_variation(module.networks.generator, z, cameras(2)) == 0
 
 
 def test_the_judge_blurs_at_first_and_sees_raw_images_beside():
@@ -267,17 +266,17 @@ def test_trained_networks_are_where_it_starts(tmp_path):
     reader.configure_model()
     torch.save({"state_dict": reader.state_dict()}, tmp_path / "reader.ckpt")
     module = module_of(guidance=NOW, ir_init=str(tmp_path / "reader.ckpt"))
-    torch.save(module_of(seed=5).generator.state_dict(), tmp_path / "generator.pt")
+    torch.save(module_of(seed=5).networks.generator.state_dict(), tmp_path / "generator.pt")
     module.hparams.generator_init = str(tmp_path / "generator.pt")
     module.load_pretrained()
-    loaded = module.inverse_renderer.state_dict()
+    loaded = module.networks.inverse_renderer.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in reader.inverse_renderer.state_dict().items())
-    torch.save(module_of(seed=6).discriminator.state_dict(), tmp_path / "critic.pt")
+    torch.save(module_of(seed=6).networks.discriminator.state_dict(), tmp_path / "critic.pt")
     module.hparams.discriminator_init = str(tmp_path / "critic.pt")
     module.load_pretrained()
-    loaded, expected = module.discriminator.state_dict(), module_of(seed=6).discriminator.state_dict()
+    loaded, expected = module.networks.discriminator.state_dict(), module_of(seed=6).networks.discriminator.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in expected.items())
-    one, average = module.generator.state_dict(), module.average.module.state_dict()
+    one, average = module.networks.generator.state_dict(), module.networks.average.module.state_dict()
     assert all(torch.equal(value, average[name]) for name, value in one.items())
     for content, words in (("none.pt", "no file"), ("reader.ckpt", "another network")):
         module.hparams.generator_init = str(tmp_path / content)
@@ -300,7 +299,7 @@ def test_trained_networks_are_where_it_starts(tmp_path):
 )
 def test_what_does_not_go_together_is_refused(changes, words):
     with pytest.raises(GeoDError, match=words):
-        _ = module_of(**changes).reader
+        _ = module_of(**changes).networks.reader
 
 
 @pytest.mark.parametrize("kind", ["warp", "reproject"])
@@ -354,8 +353,8 @@ def test_specificity_is_nothing_for_one_shape_and_much_for_the_right_ones():
 def test_groups_depend_on_their_seed_alone():
     module = module_of()
     pair = torch.stack([cameras(1)[0], cameras(1, yaw=0.2)[0]])
-    first, second = draw_groups(module.generator.eval(), pair.expand(2, 2, 25), 3, [4, 5])
-    (again,) = draw_groups(module.generator.eval(), pair[None], 3, [5])
+    first, second = draw_groups(module.networks.generator.eval(), pair.expand(2, 2, 25), 3, [4, 5])
+    (again,) = draw_groups(module.networks.generator.eval(), pair[None], 3, [5])
     assert torch.equal(second.rendering.image, again.rendering.image)
     assert not torch.equal(first.rendering.image, second.rendering.image)
     assert torch.equal(first.camera[0], first.camera[2])
@@ -397,13 +396,13 @@ def test_samples_are_the_moving_averages_and_depend_on_their_place_alone(tmp_pat
     # Trap 14.
     module = module_of()
     with torch.no_grad():
-        for parameter in module.generator.parameters():
+        for parameter in module.networks.generator.parameters():
             parameter.add_(0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    samples, average = Samples(module), module.average.module.eval()
+    samples, average = Samples(module.networks, module.options), module.networks.average.module.eval()
     z, cameras = samples.latents(3), samples.cameras(3)
     (found,) = samples.images(3)
     assert torch.equal(found, average(z, cameras).image)
-    assert not torch.allclose(found, module.generator.eval()(z, cameras).image, atol=0.01)
+    assert not torch.allclose(found, module.networks.generator.eval()(z, cameras).image, atol=0.01)
     (more,) = samples.images(5)
     assert torch.allclose(more[:3], found, atol=1e-5)
     # Nothing in the pictures is drawn at random either.
@@ -434,26 +433,26 @@ def test_the_oracle_is_no_part_of_what_it_judges(tmp_path):
 def test_a_trained_branch_learns_no_more(tmp_path):
     # Section 2.4: whatever the budget is.
     reader = module_of(guidance=NOW, ir_stop_kimg=600)
-    assert reader.learns_to_read
+    assert trains_inverse_renderer(reader.options)
     torch.save({"state_dict": reader.state_dict()}, tmp_path / "reader.ckpt")
     module = module_of(guidance=NOW, ir_stop_kimg=600, ir_init=str(tmp_path / "reader.ckpt"))
-    assert not module.learns_to_read
+    assert not trains_inverse_renderer(module.options)
     assert len(module.configure_optimizers()) == 2
-    assert not any(p.requires_grad for p in module.inverse_renderer.parameters())
+    assert not any(p.requires_grad for p in module.networks.inverse_renderer.parameters())
 
 
 def test_eg3ds_weights_load_with_what_is_no_weight_in_them(tmp_path):
     module, other = module_of(), module_of(seed=3)
     for name in ("generator", "discriminator"):
-        content = getattr(other, name).state_dict()
+        content = getattr(other.networks, name).state_dict()
         content |= {"dataset_label_std": torch.ones(25), "resample_filter": torch.ones(4, 4)}
         content |= {"b32.resample_filter": torch.ones(4, 4)}
         torch.save(content, tmp_path / f"{name}.pt")
         module.hparams[f"{name}_init"] = str(tmp_path / f"{name}.pt")
     module.load_pretrained()
     for name in ("generator", "discriminator"):
-        loaded = getattr(module, name).state_dict()
-        assert all(torch.equal(value, loaded[key]) for key, value in getattr(other, name).state_dict().items())
+        loaded = getattr(module.networks, name).state_dict()
+        assert all(torch.equal(value, loaded[key]) for key, value in getattr(other.networks, name).state_dict().items())
     for content in (b"not weights", b"junk\n", b""):
         (tmp_path / "generator.pt").write_bytes(content)
         with pytest.raises(GeoDError, match="is no file of weights"):

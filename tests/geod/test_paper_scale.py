@@ -11,8 +11,9 @@ from harness.compose import compose_words
 from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
 from tests.datamodules.miniature_eg3d import files, write
 from tests.datamodules.miniature_generative import WRITERS
-from tests.door.quire import checkpoint, only_folder, quire, read
+from tests.door.quire import call, checkpoint, only_folder, quire, read
 from tests.geod.build import images
+from tests.tiers import full
 
 # The true readers, players and schedules; small networks for the CPU's sake.
 SMALL = (
@@ -72,7 +73,7 @@ def weights(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("name", "kind"), [("ffhq256", ".zip"), ("cats256", ""), ("shapenet_cars", ".zip")])
+@pytest.mark.parametrize(("name", "kind"), [("cats256", ""), *full(("ffhq256", ".zip"), ("shapenet_cars", ".zip"))])
 def test_the_tiny_twin_runs_from_files_to_table(name, kind, weights, tmp_path):
     root = write(tmp_path / f"data{kind}", files())
     words = [*SMALL, *EG3D, f"data.root={root}", f"runs={tmp_path / 'runs'}"]
@@ -97,6 +98,7 @@ def test_the_tiny_twin_runs_from_files_to_table(name, kind, weights, tmp_path):
     assert drawn.returncode == 0, drawn.stderr
 
 
+@pytest.mark.full
 def test_pi_gan_runs_on_pictures_without_cameras(weights, tmp_path):
     root = WRITERS["ffhq"](tmp_path / "data")
     words = (*SMALL, *PIGAN, f"data.root={root}", f"model.inverse_loss.vgg_weights={weights / 'vgg16.pth'}")
@@ -105,7 +107,7 @@ def test_pi_gan_runs_on_pictures_without_cameras(weights, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = read(only_folder(tmp_path / "runs", "geod_pigan") / "result.json")["metrics"]
     assert metrics["test/reprojection"] > 0
-    wrong = quire("experiment=geod_pigan", *words, *small, "model.poses.kind=labels", f"runs={tmp_path / 'other'}")
+    wrong = call("experiment=geod_pigan", *words, *small, "model.poses.kind=labels", f"runs={tmp_path / 'other'}")
     assert wrong.returncode == 2
     assert "poses.kind is labels, but the data have no cameras" in wrong.stderr
 
@@ -119,7 +121,7 @@ def test_what_kid_needs_is_generated(name):
 
 def test_missing_weights_are_told_before_training(tmp_path):
     root = write(tmp_path / "data.zip", files())
-    done = quire("experiment=geod_ffhq256", *SMALL, *EG3D, f"data.root={root}", f"runs={tmp_path / 'runs'}")
+    done = call("experiment=geod_ffhq256", *SMALL, *EG3D, f"data.root={root}", f"runs={tmp_path / 'runs'}")
     assert done.returncode == 2
     assert "vgg_weights: no file weights/vgg16-397923af.pth" in done.stderr
     assert not list((tmp_path / "runs").rglob("*.ckpt"))

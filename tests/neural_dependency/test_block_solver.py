@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.neural_dependency.block_solver import factor_path, head_factor
-from lightning_modules.neural_dependency.covlasso import covlasso_path
+from lightning_modules.neural_dependency.solvers.block_solver import factor_path, head_factor
+from lightning_modules.neural_dependency.solvers.covlasso import covlasso_path
 from tests.neural_dependency.grams import factor, kkt
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from lightning_modules.neural_dependency.controls import probabilities, random_rotation, rotated, shuffled
+from lightning_modules.neural_dependency.structure.controls import probabilities, random_rotation, rotated, shuffled
 from tests.neural_dependency.synthetic import least_squares, logits
 
 

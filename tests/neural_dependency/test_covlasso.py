@@ -11,10 +11,10 @@ import torch
 from sklearn.linear_model import Lasso
 
 from benchmarks.covlasso import by_sklearn, hierarchical
-from lightning_modules.neural_dependency.covlasso import covlasso_path
-from lightning_modules.neural_dependency.errors import fvu, relative_l1, squared_error
 from lightning_modules.neural_dependency.moments import Moments, SecondMoments
-from lightning_modules.neural_dependency.refitting import refit
+from lightning_modules.neural_dependency.solvers.covlasso import covlasso_path
+from lightning_modules.neural_dependency.solvers.refitting import refit
+from lightning_modules.neural_dependency.structure.errors import fvu, relative_l1, squared_error
 from tests.neural_dependency.grams import factor, gram, kkt
 
 DEEP = np.geomspace(1, 1e-3, 9)[1:]
@@ -225,7 +225,7 @@ def test_a_thousand_categories_need_little_memory():
 
 
 def test_numba_waits_until_it_is_needed():
-    code = "import sys, lightning_modules.neural_dependency.covlasso; assert 'numba' not in sys.modules"
+    code = "import sys, lightning_modules.neural_dependency.solvers.covlasso; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -10,6 +10,7 @@ from lightning_modules.neural_dependency.module import NeuralDependency
 from lightning_modules.neural_dependency.networks import NetworkError
 from tests.door.quire import only_folder, quire, read
 from tests.neural_dependency.build import module_of, options
+from tests.tiers import full
 
 READ = ("experiment=neural_dependency", "debug=tiny", "model.network.name=run", "model.train_network=false")
 
@@ -18,8 +19,10 @@ READ = ("experiment=neural_dependency", "debug=tiny", "model.network.name=run", 
     ("experiment", "words"),
     [
         ("u_tuning", ("data=shapes_closed", "model.backbone.weights=null", "tuner=u_block")),
-        ("u_tuning", ("data=shapes_closed", "model.backbone.weights=null", "tuner=lora")),
-        ("uosr", ("data.num_known=8",)),
+        *full(
+            ("u_tuning", ("data=shapes_closed", "model.backbone.weights=null", "tuner=lora")),
+            ("uosr", ("data.num_known=8",)),
+        ),
     ],
 )
 def test_a_run_of_another_paper(experiment, words, tmp_path):

@@ -5,13 +5,13 @@ import pytest
 from scipy.sparse import csr_array
 
 from lightning_modules.neural_dependency import pictures
-from lightning_modules.neural_dependency.emergence import (
+from lightning_modules.neural_dependency.structure.emergence import (
     correlations,
     doubling_sizes,
     emergence,
     nested_subsets,
 )
-from lightning_modules.neural_dependency.graph import dependency_graph
+from lightning_modules.neural_dependency.structure.graph import dependency_graph
 from tests.neural_dependency.synthetic import least_squares, logits
 from tests.neural_dependency.test_controls import unexplained
 

@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
-from lightning_modules.neural_dependency.graph import dependency_graph, edge_weights, meaning, node_link, strongest
-from lightning_modules.neural_dependency.wordnet import WordNetError, path_similarity
+from lightning_modules.neural_dependency.structure.graph import (
+    dependency_graph,
+    edge_weights,
+    meaning,
+    node_link,
+    strongest,
+)
+from lightning_modules.neural_dependency.structure.wordnet import WordNetError, path_similarity
 from tests.neural_dependency.synthetic import least_squares, logits, shared
 
 WEIGHTS = csr_array(np.array([[0, 0.5, 0, 0], [0, 0, -2.0, 1.0], [0, 0, 0, 0], [0.1, 0, 0.3, 0]]))

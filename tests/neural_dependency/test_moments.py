@@ -10,9 +10,10 @@ import torch
 from torch import distributed as dist
 from torch import multiprocessing
 
-from lightning_modules.neural_dependency.bounds import ols
-from lightning_modules.neural_dependency.errors import fvu, predict, relative_l1, squared_error
 from lightning_modules.neural_dependency.moments import Moments, SecondMoments
+from lightning_modules.neural_dependency.structure.determinants import ols
+from lightning_modules.neural_dependency.structure.errors import fvu, predict, relative_l1, squared_error
+from tests.door.forks import start_server
 
 
 def logits(count=700, categories=12, seed=0):
@@ -46,7 +47,8 @@ def test_two_processes_are_one(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_process, (tmp_path, port), nprocs=2)
+    start_server()
+    multiprocessing.start_processes(_process, (tmp_path, port), nprocs=2, start_method="forkserver")
     one = moments_of(logits())
     for rank in range(2):
         two = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import orthogonal_mp_gram
 
-from lightning_modules.neural_dependency.omp import omp
+from lightning_modules.neural_dependency.solvers.omp import omp
 from tests.neural_dependency.grams import gram
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.datamodules.miniature_imagenet import WNIDS, imagenet
-from tests.door.quire import only_folder, quire, read
+from tests.door.quire import call, only_folder, quire, read
 from tests.neural_dependency.synthetic import logits
 
 NETWORK = ("model.network.name=test_resnet", "model.network.weights=null", "data.image_size=32", "data.batch_size=4")
@@ -21,7 +21,7 @@ def test_imagenet_from_folders_to_table(tmp_path):
 
 
 def test_missing_pictures_are_one_line_with_the_layout(tmp_path):
-    done = quire("experiment=neural_dependency_imagenet", f"data.root={tmp_path}", f"runs={tmp_path}", "mode=check")
+    done = call("experiment=neural_dependency_imagenet", f"data.root={tmp_path}", f"runs={tmp_path}", "mode=check")
     assert done.returncode == 2
     assert "wnid" in done.stderr
     assert "Traceback" not in done.stderr
@@ -41,6 +41,7 @@ def test_logits_from_a_file(tmp_path):
     assert "finished before" in again.stdout
 
 
+@pytest.mark.full
 def test_many_categories_of_a_head(tmp_path):
     words = ("experiment=neural_dependency", "debug=tiny", "model.solver=head", "model.reading.controls=[]")
     done = quire(*words, "model.reading.alphas=[0.3]", "model.reading.alpha=0.3", f"runs={tmp_path}")
@@ -52,6 +53,7 @@ def test_many_categories_of_a_head(tmp_path):
     assert (folder / "dependencies" / "head.npz").is_file()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("tuner", ["u_block", "linear"])
 def test_a_tuner_goes_with_it(tuner, tmp_path):
     done = quire("experiment=neural_dependency", "debug=tiny", f"tuner={tuner}", f"runs={tmp_path}")

@@ -9,7 +9,7 @@ from lightning_modules.neural_dependency.between import read_between
 from lightning_modules.neural_dependency.large import logit_errors, solve_head, with_one
 from lightning_modules.neural_dependency.reading import Logits, moments_of, solve
 from lightning_modules.neural_dependency.robustness import ood_figures
-from lightning_modules.neural_dependency.unseen_protocol import Split, from_network, read_unseen
+from lightning_modules.neural_dependency.unseen.protocol import Split, from_network, read_unseen
 from tests.neural_dependency.build import OPTIONS
 from tests.neural_dependency.synthetic import logits
 

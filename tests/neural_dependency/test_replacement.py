@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array, random_array
 
-from lightning_modules.neural_dependency import replacement
-from lightning_modules.neural_dependency.replacement import replace_each
+from lightning_modules.neural_dependency.structure import replacement
+from lightning_modules.neural_dependency.structure.replacement import replace_each
 from tests.neural_dependency.synthetic import least_squares, logits
 
 

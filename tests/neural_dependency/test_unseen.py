@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_modules.neural_dependency.controls import shuffled
-from lightning_modules.neural_dependency.unseen import few_shot, fit_unseen, score_unseen
+from lightning_modules.neural_dependency.structure.controls import shuffled
+from lightning_modules.neural_dependency.unseen.fitting import few_shot, fit_unseen, score_unseen
 from tests.neural_dependency.synthetic import logits
 
 BASE, NEW = 18, 6

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.door.quire import ENVIRONMENT, ROOT, TINY, assert_same_run, command, only_folder, quire, read
+from tests.door.forks import ENVIRONMENT, ROOT
+from tests.door.quire import TINY, assert_same_run, command, only_folder, quire, read
 from tests.door.test_faults import RANK, with_custom
 from tests.slurm.cluster import CPUS, Cluster, is_installed
+from tests.tiers import full
 
 pytestmark = pytest.mark.skipif(not is_installed(), reason="no slurm-wlm")
 SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=20")
@@ -56,22 +58,26 @@ def rows(runs):
     return sum(path.read_text().count("\n") for path in Path(runs).glob("uosr/*/metrics.jsonl"))
 
 
-def test_a_sweep_is_an_array_with_a_folder_for_each_run(cluster, tmp_path):
+@pytest.mark.parametrize("seeds", ["0", *full("0,1")])
+def test_a_sweep_is_an_array_with_a_folder_for_each_run(seeds, cluster, tmp_path):
     words = ("model.optimizer.name=sgd", "model.optimizer.momentum=0.9,-1")
-    done = typed(cluster, "-m", *TINY, "seed=0,1", *words, *SLURM, f"runs={tmp_path}")
-    assert "2 of 4 runs done" in done.stdout, done.stdout + done.stderr
+    count = len(seeds.split(","))
+    done = typed(cluster, "-m", *TINY, f"seed={seeds}", *words, *SLURM, f"runs={tmp_path}")
+    assert f"{count} of {2 * count} runs done" in done.stdout, done.stdout + done.stderr
     # The launcher calls jobs completed that are not; our own files do not.
     assert done.returncode == 1
     states = [read(folder / "status.json")["status"] for folder in (tmp_path / "uosr").iterdir()]
-    assert sorted(states) == ["done", "done", "failed", "failed"]
+    assert sorted(states) == ["done"] * count + ["failed"] * count
 
 
+@pytest.mark.full
 def test_a_claim(cluster, tmp_path):
     done = typed(cluster, "claim=uosr", "debug=tiny", "seed=0", *SLURM, f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((tmp_path / "claims").glob("uosr*/report.html"))) == 1
 
 
+@pytest.mark.full
 def test_submit_and_leave(cluster, tmp_path):
     # A copy of the project, for its code is edited while the jobs wait, at a place with a space in its name.
     root = tmp_path / "a project"
@@ -107,6 +113,7 @@ def log(folder):
     return "\n".join(path.read_text() for path in (folder / "logs").iterdir())
 
 
+@pytest.mark.full
 def test_a_job_that_slurm_lost_is_told(cluster, tmp_path):
     options = ("hydra.launcher.name=mine", "+hydra.launcher.additional_parameters.mail_type=NONE")
     words = (*TINY, *LONG, "seed=0", *DETACHED, *options, f"runs={tmp_path}")
@@ -125,6 +132,7 @@ def test_a_job_that_slurm_lost_is_told(cluster, tmp_path):
     assert "without an end" in " ".join(typed(cluster, "mode=status", f"runs={tmp_path}").stdout.split())
 
 
+@pytest.mark.full
 def test_a_claim_submitted_writes_its_report_behind_the_last_run(cluster, tmp_path):
     done = typed(cluster, "claim=uosr", "debug=tiny", "seed=0", *DETACHED, f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -142,13 +150,11 @@ def run_of(runs):
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    place = tmp_path_factory.mktemp("straight")
-    assert quire(*TINY, *LONG, f"runs={place}").returncode == 0
-    return only_folder(place)
+def straight(shared_run):
+    return shared_run(*TINY, *LONG).folder()
 
 
-@pytest.mark.parametrize("how", ["requeue", "time"])
+@pytest.mark.parametrize("how", ["requeue", *full("time")])
 def test_a_job_that_goes_back_into_the_queue_ends_as_if_it_had_not(how, cluster, straight, tmp_path):
     words = [*TINY, *LONG, *DETACHED, "logger=wandb", f"runs={tmp_path}"]
     assert typed(cluster, *words).returncode == 0
@@ -171,6 +177,7 @@ def test_a_job_that_goes_back_into_the_queue_ends_as_if_it_had_not(how, cluster,
         assert "goes back into the queue" in log(sweep)
 
 
+@pytest.mark.full
 def test_preempted_with_a_time_of_grace(cluster, straight, tmp_path):
     assert typed(cluster, *TINY, *LONG, *DETACHED, f"runs={tmp_path}").returncode == 0
     until(lambda: rows(tmp_path) > 20)
@@ -181,6 +188,7 @@ def test_preempted_with_a_time_of_grace(cluster, straight, tmp_path):
     assert "goes back into the queue" in log(next((tmp_path / ".sweeps").iterdir()))
 
 
+@pytest.mark.full
 def test_cancelled_and_typed_again(cluster, straight, tmp_path):
     words = [*TINY, *LONG, *DETACHED, f"runs={tmp_path}"]
     assert typed(cluster, *words).returncode == 0
@@ -199,6 +207,7 @@ def srun(cluster, *words, tasks=2, before=()):
     return subprocess.run(line, cwd=ROOT, env=given, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.full
 def test_two_tasks_are_as_one_process(cluster, tmp_path):
     words = (*TINY, "model.objective=oe", "hardware.precision=64-true")
     assert quire(*words, "hardware=cpu", f"runs={tmp_path / 'one'}").returncode == 0
@@ -212,6 +221,7 @@ def test_two_tasks_are_as_one_process(cluster, tmp_path):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-5)
 
 
+@pytest.mark.full
 def test_tasks_all_learn_that_there_is_nothing_to_do(cluster, tmp_path):
     words = (*TINY, "hardware=ddp_cpu", f"runs={tmp_path}")
     # What salloc starts is called "interactive", and its steps are, too.
@@ -223,13 +233,12 @@ def test_tasks_all_learn_that_there_is_nothing_to_do(cluster, tmp_path):
     # One task alone finds the run held; the other does not wait for it for ever.
     with (folder / ".held").open("r+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        began = time.monotonic()
         done = srun(cluster, *words, "force=true")
     assert done.returncode != 0
     assert "is running this very run" in done.stderr
-    assert time.monotonic() - began < 120
 
 
+@pytest.mark.full
 def test_a_sweep_of_two_process_runs(cluster, tmp_path):
     done = typed(cluster, "-m", *TINY, "hardware=ddp_cpu", "seed=0,1", *SLURM, f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -237,16 +246,16 @@ def test_a_sweep_of_two_process_runs(cluster, tmp_path):
     assert len(list((tmp_path / "uosr").iterdir())) == 2
 
 
+@pytest.mark.full
 def test_a_task_that_fails_ends_the_step_with_its_own_words(cluster, tmp_path):
-    began = time.monotonic()
     broken = ("model.optimizer.name=sgd", "model.optimizer.momentum=-1")
     done = srun(cluster, *TINY, "hardware=ddp_cpu", *broken, f"runs={tmp_path}")
     assert done.returncode != 0
     assert "Invalid momentum value" in done.stdout + done.stderr
     assert read(only_folder(tmp_path) / "status.json")["status"] == "failed"
-    assert time.monotonic() - began < 120
 
 
+@pytest.mark.full
 def test_tasks_that_are_not_the_devices_get_one_line(cluster, tmp_path):
     done = srun(cluster, *TINY, "hardware=ddp_cpu", f"runs={tmp_path}", tasks=3)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -254,17 +263,17 @@ def test_tasks_that_are_not_the_devices_get_one_line(cluster, tmp_path):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@pytest.mark.full
 def test_one_task_that_breaks_ends_all_with_its_own_words(cluster, tmp_path):
     given = {"SLURM_CONF": cluster.environment["SLURM_CONF"], "PATH": cluster.environment["PATH"]}
     words = (*TINY, "hardware=ddp_cpu", f"runs={tmp_path / 'runs'}")
-    began = time.monotonic()
     done = with_custom(tmp_path, RANK, *words, before=["srun", "--ntasks-per-node=2"], **given)
     assert done.returncode != 0
     assert "only this process breaks" in done.stdout + done.stderr
     assert read(only_folder(tmp_path / "runs") / "status.json")["status"] == "failed"
-    assert time.monotonic() - began < 120
 
 
+@pytest.mark.full
 def test_a_run_longer_than_its_time_takes_several_turns(cluster, tmp_path):
     long = ("trainer.limit_train_batches=60", "trainer.max_epochs=40", "callbacks.resume.every_seconds=0")
     limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
@@ -277,6 +286,7 @@ def test_a_run_longer_than_its_time_takes_several_turns(cluster, tmp_path):
     assert read(sweep / "0.json")["status"] == "done"
 
 
+@pytest.mark.full
 def test_a_sweep_that_is_waited_for_goes_back_into_the_queue_too(cluster, straight, tmp_path):
     words = command("-m", *TINY, *LONG, *SLURM, f"runs={tmp_path}")
     given = environment(cluster)
@@ -290,6 +300,7 @@ def test_a_sweep_that_is_waited_for_goes_back_into_the_queue_too(cluster, straig
     assert_same_run(straight, only_folder(tmp_path))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["requeued", "lost"])
 def test_a_sweep_is_waited_for_as_the_queue_tells(how, cluster, straight, tmp_path):
     # Typed without -m: a run for the queue is not trained here.

@@ -4,7 +4,8 @@ import pytest
 
 from tests.datamodules import miniature
 from tests.datamodules.miniature_fgvc import WRITERS, vpt_json
-from tests.door.quire import checkpoint, only_folder, quire, read
+from tests.door.quire import call, checkpoint, only_folder, quire, read
+from tests.tiers import full
 
 # The true readers and splits; a small network of the same family and small images for the CPU's sake.
 SMALL = (
@@ -31,7 +32,7 @@ def write(root, name):
     return place
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", ["flowers", *full(*(name for name in CLASSES if name != "flowers"))])
 def test_the_tiny_twin_runs_from_files_to_table(root, tmp_path, name):
     experiment = f"u_tuning_{name}"
     more = ["data.val_size=100"] if name == "cifar100" else []
@@ -47,6 +48,7 @@ def test_the_tiny_twin_runs_from_files_to_table(root, tmp_path, name):
     assert trained["head.weight"].abs().max() > 0
 
 
+@pytest.mark.full
 def test_vpts_splits_are_taken_by_the_same_door(root, tmp_path):
     from datamodules.formats.fine_grained import FORMS
 
@@ -63,7 +65,7 @@ def test_vpts_splits_are_taken_by_the_same_door(root, tmp_path):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_missing_data_are_one_line_with_the_layout(tmp_path, name):
-    done = quire(f"experiment=u_tuning_{name}", *SMALL, f"data.root={tmp_path}", f"runs={tmp_path}", "mode=check")
+    done = call(f"experiment=u_tuning_{name}", *SMALL, f"data.root={tmp_path}", f"runs={tmp_path}", "mode=check")
     assert done.returncode == 2
     assert "expected there: " in done.stderr
     assert "Traceback" not in done.stderr
@@ -71,7 +73,7 @@ def test_missing_data_are_one_line_with_the_layout(tmp_path, name):
 
 
 def test_another_number_of_classes_is_one_line(tmp_path):
-    done = quire("experiment=u_tuning_cub", *SMALL, "data.num_classes=10", f"runs={tmp_path}", "mode=check")
+    done = call("experiment=u_tuning_cub", *SMALL, "data.num_classes=10", f"runs={tmp_path}", "mode=check")
     assert done.returncode == 2
     assert "data.num_classes is 10, but cub has 200 classes" in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,9 +6,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_modules.uosr.few_shot import DEFAULTS as FEW_SHOT
 from lightning_modules.uosr.module import UOSR
-from lightning_modules.uosr.post_hoc import DEFAULTS as POST_HOC
+from lightning_modules.uosr.scores.few_shot import DEFAULTS as FEW_SHOT
+from lightning_modules.uosr.scores.post_hoc import DEFAULTS as POST_HOC
 
 CLASSES = 4
 OPTIONS = {

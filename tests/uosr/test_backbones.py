@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import StdConv2d
 from timm.models.resnetv2 import ResNetV2
+from torch import nn
 
 from lightning_modules.uosr.backbones import build_backbone, middle_block
 from lightning_modules.uosr.network import Network
@@ -33,6 +34,11 @@ def test_the_small_net_says_which_sizes_it_takes(size):
 def test_a_timm_backbone_by_name():
     net = build_backbone("test_convnext", 3, 32)
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, feature_size(net))
+
+
+def test_a_backbone_without_named_blocks_has_no_middle():
+    with pytest.raises(BackboneError, match="Linear does not name its blocks"):
+        middle_block(nn.Linear(2, 2))
 
 
 def test_an_unknown_name_gets_near_ones():

@@ -1,23 +1,19 @@
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from lightning_modules.uosr.evaluate import main
-from lightning_modules.uosr.few_shot import DEFAULTS, FewShot
 from lightning_modules.uosr.histogram import uncertainty_histogram
 from lightning_modules.uosr.score_file import FEW_SHOT, PLAIN, UCF_HMDB_OVERLAP, read_score_file, write_score_file
-from lightning_modules.uosr.stored_few_shot import few_shot_arrays
+from lightning_modules.uosr.scores.few_shot import DEFAULTS, FewShot
+from lightning_modules.uosr.scores.stored_few_shot import few_shot_arrays
 from lightning_modules.uosr.table import HEADER, printed_name, table_rows
 from lightning_modules.uosr.unified_metrics import mean_over_tries, unified_metrics
+from tests.door.quire import python
 from tests.uosr.toy import toy
-
-ROOT = Path(__file__).parents[2]
 
 
 def _plain(path, ood_label=None):
@@ -36,9 +32,7 @@ def _plain(path, ood_label=None):
 
 
 def _run(*arguments):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-    command = [sys.executable, "-m", "lightning_modules.uosr.evaluate", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return python("-m", "lightning_modules.uosr.evaluate", *arguments, COLUMNS=80)
 
 
 def test_official_files_survive_a_round_trip(tmp_path):

@@ -3,13 +3,19 @@ import pytest
 import torch
 from sklearn.covariance import LedoitWolf
 
-from lightning_modules.uosr.few_shot import DEFAULTS, FewShot
-from lightning_modules.uosr.fusion import Fusion, Range
-from lightning_modules.uosr.mahalanobis import Gaussian
-from lightning_modules.uosr.neighbours import top_similarities
 from lightning_modules.uosr.outputs import unit_rows
-from lightning_modules.uosr.references import draw_tries, shared_samples
-from lightning_modules.uosr.softmax_scores import msp
+from lightning_modules.uosr.scores.few_shot import DEFAULTS, FewShot
+from lightning_modules.uosr.scores.fusion import Fusion, Range
+from lightning_modules.uosr.scores.mahalanobis import Gaussian
+from lightning_modules.uosr.scores.neighbours import top_similarities
+from lightning_modules.uosr.scores.references import (
+    LeakageError,
+    draw_tries,
+    image_keys,
+    require_disjoint,
+    shared_samples,
+)
+from lightning_modules.uosr.scores.softmax_scores import msp
 from lightning_modules.uosr.unified_metrics import mean_over_tries, unified_metrics
 from tests.uosr.toy import toy
 
@@ -53,9 +59,19 @@ def test_samples_in_both_pool_and_test_set_are_found():
     assert shared_samples(torch.tensor([1, 2, 3]), torch.tensor([3, 1, 9])).tolist() == [1, 3]
 
 
+def test_images_have_one_key_wherever_they_stand_and_leaked_references_are_refused():
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    keys = image_keys(images)
+    assert len(keys.unique()) == 6
+    assert torch.equal(image_keys(images.flip(0)), keys.flip(0))
+    require_disjoint(keys[:3], keys[3:], "unknown")
+    with pytest.raises(LeakageError, match=r"leakage: 2 image\(s\) .* in the test of unknown"):
+        require_disjoint(keys[:4], keys[2:], "unknown")
+
+
 def test_grouped_search_is_the_sorted_matrix(monkeypatch):
-    monkeypatch.setattr("lightning_modules.uosr.neighbours.TILE_QUERIES", 7)
-    monkeypatch.setattr("lightning_modules.uosr.neighbours.TILE_BANK", 4)
+    monkeypatch.setattr("lightning_modules.uosr.scores.neighbours.TILE_QUERIES", 7)
+    monkeypatch.setattr("lightning_modules.uosr.scores.neighbours.TILE_BANK", 4)
     generator = torch.Generator().manual_seed(3)
     queries, bank = torch.randn(30, 6, generator=generator), torch.randn(45, 6, generator=generator)
     matrix = (unit_rows(queries) @ unit_rows(bank).T).view(30, 3, 15)

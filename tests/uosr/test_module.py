@@ -10,6 +10,7 @@ from harness.compose import options as experiments
 from lightning_modules.uosr.module import UOSR
 from lightning_modules.uosr.outputs import load_outputs
 from lightning_modules.uosr.schedule import build_schedule
+from lightning_modules.uosr.scores.references import LeakageError
 from lightning_modules.uosr.unified_metrics import METRICS, unified_metrics
 from tests.uosr.build import CLASSES, LENGTHS, OBJECTIVES, World, built, options, trainer
 
@@ -290,3 +291,17 @@ def test_too_few_references_leave_the_row_out_and_say_so(tmp_path, capsys):
     assert "no 9-shot scores: a class has 6 references only" in capsys.readouterr().out
     assert "test/unknown/fs_knns_1shot/uosr" in run.callback_metrics
     assert "test/unknown/fs_knns_9shot/uosr" not in run.callback_metrics
+
+
+class LeakyWorld(World):
+    """References of which one is tested too."""
+
+    def test_dataloader(self):
+        loaders = super().test_dataloader()
+        loaders[3].dataset.images[0] = loaders[2].dataset.images[5]
+        return loaders
+
+
+def test_references_that_are_tested_too_are_refused(tmp_path):
+    with pytest.raises(LeakageError, match="1 image"):
+        trainer(tmp_path).test(built(), LeakyWorld(), verbose=False)

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional
 
 from lightning_modules.uosr.network import Seen
-from lightning_modules.uosr.objective import MissingOutliersError, TwoStageObjective
-from lightning_modules.uosr.outlier_exposure import EnergyHinge, OutlierExposure
+from lightning_modules.uosr.objectives.objective import MissingOutliersError, TwoStageObjective
+from lightning_modules.uosr.objectives.outlier_exposure import EnergyHinge, OutlierExposure
 from tests.uosr.build import CLASSES, OBJECTIVES, batch, built
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]])

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from tests.datamodules import miniature
-from tests.door.quire import only_folder, quire, read
+from tests.door.quire import call, only_folder, quire, read
 from tests.uosr.test_backbones import google_arrays
 
 # The true network and readers; small images and batches for the CPU's sake.
@@ -33,6 +33,7 @@ def test_cifar100_from_scratch_with_outlier_exposure(root, tmp_path):
     assert "test/lsun/fs_knns_1shot/uosr" not in metrics
 
 
+@pytest.mark.full
 def test_cifar100_from_googles_bit_weights(root, tmp_path):
     torch.manual_seed(1)
     net = timm.create_model("resnetv2_50x1_bit", num_classes=0)
@@ -49,7 +50,7 @@ def test_cifar100_from_googles_bit_weights(root, tmp_path):
 
 def test_missing_weights_are_one_line(root, tmp_path):
     words = (*SMALL, f"data.root={root}", f"runs={tmp_path}", "model.backbone.weights=/nowhere/BiT.npz")
-    done = quire("experiment=uosr_cifar100_bit", *words)
+    done = call("experiment=uosr_cifar100_bit", *words)
     assert done.returncode == 2
     assert "there is no file /nowhere/BiT.npz" in done.stderr
     assert "Traceback" not in done.stderr

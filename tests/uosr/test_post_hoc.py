@@ -5,13 +5,13 @@ import pytest
 import torch
 from scipy.stats import weibull_min
 
-from lightning_modules.uosr import softmax_scores
-from lightning_modules.uosr.feature_scores import Knn, Residual, principal_dimensions
-from lightning_modules.uosr.odin import odin_score
-from lightning_modules.uosr.openmax import OpenMax
 from lightning_modules.uosr.outputs import load_outputs, save_outputs
-from lightning_modules.uosr.post_hoc import PostHoc
-from lightning_modules.uosr.sirc import Sirc
+from lightning_modules.uosr.scores import softmax_scores
+from lightning_modules.uosr.scores.feature_scores import Knn, Residual, principal_dimensions
+from lightning_modules.uosr.scores.odin import odin_score
+from lightning_modules.uosr.scores.openmax import OpenMax
+from lightning_modules.uosr.scores.post_hoc import PostHoc
+from lightning_modules.uosr.scores.sirc import Sirc
 from lightning_modules.uosr.unified_metrics import unified_metrics
 from tests.uosr.toy import toy
 

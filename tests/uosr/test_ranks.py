@@ -10,8 +10,9 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from lightning_modules.collecting import Collector
+from lightning_modules.uosr.objectives.ranks import gather_rows
 from lightning_modules.uosr.outputs import load_outputs
-from lightning_modules.uosr.ranks import gather_rows
+from tests.door.forks import start_server
 from tests.uosr.build import LENGTHS, World, batch, built, trainer
 
 
@@ -56,7 +57,8 @@ def folder(tmp_path_factory):
         for free in (first, second):
             free.bind(("127.0.0.1", 0))
         ports = [free.getsockname()[1] for free in (first, second)]
-    multiprocessing.spawn(_process, (folder, ports), nprocs=2)
+    start_server()
+    multiprocessing.start_processes(_process, (folder, ports), nprocs=2, start_method="forkserver")
     return folder
 
 

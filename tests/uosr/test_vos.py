@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import MultivariateNormal
 
-from lightning_modules.uosr.vos import FeatureQueues
+from lightning_modules.uosr.objectives.vos import FeatureQueues
 from tests.uosr.build import batch, built
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from lightning_modules.uosr.odin import odin_score
 from lightning_modules.uosr.outputs import Outputs
+from lightning_modules.uosr.scores.odin import odin_score
 
 KNOWN, UNKNOWN, WIDTH = 6, 4, 24
 

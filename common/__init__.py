@@ -1,0 +1,1 @@
+"""What every package may import: no torch, nothing of this project."""

@@ -1,0 +1,54 @@
+"""Images in batches, drawn with a denoiser by any sampler."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_modules.dvdp.sampler import Denoiser, Sampler, State
+from lightning_modules.progress import progress
+
+
+@dataclass(frozen=True)
+class ImageGenerator:
+    """Generates images in -1..1; image k depends on its place, the seed and the batch size alone.
+
+    Attributes:
+        network: the denoiser.
+        shape: shape [c, h, w] of an image.
+        batch: number of images drawn at a time.
+        seed: seed of all noise.
+        device: device that the images are drawn on.
+    """
+
+    network: Denoiser
+    shape: tuple[int, int, int]
+    batch: int
+    seed: int
+    device: torch.device
+
+    def images(
+        self, sampler: Sampler, count: int, *, share: tuple[int, int] = (0, 1)
+    ) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Yield `count` images, a batch at a time.
+
+        Args:
+            sampler: the sampler.
+            count: number of images, over all processes.
+            share: which process of how many this is; each draws every so many batches.
+        """
+        firsts = range(0, count, self.batch)[share[0] :: share[1]]
+        with progress("sampling", len(firsts) * len(sampler.visits)) as on_step:
+            for first in firsts:
+                generator = torch.Generator(self.device)
+                generator.manual_seed(self.seed * 1_000_003 + first)
+                shape = (min(self.batch, count - first), *self.shape)
+                yield sampler(self.network, shape, generator, on_step=on_step)
+
+    @torch.no_grad()
+    def chain(self, sampler: Sampler) -> list[State]:
+        """Return the states of one image's reverse chain."""
+        generator = torch.Generator(self.device).manual_seed(self.seed)
+        return list(sampler.chain(self.network, (1, *self.shape), generator))

@@ -1,0 +1,55 @@
+"""The options of DVDP's constructor, and what it asks of its data, as types."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypedDict
+
+from lightning_modules.dvdp.evaluation import EvaluationOptions
+from lightning_modules.dvdp.networks import UNetOptions, check_network
+from lightning_modules.dvdp.parameterisation import Prediction
+from lightning_modules.dvdp.process import Process, ProcessError, ProcessOptions
+from lightning_modules.dvdp.sampler import SamplerOptions, visits
+from lightning_modules.optimisation import OptimizerOptions, WarmCosine
+
+
+class DVDPOptions(TypedDict):
+    """The hyper-parameters of `DVDP`, which describes each."""
+
+    channels: int
+    image_size: int
+    process: ProcessOptions
+    prediction: Prediction
+    level_scale: bool
+    level_weight: list[float] | None
+    batch_scale: list[int] | None
+    network: UNetOptions
+    ema: float
+    optimizer: OptimizerOptions
+    schedule: WarmCosine
+    sampler: SamplerOptions
+    evaluation: EvaluationOptions
+    compile: bool
+    channels_last: bool
+    seed: int
+
+
+class ImageData(Protocol):
+    """A DataModule of images: the batch size of one process, and data sets by name."""
+
+    batch_size: int
+
+    def source(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """Return the data set of a name; samples have an `image` float [c, h, w] in -1..1."""
+        ...
+
+
+def check_options(options: DVDPOptions, process: Process) -> None:
+    """Raise ProcessError, in one line, for options that make no model with this process."""
+    levels, evaluation = process.last_level + 1, options["evaluation"]
+    check_network(options["image_size"], levels, options["network"])
+    for name, values in (("level_weight", options["level_weight"]), ("batch_scale", options["batch_scale"])):
+        if values is not None and (len(values) != levels or min(values) <= 0):
+            raise ProcessError(f"{name} is {values}, should be {levels} numbers above 0, one for each level")
+    for steps in [options["sampler"]["steps"], evaluation["steps"], *evaluation["curve"]]:
+        visits(process, steps)
+    if not 0 <= options["ema"] < 1:
+        raise ProcessError(f"ema is {options['ema']}, should be at least 0 and below 1")

@@ -1,0 +1,74 @@
+"""The options of a GeoD training, as its config names them, and what follows from several of them together."""
+
+from typing import Literal, TypedDict
+
+from lightning_modules.geod.evaluation import EvaluationOptions
+from lightning_modules.geod.guidance import GuidanceOptions
+from lightning_modules.geod.inverse_loss import InverseLossOptions
+from lightning_modules.geod.inverse_renderer import GeoDError, InverseRendererOptions
+from lightning_modules.geod.novel_views import NovelViewOptions
+from lightning_modules.geod.optimisers import PlayersOptions
+from lightning_modules.geod.players import DiscriminatorOptions, RegularisationOptions
+from lightning_modules.geod.poses import PoseOptions
+from lightning_modules.geod.pretrained import PretrainedOptions
+from networks.pigan import PiGANOptions
+from networks.triplane import TriPlaneOptions
+
+
+class GeoDOptions(TypedDict):
+    """The constructor's arguments, described by `GeoD`."""
+
+    image_size: int
+    triplane: TriPlaneOptions | None
+    pigan: PiGANOptions | None
+    generator_init: str | None
+    discriminator_init: str | None
+    discriminator: DiscriminatorOptions
+    geometry: Literal["unsup3d", "pretrained"]
+    inverse_renderer: InverseRendererOptions
+    inverse_loss: InverseLossOptions
+    ir_init: str | None
+    ir_stop_kimg: float
+    pretrained: PretrainedOptions
+    guidance: GuidanceOptions
+    nvs: NovelViewOptions
+    poses: PoseOptions
+    regularisation: RegularisationOptions
+    optimizers: PlayersOptions
+    gradient_clip: float | None
+    ema: float
+    evaluation: EvaluationOptions
+    seed: int
+
+
+def check_options(options: GeoDOptions) -> None:
+    """Check options that depend on each other, and those that have a minimum.
+
+    Raises:
+        GeoDError: naming the first option that is wrong.
+    """
+    if options["nvs"]["kind"] == "warp" and options["geometry"] != "unsup3d":
+        raise GeoDError("nvs.kind is warp, which needs geometry=unsup3d: take reproject or none")
+    lazy = options["regularisation"]
+    intervals = {
+        "guidance.interval": options["guidance"]["interval"],
+        "regularisation.r1_interval": lazy["r1_interval"],
+        "regularisation.density_interval": lazy["density_interval"],
+    }
+    for name, value in intervals.items():
+        if value < 1:
+            raise GeoDError(f"{name} is {value}, should be at least 1: a weight of 0 turns a loss off")
+    per_pose = options["evaluation"]["per_pose"]
+    if per_pose < 2:
+        raise GeoDError(f"evaluation.per_pose is {per_pose}, should be at least 2")
+
+
+def uses_guidance(options: GeoDOptions) -> bool:
+    """Return whether geometry predicted from images ever trains the generator."""
+    guidance = options["guidance"]
+    return max(guidance["gamma_start"], guidance["gamma_end"]) > 0 or options["nvs"]["kind"] == "warp"
+
+
+def trains_inverse_renderer(options: GeoDOptions) -> bool:
+    """Return whether an inverse renderer is trained too; one that is loaded stays as it is (spec, section 2.4)."""
+    return options["geometry"] == "unsup3d" and options["ir_stop_kimg"] > 0 and not options["ir_init"]

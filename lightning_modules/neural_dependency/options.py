@@ -1,0 +1,29 @@
+"""The options of Neural Dependency, as its config names them."""
+
+from typing import Any, Literal, TypedDict
+
+from lightning_modules.neural_dependency.networks import NetworkOptions, SourceOptions
+from lightning_modules.neural_dependency.reading import ReadingOptions
+from lightning_modules.neural_dependency.regulariser import RegulariserOptions
+from lightning_modules.neural_dependency.unseen.protocol import UnseenOptions
+from lightning_modules.optimisation import OptimizerOptions
+
+
+class Options(TypedDict):
+    """The constructor's options, see `NeuralDependency`."""
+
+    num_classes: int
+    in_channels: int
+    image_size: int
+    network: NetworkOptions
+    train_network: bool
+    source: SourceOptions | None
+    reading: ReadingOptions
+    unseen: UnseenOptions
+    regulariser: RegulariserOptions
+    noise: float
+    wordnet: str | None
+    solver: Literal["gram", "head"]
+    optimizer: OptimizerOptions
+    warmup_share: float
+    tuner: dict[str, Any] | None

@@ -1,0 +1,1 @@
+"""Categories that the network was never trained on: their logits as combinations of the known ones."""

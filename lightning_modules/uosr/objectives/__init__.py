@@ -1,0 +1,1 @@
+"""The nine training objectives, and what they share."""

@@ -1,0 +1,149 @@
+"""Composing with memory gives what Hydra gives for each command line alone, for claims and for odd overrides."""
+
+import random
+import shutil
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from omegaconf._utils import get_yaml_loader
+
+from harness import compose, yaml_files
+from harness.claim import axes, cells
+from harness.compose import CONF, Composed, compose_words, composed, options, plain
+from harness.errors import BadInputError
+from harness.multirun import cells as cells_of_sweep
+
+BASE = ["experiment=u_tuning"]
+ODD = [
+    ["seed=3"],
+    ["seed=3", "seed=4"],
+    ["tuner.lr=3e-3", "data.shift=plain"],
+    ["tuner=lora", "tuner.lr=0.1"],
+    ["tuner.lr=0.1", "tuner=lora"],
+    ["ckpt=null"],
+    ["ckpt='a b,c'"],
+    ["headline=[a,b]"],
+    ["model.backbone={name: x, depth: 3}"],
+    ["+model.more=1"],
+    ["++seed=5"],
+    ["++model.more=2", "model.more=3"],
+    ["~headline"],
+    ["seed=7", "~seed", "+seed=8"],
+    ["data.seed=11"],
+    ["data.seed=${seed}", "seed=12"],
+    ["model.num_classes=5", "seed=2"],
+    ["model.tuner=null"],
+    ["tuner=none", "seed=2"],
+    ["data=null", "seed=2"],
+    ["data=null", "+data.num_classes=5", "seed=2"],
+    ["runs='${oc.env:HOME}'"],
+    ["about='takes ${seed}'", "seed=9"],
+    ["takes=???"],
+    ["debug=tiny", "data.batch_size=8"],
+    ["callbacks.best.monitor=null", "trainer.max_epochs=1"],
+    ["hydra.job.name=x", "seed=1"],
+    ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "seed=1"],
+    ["model.tuner.lr=1"],
+    ["logger=tensorboard", "is_tiny=true"],
+]
+
+
+def alone(words):
+    """Compose by Hydra in full, remembering nothing."""
+    return compose._compose_or_explain(words)
+
+
+def outcome(function, words):
+    try:
+        return function(words)
+    except BadInputError as error:
+        return error.lines
+
+
+def assert_same(words):
+    compose._bases.clear()
+    assert outcome(composed, words) == outcome(lambda w: Composed.of(alone(w)), words)
+    # Another time, on a base that has been used.
+    assert outcome(composed, words) == outcome(lambda w: Composed.of(alone(w)), words)
+
+    def whole(function):
+        return outcome(lambda w: OmegaConf.to_container(function(w), resolve=False), words)
+
+    assert whole(compose_words) == whole(alone)
+
+
+@pytest.mark.parametrize("more", ODD)
+def test_odd_overrides(more):
+    assert_same([*BASE, *more])
+
+
+@pytest.mark.parametrize("more", [["seeed=1"], ["model.x=1"], ["tuner=x"], ["+seed=1"], ["~nothing"], ["seed@a=1"]])
+def test_bad_overrides_are_told_as_by_hydra(more):
+    assert_same([*BASE, "data.shift=plain", *more])
+
+
+@pytest.mark.parametrize("name", options("claim"))
+def test_runs_of_claims(name):
+    words = [f"claim={name}"]
+    grid = list(cells([*words, *axes(words)]))
+    compose._bases.clear()
+    for cell in random.Random(name).sample(grid, 5):
+        config = alone(cell)
+        assert composed(cell) == Composed.of(config)
+        assert composed(cell).values == plain(config)
+
+
+def test_what_is_returned_may_be_changed():
+    first = compose_words([*BASE, "seed=1"])
+    first.seed = 5
+    del first.hydra
+    assert compose_words([*BASE, "seed=1"]).seed == 1
+    assert composed([*BASE, "seed=2"]).values["seed"] == 2
+    assert composed(BASE).values["seed"] == 0
+
+
+def test_a_changed_file_is_seen(tmp_path, monkeypatch):
+    shutil.copytree(CONF, tmp_path / "conf")
+    monkeypatch.setattr(compose, "CONF", tmp_path / "conf")
+    compose.hydra_here.cache_clear()
+    try:
+        assert composed(BASE).values["trainer"]["max_epochs"] == 60
+        file = tmp_path / "conf" / "experiment" / "u_tuning.yaml"
+        file.write_text(file.read_text().replace("max_epochs: 60", "max_epochs: 61"))
+        assert composed(BASE).values["trainer"]["max_epochs"] == 61
+        file.write_text("a: [1\n")
+        with pytest.raises(BadInputError, match=r"experiment/u_tuning.yaml:2: "):
+            composed(BASE)
+    finally:
+        compose.hydra_here.cache_clear()
+
+
+def test_files_are_read_as_omegaconf_reads_them():
+    for file in CONF.rglob("*.yaml"):
+        assert repr(yaml_files.read_yaml(file)) == repr(yaml.load(file.read_text(), Loader=get_yaml_loader()) or {})
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1e-3", "a: 2020-01-01", "a: yes", "a: [1, x]", "a: 0o7", "a: .inf", "a: '1'", "1: 2", "a: {b: c:d}"]
+)
+def test_values_are_those_of_omegaconf(text, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    assert repr(yaml_files.read_yaml(tmp_path / "a.yaml")) == repr(yaml.load(text, Loader=get_yaml_loader()))
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2", "a: [1\n", "a: b: c"])
+def test_broken_files_are_told_with_their_line(text, tmp_path):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(BadInputError, match=r"a\.yaml:[12]: "):
+        yaml_files.read_yaml(tmp_path / "a.yaml")
+
+
+def test_cells_are_numbered_as_in_the_whole_grid():
+    words = ["claim=u_tuning", "seed=0", "data.shift=plain"]
+    runs = cells_of_sweep(words, compose_words(words))
+    grid = list(cells([*axes(words), *words]))
+    assert len(runs) == 11
+    for number, (own, config) in runs.items():
+        assert sorted(own) == sorted(grid[number])
+        assert config.values["tuner"]["lr"] == float(next(w for w in own if "tuner.lr" in w).partition("=")[2])
