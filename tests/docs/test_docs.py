@@ -28,7 +28,7 @@ WRONG = re.compile(r"<!-- wrong on purpose -->\n```bash\n(.*?)\n```\n\n```text\n
 
 def fill(root, *arguments):
     command = [sys.executable, str(root / "docs/fill.py"), *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def site(tmp_path_factory):
     place = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return place
 

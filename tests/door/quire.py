@@ -55,7 +55,7 @@ def new_python(*words, **environment):
     """Run the command line as a user does, in a new Python."""
     given = _with(environment)
     return subprocess.run(
-        command(*words), cwd=ROOT, env=given, capture_output=True, text=True, timeout=300, check=False
+        command(*words), cwd=ROOT, env=given, capture_output=True, text=True, timeout=900, check=False
     )
 
 
@@ -122,7 +122,7 @@ def kill_all():
             kill(process)
 
 
-def wait_for(condition, process, seconds=120.0):
+def wait_for(condition, process, seconds=600.0):
     """Poll closely until `condition` holds; the process must not end before."""
     until = time.monotonic() + seconds
     while not condition():

@@ -37,7 +37,7 @@ def test_every_process_runs_the_code_of_the_door(tmp_path):
         (tmp_path / "harness" / f"{name}.py").write_text("raise SystemExit('the code of the current folder ran')\n")
     words = command(*TINY, "hardware=ddp_cpu", "trainer.max_epochs=1", "runs=runs")
     done = subprocess.run(
-        words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False
+        words, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert read(only_folder(tmp_path / "runs") / "status.json")["status"] == "done"

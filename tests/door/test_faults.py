@@ -49,7 +49,7 @@ def with_custom(folder, code, *words, before=(), **environment):
     (folder / "sitecustomize.py").write_text(code)
     given = ENVIRONMENT | environment | {"PYTHONPATH": str(folder)}
     line = [*before, *command(*words)]
-    return subprocess.run(line, cwd=ROOT, env=given, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(line, cwd=ROOT, env=given, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.mark.full

@@ -76,7 +76,7 @@ def test_asked_to_stop_it_saves_and_says_so(straight, tmp_path):
     process = start(*WORDS, f"runs={tmp_path}")
     wait_for(lambda: rows(tmp_path) >= 6, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    assert process.wait(600) == 143
     assert read(only_folder(tmp_path) / "status.json")["status"] == "preempted"
     assert quire(*WORDS, f"runs={tmp_path}").returncode == 0
     assert_same_run(straight, only_folder(tmp_path))

@@ -155,7 +155,7 @@ def assert_syncs(folder, server, code):
     """Assert that `wandb sync` uploads the run as it is in metrics.jsonl, under its one id."""
     more = {"WANDB_BASE_URL": server.address, "WANDB_API_KEY": "0" * 40, "WANDB_ERROR_REPORTING": "false"}
     command = [sys.executable, "-m", "wandb", "sync", str(folder / "wandb")]
-    done = subprocess.run(command, env=ENVIRONMENT | more, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=ENVIRONMENT | more, capture_output=True, text=True, timeout=600)
     assert "Finished syncing" in done.stderr, done.stderr
     assert set(server.lines) <= {read(folder / "lock.json")["identity"]}
     rows = next(iter(server.lines.values()), {})

@@ -13,7 +13,7 @@ def _take(folder, names, answers, leave):
     os.environ["CUDA_VISIBLE_DEVICES"] = names
     with devices.one(folder, "gpu"):
         answers.put(os.environ["CUDA_VISIBLE_DEVICES"])
-        leave.wait(60)
+        leave.wait(300)
 
 
 def test_each_run_has_its_own_until_it_ends(tmp_path):
@@ -22,13 +22,13 @@ def test_each_run_has_its_own_until_it_ends(tmp_path):
     begun = [context.Process(target=_take, args=(tmp_path, "0,GPU-7", answers, leave)) for _ in range(3)]
     for process in begun:
         process.start()
-    assert {answers.get(timeout=60) for _ in range(2)} == {"0", "GPU-7"}
+    assert {answers.get(timeout=300) for _ in range(2)} == {"0", "GPU-7"}
     assert answers.empty()
     leave.set()
     # Who waited has one that became free.
-    assert answers.get(timeout=60) in {"0", "GPU-7"}
+    assert answers.get(timeout=300) in {"0", "GPU-7"}
     for process in begun:
-        process.join(60)
+        process.join(300)
 
 
 @pytest.fixture

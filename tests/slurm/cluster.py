@@ -105,7 +105,7 @@ class Cluster:
         log = (self.folder / f"{words[0]}.out").open("wb")
         self._processes.append(subprocess.Popen(words, env=self.environment, stdout=log, stderr=log))
 
-    def _until(self, is_there, what: str, seconds: float = 60) -> None:
+    def _until(self, is_there, what: str, seconds: float = 300) -> None:
         until = time.monotonic() + seconds
         while not is_there():
             if time.monotonic() > until:
@@ -124,7 +124,7 @@ class Cluster:
         """Return [id, state, reason] of every job that waits or runs."""
         return [line.split(maxsplit=2) for line in self.run("squeue", "-h", "-r", "-o", "%i %T %r").splitlines()]
 
-    def wait_until_empty(self, seconds: float = 300) -> None:
+    def wait_until_empty(self, seconds: float = 900) -> None:
         """Wait until no job is left; what was requeued, which SLURM lets wait two minutes, may begin at once.
 
         Not in the same second, for which SLURM has revoked the job's right to start.

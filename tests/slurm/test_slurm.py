@@ -39,7 +39,7 @@ def environment(cluster):
     return cluster.environment | ENVIRONMENT | {"PATH": cluster.environment["PATH"]}
 
 
-def typed(cluster, *words, root=ROOT, timeout=400):
+def typed(cluster, *words, root=ROOT, timeout=900):
     """Type a command line where SLURM is; returns the finished process."""
     line = command(*words)
     line[1] = str(root / "run.py")
@@ -47,7 +47,7 @@ def typed(cluster, *words, root=ROOT, timeout=400):
     return subprocess.run(line, cwd=root, env=given, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=600):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the moment waited for never came"
@@ -204,7 +204,7 @@ def test_cancelled_and_typed_again(cluster, straight, tmp_path):
 def srun(cluster, *words, tasks=2, before=()):
     line = [*before, "srun", f"--ntasks-per-node={tasks}", *command(*words)]
     given = environment(cluster)
-    return subprocess.run(line, cwd=ROOT, env=given, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(line, cwd=ROOT, env=given, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.mark.full
@@ -279,7 +279,7 @@ def test_a_run_longer_than_its_time_takes_several_turns(cluster, tmp_path):
     limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
     done = typed(cluster, *TINY, *long, *DETACHED[:2], *limits, f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
-    cluster.wait_until_empty(500)
+    cluster.wait_until_empty(1200)
     sweep = next((tmp_path / ".sweeps").iterdir())
     assert read(only_folder(tmp_path) / "status.json")["status"] == "done", log(sweep)
     assert "goes back into the queue" in log(sweep)
@@ -294,7 +294,7 @@ def test_a_sweep_that_is_waited_for_goes_back_into_the_queue_too(cluster, straig
     until(lambda: rows(tmp_path) > 20)
     cluster.run("scancel", "--signal=USR1", cluster.jobs()[0][0])
     cluster.wait_until_empty()
-    said, _ = waiting.communicate(timeout=200)
+    said, _ = waiting.communicate(timeout=600)
     assert waiting.returncode == 0, said
     assert "1 of 1 runs done" in said
     assert_same_run(straight, only_folder(tmp_path))
@@ -316,7 +316,7 @@ def test_a_sweep_is_waited_for_as_the_queue_tells(how, cluster, straight, tmp_pa
             with suppress(OSError):
                 if b"submitit.core._submit" in (said := line.read_bytes()) and bytes(tmp_path) in said:
                     os.kill(int(line.parent.name), signal.SIGKILL)
-    said, _ = waiting.communicate(timeout=200)
+    said, _ = waiting.communicate(timeout=600)
     if how == "requeued":
         assert "1 of 1 runs done" in said, said
         assert waiting.returncode == 0
