@@ -16,24 +16,37 @@ NOW = ("model.guidance.start_kimg=0", "model.guidance.end_kimg=0")
 SMALL = ("debug=tiny", *FEW, *PLAYERS, *NOW, "data.train_size=256", "data.test_size=128")
 
 
+# The networks that are needed first, of a few heads.
+NEEDED = {"geod_ir": "model.ir_init", "geod_oracle": "model.evaluation.oracle"}
+NEEDED |= {"geod_features": "model.evaluation.features"}
+HEADS = "data.train_size=64 data.test_size=32"
+# This one makes all that it needs itself, as its file says.
+FROM_NOTHING = "geod_shuffled"
+
+
+def small_needs(experiment):
+    names = [name for name in NEEDED if name != "geod_ir" or experiment == "geod"]
+    return [f"{NEEDED[name]}='run:experiment={name} {HEADS}'" for name in names]
+
+
 @pytest.fixture(scope="module")
 def finished(shared_run):
     """A finished `geod`, and the networks that it needs."""
-    return shared_run("experiment=geod", *SMALL)
+    return shared_run("experiment=geod", *SMALL, *small_needs("geod"))
 
 
-NEEDED = ("geod_oracle", "geod_features", "geod_ir")
-
-
-@pytest.mark.parametrize("experiment", ["geod", "geod_joint", *full("geod_base", "geod_shuffled", "geod_untrained")])
+@pytest.mark.parametrize("experiment", ["geod", "geod_joint", *full("geod_base", FROM_NOTHING, "geod_untrained")])
 def test_the_tiny_twin_of_every_experiment_that_runs_here(experiment, finished, tmp_path):
     runs = finished.runs
     if experiment != "geod":
         runs = tmp_path
-        finished.copy(runs, *NEEDED)
-        done = quire(f"experiment={experiment}", *SMALL, f"runs={runs}")
+        needs = [] if experiment == FROM_NOTHING else small_needs(experiment)
+        if needs:
+            finished.copy(runs, *NEEDED)
+        done = quire(f"experiment={experiment}", *SMALL, *needs, f"runs={runs}")
         assert done.returncode == 0, done.stdout + done.stderr
         assert {path.name for path in runs.iterdir() if path.name[0] != "."} == {experiment, *NEEDED}
+        assert all(only_folder(runs, name) for name in NEEDED)
     folder = only_folder(runs, experiment)
     metrics = read(folder / "result.json")["metrics"]
     expected = {
@@ -104,6 +117,7 @@ def test_mixed_precision_learns_the_same(tmp_path):
         assert mixed[f"train/{name}"] == pytest.approx(whole[f"train/{name}"], rel=0.15, abs=0.05), name
 
 
+@pytest.mark.full
 def test_two_processes_are_one_with_the_same_global_batch(tmp_path):
     bare = ("model.evaluation.oracle=null", "model.evaluation.features=null", "model.discriminator.group=1")
     words = ("experiment=geod_joint", *SMALL, *bare, "trainer.max_epochs=1")
@@ -174,7 +188,7 @@ def test_a_mesh_is_read_back(tmp_path):
         (("model.guidance.gama_end=1",), "gamma_end"),
         (("model.guidance.kind=normals",), "normal"),
         (("data.families=[cube]",), "cube"),
-        (("model.ir_init=nowhere.ckpt",), "ir_init: no file nowhere.ckpt"),
+        (("model.ir_init=nowhere.ckpt", "model.evaluation.oracle=null"), "ir_init: no file nowhere.ckpt"),
         (("model.evaluation.oracle=nowhere.ckpt", "model.ir_init=null"), "evaluation.oracle: no file nowhere.ckpt"),
     ],
 )

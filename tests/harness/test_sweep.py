@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness import life, slurm, sweep
+from harness.compose import compose_words, plain
 from harness.errors import BadInputError
 from harness.folder import write_json
 from harness.job import Job
@@ -44,9 +45,9 @@ def test_jobs_that_may_wait_are_not_taken_for_ended_without_a_queue_to_ask(tmp_p
 
 
 @pytest.mark.parametrize("when", ["while", "before"])
-def test_a_run_asked_to_stop_before_it_began_is_preempted(when, monkeypatch):
+def test_a_run_asked_to_stop_before_it_began_is_preempted(when, monkeypatch, tmp_path):
     monkeypatch.setattr(slurm, "_told", set())
-    job = Job({"mode": "fit"}, "uosr", ["seed=1"])
+    job = Job(plain(compose_words(["experiment=uosr", f"runs={tmp_path}"])), "uosr", ["seed=1"])
     if when == "before":
         own = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
         slurm.listen()
