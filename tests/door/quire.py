@@ -60,15 +60,15 @@ def new_python(*words, **environment):
 
 
 class _BeginsError(BaseException):
-    """Says that the command line was accepted and Hydra would begin a run."""
+    """Says that the command line was accepted and a run would begin."""
 
 
-def _begin(flags, words):
+def _begin(*_):
     raise _BeginsError
 
 
 def call(*words):
-    """Call the command line in this process; only where it would begin a run, a process of its own does all of it."""
+    """Call the command line in this process; only where it would begin a run, a forked one does all of it."""
     printed = io.StringIO(), io.StringIO()
     try:
         with _as_it_was(), redirect_stdout(printed[0]), redirect_stderr(printed[1]):
@@ -84,17 +84,17 @@ def call(*words):
 @contextmanager
 def _as_it_was():
     """Restore what the command line changes in its process."""
-    environment, arguments, folder, begin = dict(os.environ), sys.argv, Path.cwd(), door._hydra
+    environment, arguments, folder, begin = dict(os.environ), sys.argv, Path.cwd(), (door._hydra, door.multirun.launch)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     try:
         with warnings.catch_warnings():
             os.environ.clear()
             os.environ.update(ENVIRONMENT)
             os.chdir(ROOT)
-            door._hydra = _begin
+            door._hydra = door.multirun.launch = _begin
             yield
     finally:
-        door._hydra = begin
+        door._hydra, door.multirun.launch = begin
         os.chdir(folder)
         sys.argv = arguments
         os.environ.clear()

@@ -193,7 +193,7 @@ def test_a_mesh_is_read_back(tmp_path):
     ],
 )
 def test_typos_and_missing_files_get_one_line(words, expected, tmp_path):
-    done = call("experiment=geod", "debug=tiny", "model.evaluation.features=null", *words, f"runs={tmp_path}")
+    done = call("experiment=geod", *SMALL, "model.evaluation.features=null", *words, f"runs={tmp_path}")
     assert done.returncode == 2
     assert expected in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
