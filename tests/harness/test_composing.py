@@ -147,3 +147,13 @@ def test_cells_are_numbered_as_in_the_whole_grid():
     for number, (own, config) in runs.items():
         assert sorted(own) == sorted(grid[number])
         assert config.values["tuner"]["lr"] == float(next(w for w in own if "tuner.lr" in w).partition("=")[2])
+
+
+def test_a_value_set_for_one_run_is_gone_for_the_next():
+    words = ["experiment=dvdp"]
+    seeded = composed([*words, "seed=5", "data.image_size=32"]).values
+    assert (seeded["seed"], seeded["data"]["seed"], seeded["model"]["image_size"]) == (5, 5, 32)
+    # Both ways of composing stand on the same base.
+    later, plain_later = composed([*words, "mode=test"]).values, plain(compose_words(words))
+    for values in (later, plain_later):
+        assert (values["seed"], values["data"]["seed"], values["model"]["image_size"]) == (0, 0, 64)

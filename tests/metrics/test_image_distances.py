@@ -32,6 +32,10 @@ def test_the_spectrum_error_is_the_log_ratio_and_keeps_the_real_images():
     metric.update(3 * real[:16], real=False)
     metric.update(3 * real[16:], real=False)
     assert metric.compute().item() == pytest.approx(np.log(9))
+    # As many images of a kind as there are count as one each.
+    metric.reset()
+    metric.update(real.repeat(3, 1, 1, 1), real=False)
+    assert metric.compute().item() == pytest.approx(0, abs=1e-12)
 
 
 def checkpoint(path, **changes):
