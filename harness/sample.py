@@ -13,7 +13,7 @@ from harness.checkpoints import read_ours
 from harness.errors import BadInputError, disk_trouble, nearest
 from harness.folder import read_json
 from harness.ply import write_ply
-from harness.process import set_threads
+from harness.process import collect_garbage, set_threads
 
 _WORDS = ("run", "n", "steps", "seed", "mesh", "hardware", "force", "mode")
 _DEVICES = ("auto", "cpu", "gpu")
@@ -45,6 +45,7 @@ def answer(words: list[str]) -> int:
     if place.exists() and given.get("force") != "true":
         raise BadInputError(f"{place}: is there already: force=true draws it again, or take another seed=")
     module = _trained(folder, locked, device)
+    collect_garbage()
     try:
         meshes = module.meshes(count, seed=seed) if with_meshes == "true" else ()
         _write(place, module.generate(count, steps=steps, seed=seed), meshes, count)
