@@ -57,12 +57,13 @@ def _is_preempted() -> bool:
 def requeue(rank: int) -> None:
     """Put the job back into the queue and wait for the end; returns only if SLURM does not take it back."""
     if rank == 0:
+        # SLURM may kill this process before its command returns.
+        print(f"job {job()} goes back into the queue", flush=True)
         done = subprocess.run(["scontrol", "requeue", str(job())], capture_output=True, text=True, check=False)  # noqa: S603, S607
         if done.returncode:
             print(f"job {job()} cannot be requeued: {done.stderr.strip()}", file=sys.stderr, flush=True)
             end_step()
             return
-        print(f"job {job()} goes back into the queue", flush=True)
     while True:
         signal.pause()
 
