@@ -73,6 +73,7 @@ def test_a_killed_run_is_not_resumed_on_other_data(roots, tmp_path):
     assert len(list((tmp_path / "runs" / "dvdp_ddpm").iterdir())) == 2
 
 
+@pytest.mark.full
 def test_a_killed_run_is_resumed_in_a_runs_folder_that_was_renamed(tmp_path):
     # The best weights are those of the first epoch, which the moved run still has to know.
     words = (*TINY, "callbacks.resume.every_seconds=0", "callbacks.best.monitor=val/quality", "callbacks.best.mode=min")
@@ -117,6 +118,7 @@ def only_folder_now(home):
     return folder
 
 
+@pytest.mark.full
 def test_a_killed_run_is_not_resumed_on_other_weights(tmp_path):
     first = quire("experiment=uosr_pretrain", "debug=tiny", f"runs={tmp_path / 'made'}")
     assert first.returncode == 0
@@ -131,6 +133,7 @@ def test_a_killed_run_is_not_resumed_on_other_weights(tmp_path):
     assert read(only_folder(tmp_path / "runs") / "status.json")["status"] == "running"
 
 
+@pytest.mark.full
 def test_a_resumed_run_tells_of_other_packages_and_keeps_a_history(tmp_path):
     words = (*TINY, "callbacks.resume.every_seconds=0", f"runs={tmp_path}")
     kill_when_rows(words[:-1], "uosr", tmp_path, (3,))

@@ -37,6 +37,7 @@ def test_output_that_nobody_reads_any_more_is_no_traceback():
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.full
 def test_how_a_run_is_launched_changes_no_bit(tmp_path):
     direct = quire(*TINY, f"runs={tmp_path / 'direct'}", OMP_NUM_THREADS=3)
     assert direct.returncode == 0, direct.stderr
@@ -48,6 +49,7 @@ def test_how_a_run_is_launched_changes_no_bit(tmp_path):
     assert read(folder / "lock.json")["hardware"]["threads"] == read(launched / "lock.json")["hardware"]["threads"] == 1
 
 
+@pytest.mark.full
 def test_another_number_of_threads_is_another_run_on_every_rank(tmp_path):
     assert quire(*TINY, f"runs={tmp_path}", "mode=check").returncode == 0
     done = quire(*TINY, f"runs={tmp_path}", "hardware=ddp_cpu", "hardware.threads=2")
