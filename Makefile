@@ -31,6 +31,7 @@ docs: .venv/ready  ## take the results into the README and the pages, then build
 
 benchmarks: .venv/ready  ## our hot paths against what a user would pick instead
 	$(RUN) benchmarks/startup.py
+	$(RUN) benchmarks/threads.py
 	$(RUN) benchmarks/step_overhead.py
 	$(RUN) benchmarks/loading.py
 	$(RUN) benchmarks/fs_knn.py

@@ -1,6 +1,6 @@
 """A training step on one and two threads, with threads that spin and threads that sleep, alone and on a loaded machine.
 
-`python benchmarks/threads.py [STEPS]` prints wall and processor milliseconds a step for each paper's embedded network.
+`python benchmarks/threads.py [STEPS]` prints wall and processor milliseconds a step for networks of four papers.
 Each cell is a process of its own, since OpenMP reads its policy once; the load is one busy process for each core.
 """
 
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXPERIMENTS = ("uosr", "u_tuning_pretrain", "dvdp_ddpm", "geod_base")
+EXPERIMENTS = ("uosr", "u_tuning_pretrain", "clip_fsar_pretrain", "geod_oracle")  # none needs another run
 POLICIES = {"1 thread": (1, "PASSIVE"), "2, sleeping": (2, "PASSIVE"), "2, spinning": (2, None)}
 STEP = """
 import json, sys, time
