@@ -1,4 +1,4 @@
-"""What the harness costs before, around and instead of training, beside what a user would write instead.
+"""What the harness costs before, around and instead of training, next to what a user would write instead.
 
 `python benchmarks/startup.py [--root PATH] [--rounds N]` prints medians of seconds, of the wall clock and of processor
 time, of a process and its children; `--root` measures another checkout with this one's environment. `first step` is the

@@ -55,8 +55,8 @@ def _read(path: Path) -> str | None:
 def _files(folder: str, prefix: str, above: set[tuple[int, int]]) -> Iterator[tuple[str, int]]:
     """Yield name below the data's folder, and bytes, of every file."""
     status = os.stat(folder)  # noqa: PTH116 - paths of 70,000 pictures would cost more than their sizes
-    place = (status.st_dev, status.st_ino)
-    if place in above:
+    inode = (status.st_dev, status.st_ino)
+    if inode in above:
         # A link to a folder that holds it.
         return
     with os.scandir(folder) as entries:
@@ -64,21 +64,21 @@ def _files(folder: str, prefix: str, above: set[tuple[int, int]]) -> Iterator[tu
             if entry.name.startswith(".") or entry.name in _NOT_DATA:
                 continue
             if entry.is_dir():
-                yield from _files(entry.path, f"{prefix}{entry.name}/", above | {place})
+                yield from _files(entry.path, f"{prefix}{entry.name}/", above | {inode})
             elif entry.is_file():
                 yield prefix + entry.name, entry.stat().st_size
 
 
 def _content(path: Path, size: int) -> bytes:
     """Return a hash of a file's size and of blocks spread evenly from its first byte to its last."""
-    found = hashlib.sha256(str(size).encode())
+    content = hashlib.sha256(str(size).encode())
     last = max(0, size - BLOCK_BYTES)
     count = min(MAX_BLOCKS, -(-size // BLOCK_BYTES))
     with path.open("rb") as file:
         for number in range(count):
             file.seek(last * number // max(1, count - 1))
-            found.update(file.read(BLOCK_BYTES))
-    return found.digest()
+            content.update(file.read(BLOCK_BYTES))
+    return content.digest()
 
 
 def _hash(*parts: bytes) -> str:
@@ -106,8 +106,8 @@ def _paths(value: Any) -> Iterator[Path]:
 def open_data(data: Mapping[str, Any]) -> dict[str, list[str | None]]:
     """Return the fingerprints of a data config's open paths by key, without keys of which nothing exists."""
     keys = [key for key, kind in declared(data).items() if kind == "open"]
-    found = {key: [fingerprint(path) for path in _paths(data.get(key))] for key in keys}
-    return {key: values for key, values in found.items() if any(values)}
+    contents = {key: [fingerprint(path) for path in _paths(data.get(key))] for key in keys}
+    return {key: values for key, values in contents.items() if any(values)}
 
 
 def compared_files(config: Mapping[str, Any]) -> dict[str, str]:
@@ -120,7 +120,7 @@ def compared_files(config: Mapping[str, Any]) -> dict[str, str]:
     given |= dict(_weights(config["model"], "model"))
     if isinstance(config["ckpt"], str):
         given["ckpt"] = Path(config["ckpt"])
-    return {key: found for key, path in given.items() if (found := fingerprint(path)) is not None}
+    return {key: content for key, path in given.items() if (content := fingerprint(path)) is not None}
 
 
 def _weights(node: Any, key: str) -> Iterator[tuple[str, Path]]:
