@@ -2,10 +2,10 @@
 
 import sys
 
-from harness import process
+from harness.core import process
 
 if __name__ == "__main__":
     process.prepare()
-    from harness.door import main
+    from harness.cli.main import main
 
     process.leave(main(sys.argv[1:]))

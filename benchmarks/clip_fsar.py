@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.turns import seconds, show
 from datamodules.formats.video import in_segments, read_clip
-from harness.compose import compose_words, plain
+from harness.config.compose import plain
+from harness.config.load import load
 from lightning_modules.clip_fsar.alignment import otam
 from lightning_modules.clip_fsar.evaluation import BATCH, Episodes, accuracies, bank_of, on_device
 from lightning_modules.clip_fsar.module import CLIPFSAR
@@ -93,7 +94,7 @@ def alignment(repeats: int) -> None:
 
 def episodes(repeats: int, count: int) -> None:
     """Compare test episodes from cached features with episodes whose clips are looked at each time."""
-    config = plain(compose_words(["experiment=clip_fsar", "model.towers.weights=none"]))["model"]
+    config = plain(load(["experiment=clip_fsar", "model.towers.weights=none"]))["model"]
     torch.manual_seed(0)
     module = CLIPFSAR(**{key: value for key, value in config.items() if not key.startswith("_")})
     module.configure_model()

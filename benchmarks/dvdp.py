@@ -18,7 +18,8 @@ from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.turns import seconds
-from harness.compose import compose_words, plain
+from harness.config.compose import plain
+from harness.config.load import load
 from lightning_modules.dvdp.costs import macs_of_levels, macs_of_sampling, macs_of_training
 from lightning_modules.dvdp.module import DVDP
 
@@ -31,7 +32,7 @@ def model(experiment: str, turns: list[int], device: str, compile_it: bool, *, f
     With `folded` its images are those that the stem makes, so that it and a pipeline of diffusers work on the same.
     """
     words = [f"experiment={experiment}", f"model.process.turning_points={turns}", "model.batch_scale=null"]
-    config = plain(compose_words(words))["model"]
+    config = plain(load(words))["model"]
     options: dict[str, Any] = {key: value for key, value in config.items() if not key.startswith("_")}
     options["evaluation"] |= {"features": None, "inception": None}
     if folded:

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.turns import seconds, show
 from datamodules.worlds import heads
-from harness.compose import compose_words, plain
+from harness.config.compose import plain
+from harness.config.load import load
 from lightning_modules.geod.geometry import back_project, focal_length, rotation
 from lightning_modules.geod.rasteriser import grid_triangles, rasterise
 from networks.stylegan2_layers import binomial_filter, blur, modulated_conv
@@ -138,7 +139,7 @@ def plain_rendering(generator: TriPlaneGenerator, field: Any, camera: Tensor) ->
 
 def volume_rendering(repeats: int, count: int) -> None:
     """Compare volume renderers on the tri-plane generator of experiment=geod."""
-    options = plain(compose_words(["experiment=geod"]))["model"]["triplane"]
+    options = plain(load(["experiment=geod"]))["model"]["triplane"]
     torch.manual_seed(0)
     generator = TriPlaneGenerator(options, 32).eval()
     camera = torch.from_numpy(

@@ -66,7 +66,7 @@ def spend(command: list[str], root: Path, has_begun: Callable[[], bool] | None, 
 
 def plain_config(root: Path, folder: Path) -> None:
     """Write what the tiny run is made of as the one config file of the plain script."""
-    code = "import json; from harness.compose import compose_words, plain; "
+    code = "import json; from harness.config.compose import compose_words, plain; "
     code += f"print(json.dumps(plain(compose_words({TINY}))))"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     config = json.loads(done.stdout.splitlines()[-1])

@@ -21,11 +21,12 @@ import torch  # noqa: E402
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint  # noqa: E402
 from pytorch_lightning.loggers import CSVLogger  # noqa: E402
 
-from harness.build import build, build_data, build_module  # noqa: E402
-from harness.compose import compose_words, plain  # noqa: E402
-from harness.epoch_lines import EpochLines  # noqa: E402
-from harness.job import Job  # noqa: E402
-from harness.quiet import be_quiet  # noqa: E402
+from harness.config.compose import plain  # noqa: E402
+from harness.config.job import Job  # noqa: E402
+from harness.config.load import load  # noqa: E402
+from harness.run.build import build, build_data, build_module  # noqa: E402
+from harness.run.quiet import be_quiet  # noqa: E402
+from harness.training.epoch_lines import EpochLines  # noqa: E402
 
 WORDS = ["experiment=uosr", "logger=local", "trainer.max_epochs=3", "trainer.limit_val_batches=0", "hardware=cpu"]
 WORDS += ["callbacks.best.monitor=null"]
@@ -67,7 +68,7 @@ def main(rounds: int = 9) -> None:
     """Fit with each in turn, round by round."""
     be_quiet()
     torch.set_num_threads(1)
-    config = plain(compose_words(WORDS))
+    config = plain(load(WORDS))
     data = build_data(config)
     times: dict[str, list[float]] = {"bare": [], "usual": [], "harness": []}
     for _ in range(rounds):

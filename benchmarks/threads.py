@@ -18,11 +18,12 @@ STEP = """
 import json, sys, time
 sys.path.insert(0, {root!r})
 import pytorch_lightning as pl
-from harness.build import build, build_data
-from harness.compose import compose_words, plain
-from harness.job import Job
-from harness.process import set_threads
-from harness.quiet import be_quiet
+from harness.run.build import build, build_data
+from harness.config.load import load
+from harness.config.compose import plain
+from harness.config.job import Job
+from harness.core.process import set_threads
+from harness.run.quiet import be_quiet
 from pathlib import Path
 
 steps = {steps}
@@ -37,7 +38,7 @@ class Clock(pl.Callback):
 be_quiet()
 words = ["experiment={experiment}", "logger=local", "hardware=cpu", "trainer.max_epochs=1", "data.num_workers=0",
          f"trainer.limit_train_batches={{steps + 3}}", "trainer.limit_val_batches=0", "callbacks.best.monitor=null"]
-config = plain(compose_words(words))
+config = plain(load(words))
 set_threads({threads})
 built = build(Job(config, "{experiment}", words), Path({folder!r}), build_data(config))
 built.trainer.callbacks.append(clock := Clock())

@@ -1,1 +1,4 @@
-"""How a run lives: check, identity, build, run, resume, result. Knows no paper."""
+"""How experiments are executed. Knows no paper.
+
+Seven packages, each importing only those before it: core, config, training, run, sweeps, claims, cli.
+"""

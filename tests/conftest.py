@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.door import forks
+from tests.cli import forks
 
 # One thread for each of the processes that share the cores, before torch is imported: idle threads spin.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -23,7 +23,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 # Seconds of every test that takes more than one, renewed by --write-durations.
 DURATIONS = Path(__file__).with_name("durations.json")
 # Long files whose tests share no expensive fixture: each of their tests may go to any process.
-ALONE = {f"tests/door/{name}.py" for name in ("test_claim", "test_clip_fsar", "test_dvdp", "test_geod", "test_resume")}
+ALONE = {f"tests/cli/{name}.py" for name in ("test_claim", "test_clip_fsar", "test_dvdp", "test_geod", "test_resume")}
 
 
 def pytest_addoption(parser):
@@ -125,14 +125,14 @@ class Costs:
 @pytest.fixture(autouse=True)
 def _nothing_left_running():
     yield
-    if quire := sys.modules.get("tests.door.quire"):
+    if quire := sys.modules.get("tests.cli.quire"):
         quire.kill_all()
 
 
 @pytest.fixture(scope="session")
 def shared_run(tmp_path_factory):
     """Return a function that runs a command line once for all tests and processes, for them to read what it leaves."""
-    from tests.door.quire import SharedRun, quire
+    from tests.cli.quire import SharedRun, quire
 
     base = tmp_path_factory.getbasetemp()
     base = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"

@@ -4,9 +4,9 @@ import open_clip
 import pytest
 import torch
 
-from harness.compose import compose_words
+from harness.config.load import load
+from tests.cli.quire import call, checkpoint, only_folder, quire, read
 from tests.datamodules.miniature_video import miniature
-from tests.door.quire import call, checkpoint, only_folder, quire, read
 from tests.tiers import full
 
 SETS = {"hmdb51": "hmdb51", "ucf101": "ucf101", "k100": "k100", "ssv2_full": "ssv2", "ssv2_small": "ssv2"}
@@ -148,7 +148,7 @@ WEIGHTS = {"k100": 1.5, "ucf101": 1.5, "hmdb51": 1.2, "ssv2_full": 3.0, "ssv2_sm
 
 @pytest.mark.parametrize("name", SETS)
 def test_the_recipe_is_that_of_the_released_loop(name):
-    config = compose_words([f"experiment=clip_fsar_{name}"])
+    config = load([f"experiment=clip_fsar_{name}"])
     schedule, trainer, episodes = config.model.schedule, config.trainer, config.data.train_episodes
     # 16 episodes of 4 processes make a step; here they are accumulated on one.
     step = config.data.batch_size * trainer.accumulate_grad_batches
@@ -164,7 +164,7 @@ def test_the_recipe_is_that_of_the_released_loop(name):
 
 @pytest.mark.parametrize("name", [*(f"clip_fsar_{name}" for name in SETS), "clip_fsar"])
 def test_every_experiment_is_of_the_papers_method(name):
-    config = compose_words([f"experiment={name}"])
+    config = load([f"experiment={name}"])
     # Trap 4: both ways, lambda .5. Trap 6: the scale starts at 1. Trap 9: one shot in training, shots merged before.
     alignment = config.model.alignment
     assert (alignment.metric, alignment.smoothness, alignment.both_ways) == ("otam", 0.5, True)

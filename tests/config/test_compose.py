@@ -2,12 +2,14 @@
 
 import pytest
 
-from harness.check import mistakes
-from harness.compose import CONF, compose_words, options
+from harness.config.check import errors_in
+from harness.config.compose import options
+from harness.config.load import load
+from harness.core.paths import CONF
 
 GROUPS = ("model", "data", "tuner", "hardware", "trainer", "callbacks", "logger", "debug", "claim", "hydra/launcher")
 EXPERIMENTS = options("experiment")
-# The run of each experiment's tiny twin: on data that are here (tests/door), or in test_paper_scale.py on miniatures.
+# The run of each experiment's tiny twin: on data that are here (tests/cli), or in test_paper_scale.py on miniatures.
 RUN_HERE = {"uosr", "uosr_oe", "uosr_pretrain", "uosr_pretrained", "uosr_digits"}
 RUN_HERE |= {"u_tuning", "u_tuning_pretrain", "u_tuning_glyphs"}
 RUN_HERE |= {"neural_dependency"} | {
@@ -51,8 +53,8 @@ def test_every_experiment_is_run_somewhere_in_these_tests():
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_passes_the_check_and_says_what_it_is(experiment):
-    config = compose_words([f"experiment={experiment}"])
-    assert mistakes(config, [f"experiment={experiment}"]) == []
+    config = load([f"experiment={experiment}"])
+    assert errors_in(config, [f"experiment={experiment}"]) == []
     assert config.about
     assert config.takes
     assert config.headline
@@ -61,14 +63,14 @@ def test_every_experiment_passes_the_check_and_says_what_it_is(experiment):
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_tiny_twin_passes_the_check(experiment):
     words = [f"experiment={experiment}", "debug=tiny"]
-    assert mistakes(compose_words(words), words) == []
+    assert errors_in(load(words), words) == []
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
 def test_every_option_composes(group, option):
     experiment = GOES_WITH.get(option, "uosr") if group in {"data", "model"} else "uosr"
     words = [f"experiment={experiment}", f"{group}={option}"]
-    assert mistakes(compose_words(words), words) == []
+    assert errors_in(load(words), words) == []
 
 
 def test_no_config_file_is_outside_the_groups():

@@ -4,7 +4,7 @@ import importlib.metadata
 
 from packaging.requirements import Requirement
 
-from tests.door.forks import ROOT
+from tests.cli.forks import ROOT
 
 
 def locked():

@@ -1,4 +1,4 @@
-"""A result as harness/claim_result.py writes it into docs/results, with what the docs read."""
+"""A result as harness/claims/conclusion.py writes it into docs/results, with what the docs read."""
 
 
 def side(effect, interval, verdict, reason="the interval is above zero and the least effect is reached"):

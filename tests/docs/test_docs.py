@@ -14,11 +14,11 @@ from xml.etree import ElementTree
 import markdown
 import pytest
 
-from harness.check import check_words
-from harness.claim import axes, name_of
-from harness.compose import parse
-from harness.door import _split
-from harness.errors import BadInputError
+from common.errors import UserError
+from harness.claims.claim_runs import axes, name_of
+from harness.cli.main import split
+from harness.config.load import load_checked
+from harness.config.overrides import parse
 from tests.docs.result import result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,18 +178,18 @@ def test_there_are_commands_to_test():
 @pytest.mark.filterwarnings("ignore:\\s*'hydra/launcher")
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_passes_the_check(command):
-    flags, words = _split(list(command))
+    flags, words = split(list(command))
     claimed = name_of(words) is not None
     assert claimed or "-m" in flags or not any(override.is_sweep_override() for override in parse(words))
-    check_words([*words, *(axes(words) if claimed else [])])
+    load_checked([*words, *(axes(words) if claimed else [])])
 
 
 def test_what_is_wrong_on_purpose_is_told_as_the_page_says():
     found = [match for page in PAGES for match in WRONG.findall(page.read_text())]
     assert found
     for command, told in found:
-        with pytest.raises(BadInputError) as caught:
-            check_words(shlex.split(command.removeprefix("python run.py")))
+        with pytest.raises(UserError) as caught:
+            load_checked(shlex.split(command.removeprefix("python run.py")))
         assert [f"error: {line}" for line in caught.value.lines] == told.split("\n")
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.cli.quire import call, checkpoint, only_folder, quire, read
 from tests.datamodules.miniature_generative import WRITERS
-from tests.door.quire import call, checkpoint, only_folder, quire, read
 from tests.tiers import full
 
 DATA = {"ffhq256": "ffhq", "ffhq1024": "ffhq", "lsun_church256": "lsun_church", "cifar10": "cifar10"}

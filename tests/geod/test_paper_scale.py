@@ -7,11 +7,11 @@ import torch
 from torchvision.models import vgg16
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
-from harness.compose import compose_words
+from harness.config.load import load
 from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
+from tests.cli.quire import call, checkpoint, only_folder, quire, read
 from tests.datamodules.miniature_eg3d import files, write
 from tests.datamodules.miniature_generative import WRITERS
-from tests.door.quire import call, checkpoint, only_folder, quire, read
 from tests.geod.build import images
 from tests.tiers import full
 
@@ -114,7 +114,7 @@ def test_pi_gan_runs_on_pictures_without_cameras(weights, tmp_path):
 
 @pytest.mark.parametrize("name", ["ffhq256", "cats256", "shapenet_cars", "pigan"])
 def test_what_kid_needs_is_generated(name):
-    config = compose_words([f"experiment=geod_{name}"]).model.evaluation
+    config = load([f"experiment=geod_{name}"]).model.evaluation
     assert config.inception
     assert config.samples >= config.kid_subset
 

@@ -5,10 +5,10 @@ import errno
 import pytest
 import torch
 
-from harness.checkpoints import AtomicCheckpointIO, is_whole
-from harness.errors import BadInputError
-from harness.folder import RunFolder
-from harness.instantiate import instantiate
+from common.errors import UserError
+from harness.core.run_folder import RunFolder, is_complete_checkpoint
+from harness.run.instantiate import instantiate
+from harness.training.checkpoints import AtomicCheckpointIO
 
 
 def test_the_checkpoint_before_stays(tmp_path):
@@ -45,7 +45,7 @@ def test_a_damaged_last_checkpoint_falls_back(tmp_path, damage):
         AtomicCheckpointIO().save_checkpoint({"weights": weights}, folder.checkpoints / "last.ckpt")
     last = folder.checkpoints / "last.ckpt"
     last.write_bytes(damage(last.read_bytes(), weights.numpy().tobytes()))
-    assert not is_whole(last)
+    assert not is_complete_checkpoint(last)
     assert folder.resume_point() == folder.checkpoints / "last-previous.ckpt"
 
 
@@ -63,5 +63,5 @@ def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
 
 
 def test_only_allowed_targets_are_built():
-    with pytest.raises(BadInputError, match="not allowed"):
+    with pytest.raises(UserError, match="not allowed"):
         instantiate({"_target_": "os.system", "command": "true"}, "model")

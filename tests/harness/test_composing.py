@@ -8,11 +8,14 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
 
-from harness import compose, yaml_files
-from harness.claim import axes, cells
-from harness.compose import CONF, Composed, compose_words, composed, options, plain
-from harness.errors import BadInputError
-from harness.multirun import cells as cells_of_sweep
+from common.errors import UserError
+from harness.claims.claim_runs import axes
+from harness.config import compose, yaml_files
+from harness.config.compose import Composed, composed, options, plain
+from harness.config.load import load
+from harness.config.overrides import cells
+from harness.core.paths import CONF
+from harness.sweeps.grid import cells as cells_of_sweep
 
 BASE = ["experiment=u_tuning"]
 ODD = [
@@ -57,7 +60,7 @@ def alone(words):
 def outcome(function, words):
     try:
         return function(words)
-    except BadInputError as error:
+    except UserError as error:
         return error.lines
 
 
@@ -70,7 +73,7 @@ def assert_same(words):
     def whole(function):
         return outcome(lambda w: OmegaConf.to_container(function(w), resolve=False), words)
 
-    assert whole(compose_words) == whole(alone)
+    assert whole(load) == whole(alone)
 
 
 @pytest.mark.parametrize("more", ODD)
@@ -95,10 +98,10 @@ def test_runs_of_claims(name):
 
 
 def test_what_is_returned_may_be_changed():
-    first = compose_words([*BASE, "seed=1"])
+    first = load([*BASE, "seed=1"])
     first.seed = 5
     del first.hydra
-    assert compose_words([*BASE, "seed=1"]).seed == 1
+    assert load([*BASE, "seed=1"]).seed == 1
     assert composed([*BASE, "seed=2"]).values["seed"] == 2
     assert composed(BASE).values["seed"] == 0
 
@@ -113,7 +116,7 @@ def test_a_changed_file_is_seen(tmp_path, monkeypatch):
         file.write_text(file.read_text().replace("max_epochs: 60", "max_epochs: 61"))
         assert composed(BASE).values["trainer"]["max_epochs"] == 61
         file.write_text("a: [1\n")
-        with pytest.raises(BadInputError, match=r"experiment/u_tuning.yaml:2: "):
+        with pytest.raises(UserError, match=r"experiment/u_tuning.yaml:2: "):
             composed(BASE)
     finally:
         compose.hydra_here.cache_clear()
@@ -135,13 +138,13 @@ def test_values_are_those_of_omegaconf(text, tmp_path):
 @pytest.mark.parametrize("text", ["a: 1\na: 2", "a: [1\n", "a: b: c"])
 def test_broken_files_are_told_with_their_line(text, tmp_path):
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(BadInputError, match=r"a\.yaml:[12]: "):
+    with pytest.raises(UserError, match=r"a\.yaml:[12]: "):
         yaml_files.read_yaml(tmp_path / "a.yaml")
 
 
 def test_cells_are_numbered_as_in_the_whole_grid():
     words = ["claim=u_tuning", "seed=0", "data.shift=plain"]
-    runs = cells_of_sweep(words, compose_words(words))
+    runs = cells_of_sweep(words, load(words))
     grid = list(cells([*axes(words), *words]))
     assert len(runs) == 11
     for number, (own, config) in runs.items():
@@ -154,6 +157,6 @@ def test_a_value_set_for_one_run_is_gone_for_the_next():
     seeded = composed([*words, "seed=5", "data.image_size=32"]).values
     assert (seeded["seed"], seeded["data"]["seed"], seeded["model"]["image_size"]) == (5, 5, 32)
     # Both ways of composing stand on the same base.
-    later, plain_later = composed([*words, "mode=test"]).values, plain(compose_words(words))
+    later, plain_later = composed([*words, "mode=test"]).values, plain(load(words))
     for values in (later, plain_later):
         assert (values["seed"], values["data"]["seed"], values["model"]["image_size"]) == (0, 0, 64)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 import wandb
 
-from harness.dashboard import show_dashboard
-from harness.errors import BadInputError
+from common.errors import UserError
+from harness.claims.dashboard import show_dashboard
 
 NEW = {
     "claim": "uosr",
@@ -31,7 +31,7 @@ def no_network(monkeypatch):
         raise AssertionError("nothing here may reach for the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr("harness.dashboard.key_is_set", lambda: False)
+    monkeypatch.setattr("harness.claims.dashboard.key_is_set", lambda: False)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def server(monkeypatch):
     site = lambda project, entity: SimpleNamespace(url=f"{service.app_url}{entity}/{project}/workspace")  # noqa: E731
     api = SimpleNamespace(default_entity="me", project=site, _service_api=service)
     monkeypatch.setattr(wandb, "Api", lambda: api)
-    monkeypatch.setattr("harness.dashboard.key_is_set", lambda: True)
+    monkeypatch.setattr("harness.claims.dashboard.key_is_set", lambda: True)
     return SimpleNamespace(views=views, errors=errors)
 
 
@@ -170,7 +170,7 @@ def test_one_that_was_deleted_or_is_another_accounts_is_saved_anew(tmp_path, ser
 @pytest.mark.parametrize("error", [wandb.errors.CommError("permission\n denied"), RuntimeError()])
 def test_what_wandb_refuses_is_told_in_one_line(error, tmp_path, server):
     server.errors.append(error)
-    with pytest.raises(BadInputError) as caught:
+    with pytest.raises(UserError) as caught:
         write(tmp_path)
     (line,) = caught.value.lines
     assert line == f"dashboard: W&B did not take it: {'permission denied' if str(error) else 'RuntimeError'}"
@@ -178,7 +178,7 @@ def test_what_wandb_refuses_is_told_in_one_line(error, tmp_path, server):
 
 
 def test_a_bad_key_is_told_before_any_request(tmp_path, monkeypatch):
-    monkeypatch.setattr("harness.dashboard.key_is_set", lambda: True)
+    monkeypatch.setattr("harness.claims.dashboard.key_is_set", lambda: True)
     monkeypatch.setenv("WANDB_API_KEY", "bad")
-    with pytest.raises(BadInputError, match="WANDB_API_KEY invalid"):
+    with pytest.raises(UserError, match="WANDB_API_KEY invalid"):
         write(tmp_path)

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from harness.errors import BadInputError
-from harness.fingerprint import BLOCK_BYTES, MAX_SAMPLED_FILES, compared_files, fingerprint, forget, open_data
+from common.errors import UserError
+from common.fingerprint import BLOCK_BYTES, MAX_SAMPLED_FILES, compared_files, fingerprint, forget, open_data
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +130,7 @@ def test_what_cannot_be_read_gets_one_line(tmp_path, monkeypatch):
 
     folder_of(tmp_path, FILES)
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(BadInputError, match="cannot be read \\(Permission denied\\)"):
+    with pytest.raises(UserError, match="cannot be read \\(Permission denied\\)"):
         fingerprint(tmp_path)
 
 

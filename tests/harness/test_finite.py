@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from harness.finite import FiniteLoss, NotFiniteError
+from harness.training.finite_loss import FiniteLoss, NotFiniteError
 
 
 class Breaks(pl.LightningModule):

@@ -2,12 +2,13 @@
 
 import pytest
 
-from harness.compose import compose_words, plain
-from harness.identity import identity, run_folder, slug
+from harness.config.compose import plain
+from harness.config.identity import identity, run_folder, slug
+from harness.config.load import load
 
 
 def name(*words):
-    return identity(plain(compose_words(["experiment=uosr", *words])))
+    return identity(plain(load(["experiment=uosr", *words])))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_slugs_are_the_changed_keys():
 
 
 def test_a_folder_that_bears_the_hash_is_found_whatever_its_slug(tmp_path):
-    config = plain(compose_words(["experiment=uosr", "seed=0", f"runs={tmp_path}"]))
+    config = plain(load(["experiment=uosr", "seed=0", f"runs={tmp_path}"]))
     first = run_folder(config, "uosr", ["experiment=uosr", "seed=0"])
     first.mkdir(parents=True)
     assert first.name.startswith("seed-0-")

@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from tests.door.quire import ENVIRONMENT, ROOT, TINY, assert_same_run, only_folder, quire, read
+from tests.cli.quire import ENVIRONMENT, ROOT, TINY, assert_same_run, only_folder, quire, read
 
 # Buffers are what may be lost.
 BUFFERED = {key: value for key, value in ENVIRONMENT.items() if key != "PYTHONUNBUFFERED"}
 LEAVING = """
 import atexit, sys, threading, time
-from harness.process import leave
+from harness.core.process import leave
 
 atexit.register(lambda: print("last words"))
 threading.Thread(target=lambda: (time.sleep(0.2), print("the thread has ended"))).start()
@@ -33,9 +33,8 @@ def test_buffers_threads_exit_functions_and_the_code_survive(code):
 
 def test_output_that_nobody_reads_any_more_is_no_traceback(tmp_path):
     # The reader has gone before the buffer is flushed, which a pipe without readers refuses.
-    script = (
-        f"import pathlib, time\nfrom harness.process import leave\nprint('x')\ngone = pathlib.Path('{tmp_path}/gone')"
-    )
+    script = "import pathlib, time\nfrom harness.core.process import leave\nprint('x')\n"
+    script += f"gone = pathlib.Path('{tmp_path}/gone')"
     script += "\nwhile not gone.exists(): time.sleep(0.01)\nleave(0)"
     read, write = os.pipe()
     command = [sys.executable, "-c", script]

@@ -7,8 +7,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from harness.errors import PreemptedError
-from harness.resume import ResumePoint
+from harness.core.process import PreemptedError
+from harness.training.resume import ResumePoint
 
 
 class Module(pl.LightningModule):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.verdict import interval, judge, judge_control, with_controls, worst
+from harness.claims.verdict import interval, judge, judge_control, with_controls, worst
 
 
 def test_the_interval_is_students():

@@ -8,7 +8,7 @@ import torch
 from lightning_modules.neural_dependency.earlier_run import load_run
 from lightning_modules.neural_dependency.module import NeuralDependency
 from lightning_modules.neural_dependency.networks import NetworkError
-from tests.door.quire import only_folder, quire, read
+from tests.cli.quire import only_folder, quire, read
 from tests.neural_dependency.build import module_of, options
 from tests.tiers import full
 

@@ -13,7 +13,7 @@ from torch import multiprocessing
 from lightning_modules.neural_dependency.moments import Moments, SecondMoments
 from lightning_modules.neural_dependency.structure.determinants import ols
 from lightning_modules.neural_dependency.structure.errors import fvu, predict, relative_l1, squared_error
-from tests.door.forks import start_server
+from tests.cli.forks import start_server
 
 
 def logits(count=700, categories=12, seed=0):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tests.cli.quire import call, only_folder, quire, read
 from tests.datamodules.miniature_imagenet import WNIDS, imagenet
-from tests.door.quire import call, only_folder, quire, read
 from tests.neural_dependency.synthetic import logits
 
 NETWORK = ("model.network.name=test_resnet", "model.network.weights=null", "data.image_size=32", "data.batch_size=4")

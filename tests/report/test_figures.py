@@ -6,10 +6,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from harness.report import figures
-from harness.report.exhibits import pictures, tables
-from harness.report.runs import Run, to_show
-from harness.report.scatter import scatter
+from harness.claims.report import figures
+from harness.claims.report.exhibits import pictures, tables
+from harness.claims.report.runs import Run, to_show
+from harness.claims.report.scatter import scatter
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from harness.report.page import write_report
+from harness.claims.report.page import write_report
 from tests.report.browser import DESKTOP, PHONE, Browser
 
 HOSTILE = "<script>alert(1)</script></script><img src=x onerror=alert(2)>"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.door.forks import ENVIRONMENT, ROOT
-from tests.door.quire import TINY, assert_same_run, command, only_folder, quire, read
-from tests.door.test_faults import RANK, with_custom
+from tests.cli.forks import ENVIRONMENT, ROOT
+from tests.cli.quire import TINY, assert_same_run, command, only_folder, quire, read
+from tests.cli.test_faults import RANK, with_custom
 from tests.slurm.cluster import CPUS, Cluster, is_installed
 from tests.tiers import full
 

@@ -6,7 +6,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from harness.compose import compose_words, options, plain
+from harness.config.compose import options, plain
+from harness.config.load import load
 from lightning_modules.u_tuning.module import UTuning
 
 CLASSES = 4
@@ -26,7 +27,7 @@ OPTIONS = {
 
 def tuner_config(name):
     """Return a tuner's node as its file says."""
-    return plain(compose_words(["experiment=uosr", f"tuner={name}"]))["tuner"] if name else None
+    return plain(load(["experiment=uosr", f"tuner={name}"]))["tuner"] if name else None
 
 
 def module_of(tuner=None, seed=0, **changes):

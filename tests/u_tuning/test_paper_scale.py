@@ -2,9 +2,9 @@
 
 import pytest
 
+from tests.cli.quire import call, checkpoint, only_folder, quire, read
 from tests.datamodules import miniature
 from tests.datamodules.miniature_fgvc import WRITERS, vpt_json
-from tests.door.quire import call, checkpoint, only_folder, quire, read
 from tests.tiers import full
 
 # The true readers and splits; a small network of the same family and small images for the CPU's sake.

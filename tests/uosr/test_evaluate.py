@@ -12,7 +12,7 @@ from lightning_modules.uosr.scores.few_shot import DEFAULTS, FewShot
 from lightning_modules.uosr.scores.stored_few_shot import few_shot_arrays
 from lightning_modules.uosr.table import HEADER, printed_name, table_rows
 from lightning_modules.uosr.unified_metrics import mean_over_tries, unified_metrics
-from tests.door.quire import python
+from tests.cli.quire import python
 from tests.uosr.toy import toy
 
 

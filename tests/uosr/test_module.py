@@ -5,8 +5,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from harness.compose import compose_words
-from harness.compose import options as experiments
+from harness.config.compose import options as experiments
+from harness.config.load import load
 from lightning_modules.uosr.module import UOSR
 from lightning_modules.uosr.outputs import load_outputs
 from lightning_modules.uosr.schedule import build_schedule
@@ -188,7 +188,7 @@ def test_validation_means_are_over_samples_not_batches(tmp_path):
 @pytest.mark.parametrize("experiment", [name for name in experiments("experiment") if name.startswith("uosr")])
 def test_the_tested_weights_are_chosen_on_the_validation_split(experiment, tmp_path):
     """Trap 13: what the checkpoint callback monitors is logged in validation, and from the validation loader."""
-    monitored = compose_words([f"experiment={experiment}"]).callbacks.best.monitor
+    monitored = load([f"experiment={experiment}"]).callbacks.best.monitor
     lightning = trainer(tmp_path)
     lightning.validate(built(), World(), verbose=False)
     assert monitored.startswith("val/")

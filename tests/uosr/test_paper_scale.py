@@ -5,8 +5,8 @@ import pytest
 import timm
 import torch
 
+from tests.cli.quire import call, only_folder, quire, read
 from tests.datamodules import miniature
-from tests.door.quire import call, only_folder, quire, read
 from tests.uosr.test_backbones import google_arrays
 
 # The true network and readers; small images and batches for the CPU's sake.

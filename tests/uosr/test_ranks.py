@@ -12,7 +12,7 @@ from torch import multiprocessing
 from lightning_modules.collecting import Collector
 from lightning_modules.uosr.objectives.ranks import gather_rows
 from lightning_modules.uosr.outputs import load_outputs
-from tests.door.forks import start_server
+from tests.cli.forks import start_server
 from tests.uosr.build import LENGTHS, World, batch, built, trainer
 
 

@@ -1,0 +1,108 @@
+"""What is asked of results that are there, running nothing: `mode=report`, `mode=publish`, `mode=dashboard`."""
+
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError, suggestion
+from common.files import read_json, write_json
+from harness.claims.claim_runs import check_claim, claim_folder, command, name_of
+from harness.config.compose import plain
+from harness.config.load import load
+from harness.core.paths import CONF, RESULTS
+
+_INSPECTING = ("report", "publish", "dashboard")
+
+
+def inspects_results(words: list[str]) -> bool:
+    """Return whether a command line asks for results instead of runs."""
+    return any(word in {f"mode={mode}" for mode in _INSPECTING} for word in words)
+
+
+def answer(words: list[str]) -> int:
+    """Do what such a command line asks; returns the exit code."""
+    mode = next(word for word in reversed(words) if word.startswith("mode=")).removeprefix("mode=")
+    if any(word.startswith("claim=") for word in words):
+        config = plain(check_claim(words))
+        # The page tells the command that makes the runs.
+        return {"report": _report, "publish": _publish, "dashboard": _dashboard}[mode](
+            [word for word in words if not word.startswith("mode=")], config
+        )
+    if mode != "report":
+        raise UserError(f"mode={mode}: of which claim? add claim=NAME{suggestion('', _claims())}")
+    return _compare(words)
+
+
+def _claims() -> list[str]:
+    return [path.stem for path in (CONF / "claim").glob("*.yaml")]
+
+
+def _report(words: list[str], config: dict[str, Any]) -> int:
+    from harness.claims.conclusion import conclude
+
+    conclude(words, config)
+    return 0
+
+
+def _publish(words: list[str], config: dict[str, Any]) -> int:
+    from harness.claims.conclusion import conclude
+
+    name = str(name_of(words))
+    if claim_folder(config, name, words).name != name:
+        raise UserError(f"mode=publish: only claim={name} as it is written is published, without other words")
+    asked = load([f"claim={name}"]).seeds
+    if config["seeds"] < asked:
+        raise UserError(f"mode=publish: the claim has {asked} seeds, not {config['seeds']}: leave seeds= out")
+    content = conclude(words, config)
+    wanting = [r["folder"] for arm in content["arms"].values() for r in arm["runs"] if r["status"] != "done"]
+    if wanting:
+        raise UserError(*(f"mode=publish: {folder} is not done: run claim={name} first" for folder in wanting))
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    write_json(RESULTS / f"{name}.json", content)
+    print(f"written: docs/results/{name}.json; `make docs` takes it into the README and the docs")
+    return 0
+
+
+def _dashboard(words: list[str], config: dict[str, Any]) -> int:
+    from harness.claims.dashboard import show_dashboard
+
+    name = str(name_of(words))
+    place = claim_folder(config, name, words)
+    content = read_json(place / "claim.json") or _not_run_yet(words, config["claim"])
+    wandb = (config["logger"] or {}).get("wandb") or {}
+    place.mkdir(parents=True, exist_ok=True)
+    project, file = wandb.get("project", "quire"), place / "dashboard.json"
+    print(show_dashboard(content, project, wandb.get("entity"), place.name, file))
+    return 0
+
+
+def _not_run_yet(words: list[str], claim: dict[str, Any]) -> dict[str, Any]:
+    statements = [{"name": key, "text": said["text"]} for key, said in claim["statements"].items()]
+    return {**claim, "claim": name_of(words), "statements": statements, "commands": [command(words)]}
+
+
+def _compare(words: list[str]) -> int:
+    from common.hashing import digest
+    from harness.claims.report.page import write_report
+
+    given = next((word.removeprefix("runs=") for word in words if word.startswith("runs=")), "")
+    others = [word for word in words if not word.startswith(("runs=", "mode="))]
+    if others or not given:
+        also = f" ({others[0]} does not belong there)" if others else ""
+        raise UserError(f"mode=report: give claim=NAME, or runs=FOLDER,FOLDER,... alone{also}")
+    folders = [Path(folder) for folder in dict.fromkeys(given.strip("[]").split(","))]
+    wrong = [f"runs: {folder}: not a run folder (no lock.json in it)" for folder in folders if not _is_run(folder)]
+    if wrong:
+        raise UserError(*wrong)
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder) for folder in folders]
+    place = folders[0].resolve().parent.parent / "reports" / f"{digest(given)[:8]}.html"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    arms = {name: [folder] for name, folder in zip(names, folders, strict=True)}
+    write_report(place, arms, None, [command(["mode=report", f"runs={given}"])])
+    print(f"report: {place}")
+    return 0
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "lock.json").is_file()

@@ -1,0 +1,231 @@
+"""The static check: every `_target_` node against its signature, every key, every type, without importing any of it."""
+
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig
+
+from common.errors import UserError, suggestion
+from harness.config import signatures
+from harness.config.claim_schema import errors_in_claim
+from harness.config.compose import Composed, composed
+from harness.config.origin import origin
+from harness.config.references import dependency_job, overrides_of, references
+from harness.config.targets import ALLOWED, GIVEN, NOT_ARGUMENTS
+
+# The scalars of conf/config.yaml, the groups, and the two lines an experiment says of itself.
+KNOWN = {
+    "seed": int,
+    "mode": str,
+    "ckpt": str,
+    "force": bool,
+    "runs": str,
+    "about": str,
+    "takes": str,
+    "headline": list,
+    "seeds": int,
+    "is_tiny": bool,
+    "model": dict,
+    "data": dict,
+    "tuner": dict,
+    "hardware": dict,
+    "trainer": dict,
+    "callbacks": dict,
+    "logger": dict,
+    "claim": dict,
+}
+# Keys that may be null or left out; model and data are told of by their own line.
+_MAY_LACK = {"ckpt", "about", "takes", "headline", "logger", "model", "data", "claim"}
+# Arguments of the Trainer that harness/run/build.py sets itself.
+_BUILT = {
+    "callbacks",
+    "logger",
+    "plugins",
+    "default_root_dir",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "num_sanity_val_steps",
+    "use_distributed_sampler",
+}
+# The last four inspect existing runs (harness/cli) and train nothing.
+MODES = ("fit", "test", "check", "cost", "report", "publish", "dashboard", "sample", "status")
+NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a config group", list: "a list"}
+
+
+class _Findings:
+    def __init__(self, words: list[str], choices: dict[str, Any], interpolated: frozenset[str]) -> None:
+        self.words, self.choices, self.interpolated, self.lines = words, choices, interpolated, list[str]()
+
+    def add(self, key: str, what: str) -> None:
+        # A value taken from another key is told of there.
+        if key in self.interpolated:
+            return
+        self.lines.append(f"{origin(key, self.words, self.choices)}: {key}: {what}")
+
+
+def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
+    for key, value in config.items():
+        if key not in KNOWN:
+            found.add(key, f"no such key{suggestion(key, KNOWN)}")
+        elif value is not None and (not isinstance(value, KNOWN[key]) or (KNOWN[key] is int and value is True)):
+            found.add(key, f"is {value!r}, should be {NAMES[KNOWN[key]]}")
+    for key in KNOWN:
+        if config.get(key) is None and key not in _MAY_LACK:
+            found.add(key, "must be given")
+    mode, seed = config.get("mode"), config.get("seed")
+    if isinstance(mode, str) and mode not in MODES:
+        found.add("mode", f"no mode {mode!r}{suggestion(mode, MODES)}")
+    if isinstance(seed, int) and seed < 0:
+        found.add("seed", f"is {seed}, should be at least 0")
+
+
+def _check_call(
+    node: dict[str, Any], signature: signatures.Signature, key: str, found: _Findings, given: set[str]
+) -> None:
+    for name, value in node.items():
+        path = f"{key}.{name}"
+        if name in NOT_ARGUMENTS:
+            continue
+        if name not in signature.params:
+            if not signature.accepts_any:
+                found.add(path, f"no such key{suggestion(name, signature.params)}")
+            continue
+        annotation = signature.params[name].annotation
+        if value == "???":
+            found.add(path, "must be given")
+        elif expected := signatures.fits(value, annotation, signature.scope):
+            found.add(path, f"is {value!r}, should be {expected}")
+        else:
+            for place, inner, fields in signatures.nested(value, annotation, signature.scope, path):
+                _check_call(inner, fields, place, found, set())
+    for name, param in signature.params.items():
+        if not param.has_default and name not in node and name not in given:
+            found.add(key, f"lacks {name}")
+
+
+def _check_target(node: dict[str, Any], key: str, found: _Findings) -> None:
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        found.add(key, "lacks _target_, the class to build")
+    elif not target.startswith(ALLOWED):
+        found.add(f"{key}._target_", f"{target!r} is not allowed: targets start with {', '.join(ALLOWED)}")
+    elif (signature := signatures.find(target)) is None:
+        found.add(f"{key}._target_", f"there is no {target!r}")
+    else:
+        _check_call(node, signature, key, found, GIVEN)
+
+
+def _check_paths(data: dict[str, Any], found: _Findings) -> None:
+    """Check what a data config declares as paths: a wrong key would leave the data out of what a run is."""
+    for key, kind in (data.get("_paths_") or {}).items():
+        if key not in data:
+            found.add(f"data._paths_.{key}", f"no such key in data{suggestion(key, set(data) - NOT_ARGUMENTS)}")
+        elif kind not in ("open", "closed") and not (isinstance(kind, list) and all(isinstance(k, str) for k in kind)):
+            found.add(f"data._paths_.{key}", f"is {kind!r}, should be open, closed or a list of names below it")
+
+
+def _check_tuner(config: dict[str, Any], found: _Findings) -> None:
+    tuner, model = config.get("tuner"), config.get("model")
+    if not isinstance(tuner, dict) or not tuner.get("_target_"):
+        return
+    _check_target(tuner, "tuner", found)
+    if isinstance(model, dict) and "tuner" not in model:
+        found.add("tuner", f"the model {found.choices.get('model')} takes no tuner: tuner=none")
+
+
+def _check_nodes(nodes: dict[str, Any], key: str, found: _Findings) -> None:
+    for name, node in nodes.items():
+        if isinstance(node, dict):
+            _check_target(node, f"{key}.{name}", found)
+        elif node is not None:
+            found.add(f"{key}.{name}", f"is {node!r}, should be a config group")
+
+
+def _check_trainer(config: dict[str, Any], found: _Findings) -> None:
+    signature = signatures.find("pytorch_lightning.Trainer")
+    assert signature is not None
+    for key in ("trainer", "hardware"):
+        node = {name: value for name, value in config[key].items() if (key, name) != ("hardware", "threads")}
+        _check_call(node, signature, key, found, set(signature.params))
+    hardware = config["hardware"]
+    for key in sorted(set(config["trainer"]) & (_BUILT | set(hardware))):
+        found.add(f"trainer.{key}", "is set by the hardware group" if key in hardware else "is set by the harness")
+    for key in ("devices", "num_nodes", "threads"):
+        count = hardware.get(key)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            found.add(f"hardware.{key}", f"is {count!r}, should be a whole number, at least 1")
+    if config["trainer"].get("max_epochs") == 0 or config["trainer"].get("max_steps") == 0:
+        found.add("trainer", "max_epochs or max_steps is 0, so there would be nothing to test; -1 sets no limit")
+    world = _world(hardware)
+    data = config.get("data")
+    batch = data.get("batch_size") if isinstance(data, dict) else None
+    if isinstance(batch, int) and world > 1 and batch % world:
+        found.add("data.batch_size", f"the global batch of {batch} cannot be divided over {world} processes")
+
+
+def _check_claim(claim: dict[str, Any], found: _Findings) -> None:
+    signature, before = signatures.typed_dict("harness.config.claim_schema.Claim"), len(found.lines)
+    assert signature is not None
+    _check_call(claim, signature, "claim", found, set())
+    if len(found.lines) == before:
+        for key, complaint in errors_in_claim(claim):
+            found.add(key, complaint)
+
+
+def _check_references(config: dict[str, Any], found: _Findings) -> None:
+    for key in ("model", "ckpt"):
+        for reference in dict.fromkeys(references(config[key])):
+            try:
+                dependency_job(reference, config)
+            except UserError as error:
+                found.lines += [f"{reference}: {line.removeprefix('command line: ')}" for line in error.lines]
+                continue
+            found.lines += [f"{reference}: {line}" for line in _errors_of(reference, config["is_tiny"])]
+
+
+@cache
+def _errors_of(reference: str, is_tiny: bool) -> list[str]:
+    words = overrides_of(reference, is_tiny)
+    return errors_in_composed(composed(words), words)
+
+
+def _world(hardware: dict[str, Any]) -> int:
+    devices, nodes = hardware.get("devices"), hardware.get("num_nodes")
+    return devices * nodes if isinstance(devices, int) and isinstance(nodes, int) else 1
+
+
+def errors_in(config: DictConfig, words: list[str]) -> list[str]:
+    """Return a line for everything wrong in a composed config, each with its file and the suggestion right thing."""
+    try:
+        return errors_in_composed(Composed.of(config), words)
+    except UserError as error:
+        return error.lines
+
+
+def errors_in_composed(config: Composed, words: list[str]) -> list[str]:
+    """Return a line for everything wrong in a config, as `errors_in` does."""
+    values, found = config.values, _Findings(words, config.choices, config.interpolated)
+    _check_scalars(values, found)
+    for key in ("model", "data"):
+        if isinstance(values.get(key), dict):
+            _check_target(values[key], key, found)
+        elif key not in (line.split(": ")[1] for line in found.lines):
+            found.add(key, f"no {key} chosen")
+    if isinstance(values.get("data"), dict):
+        _check_paths(values["data"], found)
+    _check_tuner(values, found)
+    for key in ("callbacks", "logger"):
+        if isinstance(values.get(key), dict):
+            _check_nodes(values[key], key, found)
+    _check_across(values, found)
+    return found.lines
+
+
+def _check_across(values: dict[str, Any], found: _Findings) -> None:
+    """Check what several groups have to agree on."""
+    if isinstance(values.get("trainer"), dict) and isinstance(values.get("hardware"), dict):
+        _check_trainer(values, found)
+    if isinstance(values.get("claim"), dict):
+        _check_claim(values["claim"], found)
+    if not found.lines:
+        _check_references(values, found)

@@ -1,0 +1,38 @@
+"""One run as plain data, and how it ended."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+EXIT_CODES = {"done": 0, "failed": 1, "bad input": 2, "preempted": 143}
+
+
+@dataclass
+class Job:
+    """What is asked for: resolved config, experiment, the words that changed it, the sweep's name, the claim's arm."""
+
+    config: dict[str, Any]
+    experiment: str
+    words: list[str]
+    group: str | None = None
+    arm: str | None = None
+
+    @property
+    def processes(self) -> int:
+        """Number of processes that train together."""
+        devices, nodes = self.config["hardware"]["devices"], self.config["hardware"]["num_nodes"]
+        return int(devices) * int(nodes) if isinstance(devices, int) else 1
+
+
+@dataclass
+class Outcome:
+    """How a job ended."""
+
+    status: str
+    folder: str = ""
+    lines: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+    @property
+    def code(self) -> int:
+        """The process's exit code."""
+        return EXIT_CODES[self.status]

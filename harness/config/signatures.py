@@ -1,0 +1,275 @@
+"""Signatures read from source text, so that a config is checked without importing torch or anything else."""
+
+import ast
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.errors import suggestion
+
+_PLAIN = {
+    "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+    "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
+    "bool": ("true or false", lambda v: isinstance(v, bool)),
+    "str": ("a text", lambda v: isinstance(v, str)),
+    "Path": ("a path", lambda v: isinstance(v, str)),
+    "None": ("null", lambda v: v is None),
+}
+_LISTS = {"list", "tuple", "Sequence", "Iterable", "List", "Tuple", "set"}
+_DICTS = {"dict", "Mapping", "Dict"}
+_UNIONS = {"Optional", "Union"}
+
+
+class Param(NamedTuple):
+    """One argument of a signature, or one field of a TypedDict."""
+
+    annotation: ast.expr | None
+    has_default: bool
+
+
+class Scope(NamedTuple):
+    """A module's names: classes, functions and aliases it defines, and what it imports from where."""
+
+    defined: dict[str, ast.AST]
+    imported: dict[str, str]
+
+
+class Signature(NamedTuple):
+    """The arguments of a class or function, and the scope in which their annotations are written."""
+
+    params: dict[str, Param]
+    accepts_any: bool
+    scope: Scope
+
+
+@cache
+def _file(module: str) -> tuple[Path, bool] | None:
+    """Return a module's source file and whether it is a package, without importing its parents."""
+    path: list[str] | None = None
+    spec = None
+    for part in module.split("."):
+        spec = PathFinder.find_spec(part, path)
+        if spec is None or spec.origin is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin), spec.submodule_search_locations is not None
+
+
+@cache
+def _scope(module: str) -> Scope | None:
+    place = _file(module)
+    if place is None or place[0].suffix != ".py":
+        return None
+    defined: dict[str, ast.AST] = {}
+    imported: dict[str, str] = {}
+    package = module if place[1] else module.rpartition(".")[0]
+    for node in _statements(ast.parse(place[0].read_text()).body):
+        if isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+            source = f"{base}.{node.module}".rstrip(".") if node.level else str(node.module)
+            imported |= {alias.asname or alias.name: f"{source}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            defined.setdefault(node.name, node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.expr):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    defined.setdefault(target.id, node.value)
+    return Scope(defined, imported)
+
+
+def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a module, those under its conditions too."""
+    for node in body:
+        yield node
+        for name in ("body", "orelse", "handlers", "finalbody"):
+            if isinstance(node, ast.If | ast.Try | ast.With | ast.ExceptHandler):
+                yield from _statements(getattr(node, name, []))
+
+
+def _look_up(dotted: str, depth: int = 0) -> tuple[ast.AST, Scope] | None:
+    """Return the definition behind a dotted name, following imports."""
+    module, _, name = dotted.rpartition(".")
+    scope = _scope(module) if module and depth < 10 else None
+    return _resolve(name, scope, depth) if scope else None
+
+
+def _resolve(name: str, scope: Scope, depth: int = 0) -> tuple[ast.AST, Scope] | None:
+    if name in scope.defined:
+        return scope.defined[name], scope
+    return _look_up(scope.imported[name], depth + 1) if name in scope.imported else None
+
+
+def _bases(node: ast.ClassDef, scope: Scope) -> list[tuple[ast.ClassDef, Scope]]:
+    found = [_resolve_class(base, scope) for base in node.bases]
+    return [pair for pair in found if pair]
+
+
+def _resolve_class(annotation: ast.expr, scope: Scope) -> tuple[ast.ClassDef, Scope] | None:
+    # `module.Class` is of another file, though a class of this one may have the same name.
+    is_dotted = isinstance(annotation, ast.Attribute)
+    found = _look_up(ast.unparse(annotation)) if is_dotted else _resolve(_name(annotation), scope)
+    return (found[0], found[1]) if found and isinstance(found[0], ast.ClassDef) else None
+
+
+def _constructor(node: ast.ClassDef, scope: Scope) -> tuple[ast.FunctionDef, Scope] | None:
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return item, scope
+    return next((found for base in _bases(node, scope) if (found := _constructor(*base))), None)
+
+
+def find(target: str) -> Signature | None:
+    """Return the signature behind a `_target_`, None if there is no such class or function."""
+    found = _look_up(target)
+    if found is None or not isinstance(found[0], ast.ClassDef | ast.FunctionDef):
+        return None
+    definition, scope = found
+    is_class = isinstance(definition, ast.ClassDef)
+    if isinstance(definition, ast.ClassDef):
+        constructor = _constructor(definition, scope)
+        if constructor is None:
+            return Signature({}, accepts_any=False, scope=scope)
+        definition, scope = constructor
+    assert isinstance(definition, ast.FunctionDef)
+    node = definition
+    args = node.args
+    ordered = args.posonlyargs + args.args
+    defaults: list[Any] = [None] * (len(ordered) - len(args.defaults)) + list(args.defaults)
+    pairs = list(zip(ordered, defaults, strict=True))[1 if is_class else 0 :]
+    pairs += list(zip(args.kwonlyargs, args.kw_defaults, strict=True))
+    params = {arg.arg: Param(arg.annotation, default is not None) for arg, default in pairs}
+    return Signature(params, args.kwarg is not None, scope)
+
+
+def _name(annotation: ast.expr) -> str:
+    return annotation.attr if isinstance(annotation, ast.Attribute) else getattr(annotation, "id", "")
+
+
+def fields(annotation: ast.expr | None, scope: Scope) -> Signature | None:
+    """Return the fields of a TypedDict annotation as a signature, None for any other annotation."""
+    if annotation is None:
+        return None
+    if isinstance(annotation, ast.BinOp):
+        return fields(annotation.left, scope) or fields(annotation.right, scope)
+    found = _resolve_class(annotation, scope)
+    if not found or "TypedDict" not in _ancestors(*found):
+        return None
+    node, home = found
+    inherited: dict[str, Param] = {}
+    for base, place in _bases(node, home):
+        above = fields(ast.Name(base.name), place)
+        inherited |= above.params if above else {}
+    total = not any(k.arg == "total" and getattr(k.value, "value", True) is False for k in node.keywords)
+    own = {
+        item.target.id: _field(item.annotation, total)
+        for item in node.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
+    return Signature(inherited | own, accepts_any=False, scope=home)
+
+
+def _field(annotation: ast.expr, total: bool) -> Param:
+    if isinstance(annotation, ast.Subscript) and _name(annotation.value) == "NotRequired":
+        return Param(annotation.slice, has_default=True)
+    return Param(annotation, has_default=not total)
+
+
+def typed_dict(dotted: str) -> Signature | None:
+    """Return the fields of the TypedDict with a dotted name as a signature."""
+    module, _, name = dotted.rpartition(".")
+    scope = _scope(module)
+    return fields(ast.Name(name), scope) if scope else None
+
+
+def nested(value: Any, annotation: ast.expr | None, scope: Scope, path: str) -> Iterator[tuple[str, Any, Signature]]:
+    """Yield path, value and fields of each TypedDict that a value is by its annotation, or holds one level down."""
+    if isinstance(value, dict) and (own := fields(annotation, scope)):
+        yield path, value, own
+    elif isinstance(annotation, ast.BinOp):
+        yield from nested(value, annotation.left, scope, path)
+        yield from nested(value, annotation.right, scope, path)
+    elif isinstance(annotation, ast.Subscript) and isinstance(value, dict | list):
+        inner = annotation.slice.elts[-1] if isinstance(annotation.slice, ast.Tuple) else annotation.slice
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from nested(item, inner, scope, f"{path}.{name}")
+
+
+def _ancestors(node: ast.ClassDef, scope: Scope) -> set[str]:
+    names = {_name(base) for base in node.bases}
+    return names.union(*(_ancestors(*base) for base in _bases(node, scope)))
+
+
+def fits(value: Any, annotation: ast.expr | None, scope: Scope) -> str | None:
+    """Return None if a plain value fits an annotation, else what it should be; what cannot be read fits."""
+    if annotation is None or (isinstance(value, dict) and "_target_" in value):
+        return None
+    if isinstance(annotation, ast.Constant):
+        if isinstance(annotation.value, str):
+            return fits(value, ast.parse(annotation.value, mode="eval").body, scope)
+        return _fits_plain(value, "None")
+    if isinstance(annotation, ast.BinOp):
+        return _fits_any(value, [annotation.left, annotation.right], scope)
+    if isinstance(annotation, ast.Subscript):
+        return _fits_subscript(value, annotation, scope)
+    return _fits_name(value, annotation, scope)
+
+
+def _fits_name(value: Any, annotation: ast.expr, scope: Scope) -> str | None:
+    name = _name(annotation)
+    if name in _PLAIN:
+        return _fits_plain(value, name)
+    if name in _LISTS:
+        return None if isinstance(value, list) else "a list"
+    if name in _DICTS or fields(annotation, scope):
+        return None if isinstance(value, dict) else "a mapping"
+    alias = _resolve(name, scope)
+    if alias and isinstance(alias[0], ast.expr) and not isinstance(alias[0], ast.Call):
+        return fits(value, alias[0], alias[1])
+    return None
+
+
+def _fits_plain(value: Any, name: str) -> str | None:
+    expected, good = _PLAIN[name]
+    return None if good(value) else expected
+
+
+def _fits_any(value: Any, choices: list[ast.expr], scope: Scope) -> str | None:
+    # Plain types first: to know others, files are read.
+    if any(_name(choice) in _PLAIN and fits(value, choice, scope) is None for choice in choices):
+        return None
+    answers = [fits(value, choice, scope) for choice in choices]
+    return None if None in answers else " or ".join(dict.fromkeys(a for a in answers if a))
+
+
+def _fits_subscript(value: Any, annotation: ast.Subscript, scope: Scope) -> str | None:
+    name, inner = _name(annotation.value), annotation.slice
+    parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+    if name == "Literal":
+        allowed = [part.value for part in parts if isinstance(part, ast.Constant)]
+        if value in allowed:
+            return None
+        return f"one of {', '.join(map(str, allowed))}{_hint(value, allowed)}"
+    if name in _UNIONS:
+        none = [ast.Constant(None)] if name == "Optional" else []
+        return _fits_any(value, [*parts, *none], scope)
+    if name in _LISTS:
+        if not isinstance(value, list):
+            return "a list"
+        wrong = next((w for item in value if (w := fits(item, parts[0], scope))), None)
+        return f"a list in which each is {wrong}" if wrong else None
+    if name in _DICTS:
+        if not isinstance(value, dict):
+            return "a mapping"
+        wrong = next((w for item in value.values() if (w := fits(item, parts[-1], scope))), None)
+        return f"a mapping in which each value is {wrong}" if wrong else None
+    return None
+
+
+def _hint(value: Any, allowed: list[Any]) -> str:
+    hint = suggestion(str(value), map(str, allowed))
+    return hint if "did you mean" in hint else ""

@@ -1,0 +1,58 @@
+"""What is answered without running anything: the shelf, help, the composed config, cost, check."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.config.compose import options
+from tests.cli.forks import ENVIRONMENT, ROOT
+from tests.cli.quire import call
+
+
+def test_the_shelf_lists_every_experiment():
+    shelf = call()
+    assert shelf.returncode == 0
+    for name in options("experiment"):
+        assert f"\n{name} " in shelf.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["experiment=uosr", "--cfg", "job"], ["experiment=uosr", "seed=x"]])
+def test_no_torch_is_imported_to_answer(words):
+    script = (
+        "import sys\nsys.argv = ['run.py']\nfrom harness.cli.main import main\n"
+        f"main({words!r})\nheavy = {{'torch', 'pytorch_lightning', 'wandb', 'timm'}} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_names_groups_and_keys():
+    text = call("--help").stdout
+    for word in ("experiment", "hardware", "ddp_cpu", "mode=", "force=true", "uosr_digits"):
+        assert word in text
+
+
+def test_cfg_prints_the_composed_config():
+    done = call("experiment=uosr", "seed=7", "--cfg", "job")
+    assert done.returncode == 0
+    assert "seed: 7" in done.stdout
+    assert "_target_: lightning_modules.uosr.module.UOSR" in done.stdout
+
+
+def test_cfg_with_a_typo_is_one_line():
+    done = call("experiment=uosr", "sed=7", "--cfg", "job")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "error: command line: sed: no such key in the config - did you mean seed or seeds?"
+
+
+def test_cost_allocates_nothing_and_check_writes_nothing(tmp_path):
+    cost = call("experiment=uosr_cifar100", "mode=cost", f"runs={tmp_path}")
+    assert cost.returncode == 0, cost.stderr
+    for word in ("parameters", "GFLOPs", "MiB of activations"):
+        assert word in cost.stdout
+    check = call("experiment=uosr", "mode=check", f"runs={tmp_path}")
+    assert check.returncode == 0, check.stderr
+    assert "can run here" in check.stdout
+    assert not list(tmp_path.iterdir())
