@@ -1,0 +1,1 @@
+"""A claim: its runs and arms, verdict, conclusion, report and dashboard."""

@@ -1,0 +1,1 @@
+"""One run: dependencies, processes, objects, training, test, result."""
