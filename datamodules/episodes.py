@@ -13,16 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from common.errors import UserError
 from datamodules.base import BaseDataModule
 from datamodules.loading import Batch, mix
 
 Ints = NDArray[np.int64]
-
-
-class EpisodeError(ValueError):
-    """Episodes that the classes and clips at hand cannot make; the user's to put right."""
-
-    is_bad_input = True
 
 
 class Episodes(NamedTuple):
@@ -43,7 +38,7 @@ class EpisodeSampler:
         queries: clips of each that are to be told apart.
 
     Raises:
-        EpisodeError: if too few classes have enough clips.
+        UserError: if too few classes have enough clips.
     """
 
     def __init__(self, labels: Ints, ways: int, shots: int, queries: int) -> None:
@@ -51,7 +46,7 @@ class EpisodeSampler:
         self._clips = {int(k): np.flatnonzero(labels == k) for k in np.unique(labels)}
         self._classes = np.array([k for k, clips in self._clips.items() if len(clips) >= shots + queries])
         if len(self._classes) < ways:
-            raise EpisodeError(
+            raise UserError(
                 f"{ways}-way episodes need {ways} classes of at least {shots} + {queries} clips;"
                 f" {len(self._classes)} of {len(self._clips)} classes have as many"
             )
@@ -130,9 +125,7 @@ class EpisodicData(BaseDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if ways < 2 or shots < 1 or queries < 1:
-            raise EpisodeError(
-                f"data: {ways}-way {shots}-shot episodes with {queries} queries: take 2, 1 and 1 or more"
-            )
+            raise UserError(f"data: {ways}-way {shots}-shot episodes with {queries} queries: take 2, 1 and 1 or more")
         self.ways, self.shots, self.queries = ways, shots, queries
         self.train_episodes, self.clip_batch = train_episodes, clip_batch
         self.test_names = ["test"]

@@ -10,8 +10,9 @@ import numpy as np
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from common.errors import UserError
 from datamodules.base import digest
-from datamodules.episodes import EpisodeError, EpisodeSampler, EpisodeSource, EpisodicData, Ints, enough_first
+from datamodules.episodes import EpisodeSampler, EpisodeSource, EpisodicData, Ints, enough_first
 from datamodules.formats.few_shot_lists import Listed, read_names, read_split
 from datamodules.formats.video import SUFFIXES, Choice, ClipFinder, evenly, in_segments, read_clip
 from datamodules.loading import Batch
@@ -93,11 +94,11 @@ class FewShotVideo(EpisodicData):
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed, clip_batch=clip_batch, **episodes)
         for key, given in (("lists", lists), ("names", names)):
             if set(given or {}) != set(_SPLITS):
-                raise EpisodeError(f"data.{key} should name a file for each of {', '.join(_SPLITS)}")
+                raise UserError(f"data.{key} should name a file for each of {', '.join(_SPLITS)}")
         if not 1 <= image_size <= resize or frames < 1:
-            raise EpisodeError(f"data.resize is {resize}, image_size {image_size}, frames {frames}: too small")
+            raise UserError(f"data.resize is {resize}, image_size {image_size}, frames {frames}: too small")
         if sampling == "even" and test_sampling == "random":
-            raise EpisodeError("data.test_sampling is random: evenly spaced frames (data.sampling=even) are not drawn")
+            raise UserError("data.test_sampling is random: evenly spaced frames (data.sampling=even) are not drawn")
         self.root, self.folders = Path(root), [Path(root) / folder for folder in folders or [""]]
         self._finder, self._found = ClipFinder(self.folders), dict[str, list[Path]]()
         self.lists, self.names = ({k: Path(v) for k, v in dict(given or {}).items()} for given in (lists, names))
@@ -117,7 +118,7 @@ class FewShotVideo(EpisodicData):
             ):
                 if common := set(own) & set(others):
                     what = f"{'class' if key == 'names' else 'clip'} '{min(common)}'"
-                    raise EpisodeError(f"{what} is in data.{key}.{one} and in data.{key}.{other}")
+                    raise UserError(f"{what} is in data.{key}.{one} and in data.{key}.{other}")
         return splits
 
     def _paths(self, split: str) -> list[Path]:
@@ -151,7 +152,7 @@ class FewShotVideo(EpisodicData):
                     raise FileNotFoundError(f"no file data.{key}.{split}={path}; expected there: {told}")
         firsts = [self._paths(split)[0] for split in splits]
         if not firsts[0].is_dir() and find_spec("av") is None:
-            raise EpisodeError("data: video files are read by PyAV, which is not installed: pip install 'quire[video]'")
+            raise UserError("data: video files are read by PyAV, which is not installed: pip install 'quire[video]'")
 
     def class_names(self, split: str) -> list[str]:
         """Return the names of the classes of "fit", "val" or "test"."""

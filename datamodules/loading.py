@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from common.errors import UserError
+
 Batch = dict[str, Any]
 
 
@@ -22,12 +24,6 @@ class Fetches(Protocol):
     def fetch(self, indices: list[int]) -> Batch:
         """Return the batch of these samples, every value with a leading batch axis."""
         ...
-
-
-class BatchSizeError(ValueError):
-    """A batch that the data or the number of processes cannot make; the user's to put right."""
-
-    is_bad_input = True
 
 
 class Draw(NamedTuple):
@@ -60,7 +56,7 @@ class BatchPlan:
         world: number of processes.
 
     Raises:
-        BatchSizeError: if a source is empty, smaller than one full batch, or its batch is not divisible by `world`.
+        UserError: if a source is empty, smaller than one full batch, or its batch is not divisible by `world`.
     """
 
     def __init__(
@@ -78,10 +74,10 @@ class BatchPlan:
             batch = batch_sizes[name]
             if size < (batch if drop_last else 1):
                 msg = f"{name or 'the data'} has {size} samples, fewer than one batch of {batch}: lower data.batch_size"
-                raise BatchSizeError(msg)
+                raise UserError(msg)
             if shuffle and batch % world:
                 msg = f"the global batch of {batch} cannot be divided over {world} processes"
-                raise BatchSizeError(msg)
+                raise UserError(msg)
         self.sizes, self.batch_sizes = dict(sizes), dict(batch_sizes)
         self.lead = next(iter(sizes))
         self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last

@@ -12,14 +12,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from common.errors import UserError
 from datamodules.loading import Batch
 from datamodules.transforms import Transform
-
-
-class PictureError(ValueError):
-    """A picture that is listed but cannot be read; the user's to put right."""
-
-    is_bad_input = True
 
 
 def decode(file: Path | bytes, name: object) -> Tensor:
@@ -30,13 +25,13 @@ def decode(file: Path | bytes, name: object) -> Tensor:
         name: what to call it.
 
     Raises:
-        PictureError: if it is not a whole picture.
+        UserError: if it is not a whole picture.
     """
     try:
         with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as opened:
             return pil_to_tensor(opened.convert("RGB"))
     except OSError:
-        raise PictureError(f"{name} is not a whole picture") from None
+        raise UserError(f"{name} is not a whole picture") from None
 
 
 class Pictures(Dataset[Any]):

@@ -7,15 +7,10 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
+from common.errors import UserError
 from common.findings import Findings
 from tuners.build import build_tuner
-from tuners.tuner import Tuner, TunerError
-
-
-class NotGenerativeError(ValueError):
-    """Images are asked of a model that makes none."""
-
-    is_bad_input = True
+from tuners.tuner import Tuner
 
 
 class BasePaper(pl.LightningModule):
@@ -69,9 +64,9 @@ class BasePaper(pl.LightningModule):
         """The network that a tuner freezes and is attached to; heads and the like are not part of it.
 
         Raises:
-            TunerError: if the paper has no such part.
+            UserError: if the paper has no such part.
         """
-        raise TunerError(f"{type(self).__name__} has no part that a tuner could be attached to: take tuner=none")
+        raise UserError(f"{type(self).__name__} has no part that a tuner could be attached to: take tuner=none")
 
     def example(self) -> tuple[Tensor, ...]:
         """Return inputs of one forward pass of the tunable part, for a tuner to read shapes from."""
@@ -133,7 +128,7 @@ class BasePaper(pl.LightningModule):
         """After the first step, refuse a tuner that is cut off from the loss.
 
         Raises:
-            TunerError: naming the parameters without a gradient.
+            UserError: naming the parameters without a gradient.
         """
         if self.tuner is not None and not self._gradients_seen:
             self._gradients_seen = True
@@ -141,7 +136,7 @@ class BasePaper(pl.LightningModule):
             # A process that has no part of a sharded parameter has none of its gradient.
             lost = [name for name, p in trained.items() if p.requires_grad and p.numel() and p.grad is None]
             if lost:
-                raise TunerError(f"tuner: no gradient reaches {', '.join(lost[:3])}: it changes nothing of the output")
+                raise UserError(f"tuner: no gradient reaches {', '.join(lost[:3])}: it changes nothing of the output")
 
     # Checkpoints of a tuner hold tuner and head; a backbone that comes from a file is named by its hash.
 
@@ -164,14 +159,14 @@ class BasePaper(pl.LightningModule):
         """Build what the checkpoint's tensors go into; put the backbone in that it leaves out.
 
         Raises:
-            TunerError: if there is no tuner here, or the backbone is not the one that the tuner was trained on.
+            UserError: if there is no tuner here, or the backbone is not the one that the tuner was trained on.
         """
         about = checkpoint.get("tuner")
         if about is None:
             return
         self.prepare(load=about["left_out"])
         if self.tuner is None:
-            raise TunerError("the checkpoint was made with a tuner, and none is here: give tuner=NAME as it was then")
+            raise UserError("the checkpoint was made with a tuner, and none is here: give tuner=NAME as it was then")
         self._leaves_out = about["left_out"]
         if about["left_out"]:
             self.tuner.require_backbone(about["backbone"])
@@ -190,7 +185,7 @@ class BasePaper(pl.LightningModule):
         Raises:
             ValueError: if the model makes no images, or takes no such steps.
         """
-        raise NotGenerativeError(f"{type(self).__name__} makes no images")
+        raise UserError(f"{type(self).__name__} makes no images")
 
     def meshes(self, count: int, *, seed: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
         """Yield vertices [n, 3], triangles [m, 3] and colours [n, 3] of generated surfaces: `mode=sample mesh=true`.
@@ -202,7 +197,7 @@ class BasePaper(pl.LightningModule):
         Raises:
             ValueError: if the model has no surfaces.
         """
-        raise NotGenerativeError(f"{type(self).__name__} makes no meshes")
+        raise UserError(f"{type(self).__name__} makes no meshes")
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one training step's forward and backward pass without a trainer, to count what it costs."""

@@ -10,14 +10,10 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from common.errors import UserError
+
 # Of the last, the three projections lie in `in_proj_weight`.
 _WITH_KERNEL = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
-
-
-class ScheduleError(ValueError):
-    """A schedule that the training does not give what it needs; the user's to put right."""
-
-    is_bad_input = True
 
 
 class OptimizerOptions(TypedDict):
@@ -87,11 +83,11 @@ def training_steps(trainer: pl.Trainer) -> int:
     """Return the number of optimizer steps of a whole training.
 
     Raises:
-        ScheduleError: if the training has no end.
+        UserError: if the training has no end.
     """
     total = trainer.estimated_stepping_batches
     if total == float("inf"):
-        raise ScheduleError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
+        raise UserError("the schedule needs an end of training: set trainer.max_epochs or trainer.max_steps")
     return int(total)
 
 
@@ -107,7 +103,7 @@ def with_warm_cosine(
     """Return an optimizer whose learning rate follows `warm_cosine` over the whole training of a module.
 
     Raises:
-        ScheduleError: if the training has no end.
+        UserError: if the training has no end.
     """
     total = training_steps(module.trainer)
     return with_schedule(optimizer, lambda step: warm_cosine(step, total, warmup_share))

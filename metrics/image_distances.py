@@ -9,7 +9,8 @@ from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from metrics.label_features import FeatureError, load_label_features
+from common.errors import UserError
+from metrics.label_features import load_label_features
 from metrics.spectrum import LogSpectrumError
 
 
@@ -25,7 +26,7 @@ class ImageDistances(nn.Module):
         kid_subset: the size of KID's subsets.
 
     Raises:
-        FeatureError: if weights are not there, or there are fewer images than KID needs.
+        UserError: if weights are not there, or there are fewer images than KID needs.
     """
 
     def __init__(
@@ -46,9 +47,9 @@ class ImageDistances(nn.Module):
             )
         if inception:
             if not Path(inception).is_file():
-                raise FeatureError(f"evaluation.inception: no file {inception}")
+                raise UserError(f"evaluation.inception: no file {inception}")
             if samples < kid_subset:
-                raise FeatureError(f"evaluation.samples is {samples}, fewer than evaluation.kid_subset, {kid_subset}")
+                raise UserError(f"evaluation.samples is {samples}, fewer than evaluation.kid_subset, {kid_subset}")
             network = NoTrainInceptionV3("inception-v3-compat", ["2048"], inception)
             self.metrics["fid"] = FrechetInceptionDistance(_Bytes(network), reset_real_features=False)
             self.metrics["kid"] = KernelInceptionDistance(

@@ -9,11 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-
-class FeatureError(ValueError):
-    """Feature weights that are not there, or are of other images; the user's to put right."""
-
-    is_bad_input = True
+from common.errors import UserError
 
 
 class LabelFeatures(nn.Module):
@@ -25,13 +21,13 @@ class LabelFeatures(nn.Module):
         width: number of features, a multiple of 16.
 
     Raises:
-        FeatureError: if it is not.
+        UserError: if it is not.
     """
 
     def __init__(self, in_channels: int, label_sizes: Sequence[int], width: int = 64) -> None:
         super().__init__()
         if width < 1 or width % 16:
-            raise FeatureError(f"width is {width}, should be a multiple of 16")
+            raise UserError(f"width is {width}, should be a multiple of 16")
         self.in_channels, self.label_sizes, self.num_features = in_channels, list(label_sizes), width
         widths = (in_channels, width // 4, width // 2, width, width)
         layers = [(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.GroupNorm(4, b), nn.SiLU()) for a, b in pairwise(widths)]
@@ -55,10 +51,10 @@ def load_label_features(path: str, in_channels: int) -> LabelFeatures:
         in_channels: channels of the images it will see.
 
     Raises:
-        FeatureError: if the file is not there, holds no such network, or one for other images.
+        UserError: if the file is not there, holds no such network, or one for other images.
     """
     if not Path(path).is_file():
-        raise FeatureError(f"evaluation.features: no file {path}")
+        raise UserError(f"evaluation.features: no file {path}")
     content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     told = content.get("hyper_parameters", {})
     state = {
@@ -67,11 +63,9 @@ def load_label_features(path: str, in_channels: int) -> LabelFeatures:
         if name.startswith("network.")
     }
     if "label_sizes" not in told or not state:
-        raise FeatureError(f"evaluation.features: {path} is not a checkpoint of a label network")
+        raise UserError(f"evaluation.features: {path} is not a checkpoint of a label network")
     if told["in_channels"] != in_channels:
-        raise FeatureError(
-            f"evaluation.features: {path} sees {told['in_channels']} channels, images have {in_channels}"
-        )
+        raise UserError(f"evaluation.features: {path} sees {told['in_channels']} channels, images have {in_channels}")
     network = LabelFeatures(in_channels, told["label_sizes"], told["width"])
     network.load_state_dict(state)
     return network.eval().requires_grad_(False)

@@ -6,6 +6,8 @@ from typing import Any, TypedDict, cast
 import torch
 from torch import Tensor, nn
 
+from common.errors import UserError
+
 _OPEN_CLIP = "open_clip:"
 
 
@@ -21,12 +23,6 @@ class Backbone(TypedDict):
     weights: str | None
 
 
-class BackboneError(ValueError):
-    """There is no such backbone, or no such weights; the user can put it right."""
-
-    is_bad_input = True
-
-
 def build_backbone(name: str, in_channels: int, image_size: int, own: str) -> nn.Module:
     """Return an untrained backbone: images [b, c, h, w] to features [b, d], without a classifier.
 
@@ -37,7 +33,7 @@ def build_backbone(name: str, in_channels: int, image_size: int, own: str) -> nn
         own: name of the paper's own net, to be told to a user who asks for one that does not exist.
 
     Raises:
-        BackboneError: if there is no such backbone.
+        UserError: if there is no such backbone.
     """
     if name.startswith(_OPEN_CLIP):
         return _open_clip_tower(name.removeprefix(_OPEN_CLIP), None)
@@ -46,7 +42,7 @@ def build_backbone(name: str, in_channels: int, image_size: int, own: str) -> nn
 
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
-        raise BackboneError(f"there is no backbone '{name}': take {own} or a timm model{near and f', such as {near}'}")
+        raise UserError(f"there is no backbone '{name}': take {own} or a timm model{near and f', such as {near}'}")
     try:
         return timm.create_model(name, img_size=image_size, num_classes=0, in_chans=in_channels)
     except TypeError:
@@ -58,7 +54,7 @@ def _open_clip_tower(name: str, weights: str | None) -> nn.Module:
     import open_clip
 
     if name not in open_clip.list_models():
-        raise BackboneError(f"there is no model '{name}' in open_clip, such as ViT-B-16-quickgelu")
+        raise UserError(f"there is no model '{name}' in open_clip, such as ViT-B-16-quickgelu")
     return open_clip.create_model(name, pretrained=weights).visual
 
 
@@ -67,7 +63,7 @@ def feature_size(backbone: nn.Module) -> int:
     for attribute in ("head_hidden_size", "num_features", "output_dim"):
         if getattr(backbone, attribute, None):
             return int(getattr(backbone, attribute))
-    raise BackboneError(f"{type(backbone).__name__} does not say how many features it has")
+    raise UserError(f"{type(backbone).__name__} does not say how many features it has")
 
 
 def load_weights(backbone: nn.Module, name: str, weights: str, mark: str) -> None:
@@ -80,10 +76,10 @@ def load_weights(backbone: nn.Module, name: str, weights: str, mark: str) -> Non
         mark: what the backbone's keys begin with in a checkpoint of this project.
 
     Raises:
-        BackboneError: if there is no such file, or it holds the weights of another network.
+        UserError: if there is no such file, or it holds the weights of another network.
     """
     if weights != "hub" and not Path(weights).is_file():
-        raise BackboneError(f"model.backbone.weights: there is no file {weights}")
+        raise UserError(f"model.backbone.weights: there is no file {weights}")
     try:
         if weights.endswith(".npz"):
             # timm's own reader of Google's layouts.
@@ -92,7 +88,7 @@ def load_weights(backbone: nn.Module, name: str, weights: str, mark: str) -> Non
             backbone.load_state_dict(_tensors(backbone, name, weights, mark))
     except (AttributeError, KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise BackboneError(f"model.backbone.weights: {weights} does not fit backbone {name}: {reason}") from error
+        raise UserError(f"model.backbone.weights: {weights} does not fit backbone {name}: {reason}") from error
 
 
 def _tensors(backbone: nn.Module, name: str, weights: str, mark: str) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from networks.backbones import BackboneError
+from common.errors import UserError
 
 # What a tuner finds in it, as it is of no family that tuners know.
 SITE_PATTERNS = {"block": r"block\d"}
@@ -24,7 +24,7 @@ class SmallConvNet(nn.Sequential):
 
     def __init__(self, in_channels: int, image_size: int) -> None:
         if image_size < 8 or image_size % 8:
-            raise BackboneError(f"the small backbone needs images whose side is a multiple of 8, not {image_size}")
+            raise UserError(f"the small backbone needs images whose side is a multiple of 8, not {image_size}")
         widths = (in_channels, 16, 32, 64)
         pools = (2, 2, image_size // 8)
         blocks = [

@@ -10,15 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import UserError
 from networks.stylegan2 import StyleGAN2, SynthesisBlock
 from networks.stylegan2_layers import FullyConnected, binomial_filter
 from networks.volume_rendering import RaySteps, Rendering, march
-
-
-class GeneratorError(ValueError):
-    """Options or weights of a generator that do not go together; the user's to put right."""
-
-    is_bad_input = True
 
 
 class TriPlaneOptions(TypedDict):
@@ -103,20 +98,18 @@ class TriPlaneGenerator(nn.Module):
         size: side of the images.
 
     Raises:
-        GeneratorError: if the sizes do not go together.
+        UserError: if the sizes do not go together.
     """
 
     def __init__(self, options: TriPlaneOptions, size: int) -> None:
         super().__init__()
         if not options["upsampled"] and options["raw_size"] != size:
-            raise GeneratorError(
+            raise UserError(
                 f"triplane.raw_size is {options['raw_size']}, images are {size}: without triplane.upsampled they are"
                 " the same"
             )
         if options["upsampled"] and (size < 128 or options["features"] < 4):
-            raise GeneratorError(
-                "triplane.upsampled: is for images of 128 pixels and more, and for more than 3 features"
-            )
+            raise UserError("triplane.upsampled: is for images of 128 pixels and more, and for more than 3 features")
         self.options, self.size = options, size
         o = options
         self.backbone = StyleGAN2(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.hooks import SiteHook, first_input, main_output, with_main_output
 from tuners.reach import run
 from tuners.sites import Patterns, Site, like, sites
@@ -82,7 +82,7 @@ class AdaptFormer(Tuner):
         pairs = [(ffn, _around(ffn, blocks)) for ffn in found if ffn.op == "ffn"]
         norms = _norms_before([ffn.module for ffn, _ in pairs], backbone, example, keywords)
         if not pairs or any(block is None or block.layout == "NCHW" or ffn.module not in norms for ffn, block in pairs):
-            raise TunerError(
+            raise UserError(
                 f"adaptformer reads the residual stream before the norm of a transformer's feed-forward part, which"
                 f" {type(backbone).__name__} has not: use tuner=u_ffn or tuner=u_block"
             )

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.families import kind
 from tuners.sites import Site
 
@@ -220,7 +220,7 @@ def view(module: nn.Module, args: Sequence[Any] = (), kwargs: Mapping[str, Any] 
     """Return the view on one call of an attention; without arguments only its attributes can be read.
 
     Raises:
-        TunerError: if it is an attention that we do not know from inside.
+        UserError: if it is an attention that we do not know from inside.
     """
     known = VIEWS.get(kind(module))
     if known is None:
@@ -251,5 +251,5 @@ def _additive(left_out: Tensor, x: Tensor) -> Tensor:
     return torch.zeros(left_out.shape, dtype=x.dtype, device=x.device).masked_fill(left_out, float("-inf"))
 
 
-def _refusal(what: str) -> TunerError:
-    return TunerError(f"query: frozen does not know {what}: query: free works on any attention")
+def _refusal(what: str) -> UserError:
+    return UserError(f"query: frozen does not know {what}: query: free works on any attention")

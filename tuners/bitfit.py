@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.reach import gradients
 from tuners.sites import Patterns
 from tuners.tuner import Tuner
@@ -36,9 +36,7 @@ class BitFit(Tuner):
         found = gradients(backbone, example, keywords, named) if named else {}
         trained = [name for name, gradient in found.items() if gradient is not None]
         if not trained:
-            raise TunerError(
-                f"{type(backbone).__name__} has no biases for bitfit to train: use tuner=lora or tuner=ssf"
-            )
+            raise UserError(f"{type(backbone).__name__} has no biases for bitfit to train: use tuner=lora or tuner=ssf")
         for name in trained:
             named[name].requires_grad_(True)
         self._start = {name: named[name].detach().clone() for name in trained}

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.reach import gradients
 from tuners.sites import Patterns
 from tuners.tuner import Tuner
@@ -70,7 +70,7 @@ class Full(Tuner):
     def enabled(self, flag: bool) -> Iterator[None]:
         """Do nothing; the frozen network is gone, so `flag` must be true."""
         if not flag:
-            raise TunerError("full fine-tuning leaves no frozen network to go back to: keep a copy made before attach")
+            raise UserError("full fine-tuning leaves no frozen network to go back to: keep a copy made before attach")
         yield
 
     def tuner_state_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Full(Tuner):
         """Load what `tuner_state_dict` returned; see `Tuner.load_tuner_state_dict`."""
         self.require_backbone(state["backbone"])
         if strict and self.backbone.state_dict().keys() != state["in_backbone"].keys():
-            raise TunerError("these are the weights of another tuner: they are not the whole network's")
+            raise UserError("these are the weights of another tuner: they are not the whole network's")
         self.backbone.load_state_dict(state["in_backbone"], strict=strict)
 
     def merge_(self) -> nn.Module:

@@ -8,7 +8,7 @@ from peft.tuners.oft import OFTLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.hooks import SiteHook
 from tuners.reach import called
 from tuners.sites import Patterns, Site, sites
@@ -106,7 +106,7 @@ def default_targets(
             found = list(_convolutions(ran, operations))
     if not found:
         what = "layer norm" if norms else "attention projection or convolution"
-        raise TunerError(
+        raise UserError(
             f"{type(backbone).__name__} has no {what} that peft knows: name modules that run by target=[...]"
         )
     # Among names in a list, peft takes each for the end of others too: norm for attn.norm.

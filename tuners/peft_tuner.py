@@ -11,7 +11,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.peft_layers import KeepWeights, dead, default_targets, peft_layers, refuse_wide_oft, take_out
 from tuners.reach import gradients, uses_weight_as_is
 from tuners.sites import Patterns
@@ -61,7 +61,7 @@ class PeftTuner(Tuner):
         self, backbone: nn.Module, example: Sequence[Any], keywords: Mapping[str, Any], patterns: Patterns
     ) -> None:
         if peft_layers(backbone):
-            raise TunerError(f"{type(backbone).__name__} has layers of peft's already: merge or unload them first")
+            raise UserError(f"{type(backbone).__name__} has layers of peft's already: merge or unload them first")
         norms = self.config_class == "LNTuningConfig"
         target = self.target or default_targets(backbone, example, keywords, patterns, norms=norms)
         try:
@@ -74,13 +74,13 @@ class PeftTuner(Tuner):
             take_out(backbone, merge=False)
             reason = " ".join(str(error).split()).split(". ")[0] or "a target has no weights, such as nn.Identity"
             instead = "use tuner=lora without DoRA, or name other modules by target=[...]"
-            raise TunerError(f"peft's {self.config_class} does not go in here ({reason[:200]}): {instead}") from None
+            raise UserError(f"peft's {self.config_class} does not go in here ({reason[:200]}): {instead}") from None
         if name is not None:
             take_out(backbone, merge=False)
             whole = name.rpartition(".")[0]
             is_part = isinstance(backbone.get_submodule(whole), nn.MultiheadAttention)
             instead = f"target={whole}, the attention as a whole" if is_part else "name others by target=[...]"
-            raise TunerError(
+            raise UserError(
                 f"peft's {self.config_class} on {name} would train nothing, since the network does not call it,"
                 f" even if it uses its weights: {instead}"
             )
@@ -142,14 +142,14 @@ class PeftTuner(Tuner):
         """Write what was learned into the backbone's plain weights, detach, and return the backbone.
 
         Raises:
-            TunerError: if peft cannot write this method into weights, or a layer changes its weights before use.
+            UserError: if peft cannot write this method into weights, or a layer changes its weights before use.
         """
         layers = peft_layers(self.backbone)
         if any(type(layer).merge is BaseTunerLayer.merge for layer in layers.values()):
-            raise TunerError(f"peft's {self.config_class} has no plain form to merge into: lora does")
+            raise UserError(f"peft's {self.config_class} has no plain form to merge into: lora does")
         for name, layer in layers.items():
             if not uses_weight_as_is(layer.get_base_layer()):
-                raise TunerError(
+                raise UserError(
                     f"peft's {self.config_class} cannot be merged: {name} changes its weights before it uses them;"
                     " keep the tuner attached"
                 )
@@ -166,12 +166,12 @@ def _config(name: str, kwargs: Mapping[str, Any], target: list[str] | str) -> An
 
 
 def _check(name: str, kwargs: Mapping[str, Any]) -> None:
-    """Raise TunerError for settings that peft does not know, or that change what is not the tuner's."""
+    """Raise UserError for settings that peft does not know, or that change what is not the tuner's."""
     known = getattr(peft, name).__dataclass_fields__
     for key in kwargs:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            raise TunerError(f"peft's {name} has no setting {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+            raise UserError(f"peft's {name} has no setting {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
     instead = {
         "target_modules": "name the modules by target",
         "modules_to_save": "the head is trained anyway",
@@ -180,8 +180,8 @@ def _check(name: str, kwargs: Mapping[str, Any]) -> None:
     }
     for key, what in instead.items():
         if kwargs.get(key) not in (None, False, "none"):
-            raise TunerError(f"peft's setting {key} is not taken here: {what}")
+            raise UserError(f"peft's setting {key} is not taken here: {what}")
     if (start := kwargs.get("init_lora_weights", True)) not in STARTS:
-        raise TunerError(
+        raise UserError(
             f"init_lora_weights {start!r} rewrites the frozen weights: use one of {', '.join(map(str, STARTS))}"
         )

@@ -9,7 +9,7 @@ from timm.layers import Attention
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.hooks import SiteHook
 from tuners.reach import called
 from tuners.sites import Patterns, like
@@ -112,7 +112,7 @@ class Prefix(Tuner):
     ) -> None:
         found = [m for m in called(backbone, example, keywords).values() if type(m).forward is Attention.forward]
         if not found:
-            raise TunerError(
+            raise UserError(
                 f"{type(backbone).__name__} has none of timm's Attention, the only one that prefix goes into: use"
                 " tuner=u_tuning with {op: mha, tuner: prefix, query: frozen, gate: exact}, which computes the same in"
                 " nn.MultiheadAttention and diffusers' Attention, or tuner=u_block"

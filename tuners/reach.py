@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 
 
 def run(backbone: nn.Module, example: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
     """Return the network's output for the example that a tuner was attached with."""
     if not example and not keywords:
-        raise TunerError("attach needs one example input of the network, from which it reads what runs")
+        raise UserError("attach needs one example input of the network, from which it reads what runs")
     return backbone(*example, **keywords)
 
 

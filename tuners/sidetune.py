@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.hooks import SiteHook, first_input
 from tuners.reach import run
 from tuners.sites import Patterns, like
@@ -63,11 +63,11 @@ class SideTune(Tuner):
             features = run(backbone, example, keywords)
         image = first_input(example, keywords)
         if image.ndim != 4 or not isinstance(features, Tensor) or features.ndim != 2:
-            raise TunerError(
+            raise UserError(
                 f"sidetune goes from an image to one feature vector, which {type(backbone).__name__} does not:"
                 " use tuner=u_block, or give the network with its pooling"
             )
         if min(image.shape[-2:]) < SMALLEST:
-            raise TunerError(f"sidetune's four layers need images of {SMALLEST} pixels and more: use tuner=u_block")
+            raise UserError(f"sidetune's four layers need images of {SMALLEST} pixels and more: use tuner=u_block")
         self.side = Side(image.shape[1], features.shape[1], like(backbone))
         self.side.hook_output(backbone)

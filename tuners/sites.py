@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.families import Op, operations
 from tuners.probe import Layout, Seen, layout_of, watch
 
@@ -51,12 +51,12 @@ def sites(backbone: nn.Module, example: Sequence[Any], keywords: Mapping[str, An
         patterns: regular expressions (full match) of module names, by op; they replace what the family says of that op.
 
     Raises:
-        TunerError: if there is no example, or a pattern names nothing that runs and that can be read.
+        UserError: if there is no example, or a pattern names nothing that runs and that can be read.
     """
     if not example and not keywords:
-        raise TunerError("attach needs the inputs of one forward pass, such as attach(model, images)")
+        raise UserError("attach needs the inputs of one forward pass, such as attach(model, images)")
     if unknown := set(patterns) - set(OPS):
-        raise TunerError(f"patterns name the ops {', '.join(OPS)}, not {', '.join(sorted(unknown))}")
+        raise UserError(f"patterns name the ops {', '.join(OPS)}, not {', '.join(sorted(unknown))}")
     named = _named(backbone, patterns)
     seen = watch(backbone, list(dict.fromkeys(module for _, module, _ in named)), example, keywords)
     batch = next((len(v) for v in (*example, *keywords.values()) if isinstance(v, Tensor) and v.ndim), None)
@@ -64,7 +64,7 @@ def sites(backbone: nn.Module, example: Sequence[Any], keywords: Mapping[str, An
     found = [_site(name, module, op, seen[module], batch) for name, module, op in named if module in seen]
     for op, pattern in patterns.items():
         if not any(site is not None and site.op == op for site in found):
-            raise TunerError(
+            raise UserError(
                 f"pattern {pattern!r} for op {op} names nothing that {type(backbone).__name__} runs on the example"
                 " and that takes and gives tokens or maps: it must match whole module names, such as 'layers.0'"
             )
@@ -78,7 +78,7 @@ def _named(backbone: nn.Module, patterns: Patterns) -> list[tuple[str, nn.Module
             try:
                 whole = re.compile(patterns[op]).fullmatch
             except re.error as error:
-                raise TunerError(f"pattern {patterns[op]!r} for op {op} is no regular expression: {error}") from None
+                raise UserError(f"pattern {patterns[op]!r} for op {op} is no regular expression: {error}") from None
             named += [(name, module, op) for name, module in backbone.named_modules() if whole(name)]
     return named
 
@@ -109,7 +109,7 @@ def find(
     A convolution block is the block of a network that has no others.
 
     Raises:
-        TunerError: if the network lacks one of them; the line says what it has.
+        UserError: if the network lacks one of them; the line says what it has.
     """
     by_op: dict[Op, list[Site]] = {}
     for site in sites(backbone, example, keywords, patterns):
@@ -118,7 +118,7 @@ def find(
         by_op["block"] = by_op["conv"]
     missing = next((op for op in ops if op not in by_op), None)
     if missing is not None:
-        raise TunerError(_refusal(backbone, missing, by_op))
+        raise UserError(_refusal(backbone, missing, by_op))
     return {op: by_op[op] for op in ops}
 
 

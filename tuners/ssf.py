@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.hooks import SiteHook
 from tuners.reach import called, gradients, uses_weight_as_is
 from tuners.sites import Patterns, like
@@ -64,12 +64,12 @@ class SSF(Tuner):
         weights = {name: layer.get_parameter("weight") for name, layer in layers.items()}
         used = [name for name, g in gradients(backbone, example, keywords, weights).items() if g is not None]
         if hidden := [name for name in used if name not in ran]:
-            raise TunerError(
+            raise UserError(
                 f"ssf scales what a layer returns, and {type(backbone).__name__} uses {hidden[0]} without calling it"
                 ": use tuner=lora, tuner=bitfit or tuner=u_block"
             )
         if not used:
-            raise TunerError(f"{type(backbone).__name__} has no layer that ssf could scale: use tuner=u_block")
+            raise UserError(f"{type(backbone).__name__} has no layer that ssf could scale: use tuner=u_block")
         place = like(backbone)
         self.layers = nn.ModuleList(ScaleShift(len(weights[n]), _axis(layers[n]), self.std, place) for n in used)
         self._layers = dict(zip(used, map(str, range(len(used))), strict=True))
@@ -85,14 +85,14 @@ class SSF(Tuner):
         """Write gamma * W and gamma * b + beta into the layers' weights and biases (SSF, equation 3), and detach.
 
         Raises:
-            TunerError: if a layer has no bias to take the shift or changes its weights before use; nothing is written.
+            UserError: if a layer has no bias to take the shift or changes its weights before use; nothing is written.
         """
         layers = {name: self.backbone.get_submodule(name) for name in self._layers}
         if bare := [name for name, layer in layers.items() if getattr(layer, "bias", None) is None]:
-            raise TunerError(f"ssf cannot be merged: {bare[0]} has no bias to take the shift; keep the tuner attached")
+            raise UserError(f"ssf cannot be merged: {bare[0]} has no bias to take the shift; keep the tuner attached")
         if changed := [name for name, layer in layers.items() if not uses_weight_as_is(layer)]:
             first = f"{changed[0]} changes its weights before it uses them"
-            raise TunerError(f"ssf cannot be merged: {first}; keep the tuner attached")
+            raise UserError(f"ssf cannot be merged: {first}; keep the tuner attached")
         with torch.no_grad():
             for name, layer in layers.items():
                 hook = self._hook(self._layers[name])

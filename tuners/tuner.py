@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.sites import Patterns
 
 
@@ -37,7 +37,7 @@ class Tuner(nn.Module):
     def backbone(self) -> nn.Module:
         """The network that the tuner is attached to."""
         if not self._held:
-            raise TunerError(f"{type(self).__name__} is attached to no network")
+            raise UserError(f"{type(self).__name__} is attached to no network")
         return self._held[0]
 
     # Attaching.
@@ -52,10 +52,10 @@ class Tuner(nn.Module):
             keywords: keyword inputs of the same pass.
 
         Raises:
-            TunerError: if the tuner does not go with this network; one line that says what would.
+            UserError: if the tuner does not go with this network; one line that says what would.
         """
         if self._held:
-            raise TunerError(f"{type(self).__name__} is attached already: detach it first")
+            raise UserError(f"{type(self).__name__} is attached already: detach it first")
         self.backbone_hash = weights_hash(backbone.state_dict())
         trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
         backbone.requires_grad_(False)
@@ -152,24 +152,24 @@ class Tuner(nn.Module):
         """Load what `tuner_state_dict` returned into an attached tuner.
 
         Raises:
-            TunerError: if it belongs to another backbone, or (strict) the names differ.
+            UserError: if it belongs to another backbone, or (strict) the names differ.
         """
         self.require_backbone(state["backbone"])
         try:
             self.load_state_dict(state["own"], strict=strict)
         except RuntimeError as error:
-            raise TunerError(f"these are the weights of another tuner: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(f"these are the weights of another tuner: {' '.join(str(error).split())[:200]}") from None
         there = self.trained_in_backbone()
         if strict and there.keys() != state["in_backbone"].keys():
-            raise TunerError("these are the weights of another tuner: they train other parameters of the backbone")
+            raise UserError("these are the weights of another tuner: they train other parameters of the backbone")
         with torch.no_grad():
             for name, value in state["in_backbone"].items():
                 there[name].copy_(value)
 
     def require_backbone(self, known: str | None) -> None:
-        """Raise TunerError if a stored hash is not that of the backbone this tuner was attached to."""
+        """Raise UserError if a stored hash is not that of the backbone this tuner was attached to."""
         if known != self.backbone_hash:
-            raise TunerError(
+            raise UserError(
                 f"this tuner was trained on another backbone (hash {known}, this one {self.backbone_hash}):"
                 " give the weights it was trained on"
             )
@@ -178,9 +178,9 @@ class Tuner(nn.Module):
         """Write the tuner into the backbone's plain weights, detach, and return the backbone.
 
         Raises:
-            TunerError: if this tuner has no plain form.
+            UserError: if this tuner has no plain form.
         """
-        raise TunerError(f"{type(self).__name__} has no plain form to merge into: lora, ssf, bitfit and full do")
+        raise UserError(f"{type(self).__name__} has no plain form to merge into: lora, ssf, bitfit and full do")
 
 
 def weights_hash(weights: Mapping[str, Tensor]) -> str | None:

@@ -8,9 +8,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 import torch
 from torch import nn
 
+from common.errors import UserError
 from tuners.attention import head_count
 from tuners.branches import Activation, Adapter, Bank, Call, Free, Init
-from tuners.errors import TunerError
 from tuners.exact import FrozenQuery, Gate
 from tuners.hooks import SiteHook, main_output, with_main_output
 from tuners.sites import Op, Patterns, Site, find, like
@@ -62,7 +62,7 @@ class UTuning(Tuner):
     def __init__(self, *, lr: float, specs: list[Spec]) -> None:
         super().__init__(lr=lr)
         if not specs:
-            raise TunerError("U-Tuning needs at least one branch in specs; tuner=linear trains none")
+            raise UserError("U-Tuning needs at least one branch in specs; tuner=linear trains none")
         for spec in specs:
             _check(spec)
         self.specs = specs
@@ -100,7 +100,7 @@ class SumHook(SiteHook):
 
 
 def _check(spec: Spec) -> None:
-    """Raise TunerError for a branch that is no method."""
+    """Raise UserError for a branch that is no method."""
     refusals = {
         "dim: give a rank or length of at least 1": spec["dim"] < 1,
         "query and gate are for prefix and prompt: an adapter has query: free and gate: constant": (
@@ -124,7 +124,7 @@ def _check(spec: Spec) -> None:
     }
     for reason, is_wrong in refusals.items():
         if is_wrong:
-            raise TunerError(f"{spec['tuner']} on {spec['op']}: {reason}")
+            raise UserError(f"{spec['tuner']} on {spec['op']}: {reason}")
 
 
 def _layers(found: Sequence[Site], spec: Spec) -> list[Site]:
@@ -133,7 +133,7 @@ def _layers(found: Sequence[Site], spec: Spec) -> list[Site]:
         return list(found)
     wrong = [layer for layer in spec["layers"] if not -len(found) <= layer < len(found)]
     if wrong or not spec["layers"]:
-        raise TunerError(
+        raise UserError(
             f"layers {spec['layers']}: this network has {len(found)} sites of op {spec['op']},"
             f" numbered from 0 to {len(found) - 1}"
         )
@@ -167,6 +167,6 @@ def _core(backbone: nn.Module, site: Site, spec: Spec, weights: dict[str, Any]) 
         return Bank(dim, length, heads=heads, shared=is_shared, low_rank=is_low_rank, init=spec["init"], like=weights)
     is_depthwise = spec.get("depthwise", False)
     if is_depthwise and site.layout not in ("NCHW", "NHWC"):
-        raise TunerError(f"{site.name} has tokens, not maps, for a depth-wise convolution: leave depthwise out")
+        raise UserError(f"{site.name} has tokens, not maps, for a depth-wise convolution: leave depthwise out")
     activation, init = spec["activation"], spec["init"]
     return Adapter(dim, length, activation=activation, init=init, depthwise=is_depthwise, like=weights)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tuners.errors import TunerError
+from common.errors import UserError
 from tuners.hooks import SiteHook, first_input, main_output, with_first_input, with_main_output
 from tuners.reach import run
 from tuners.sites import Patterns, Site, like, sites
@@ -89,7 +89,7 @@ class VPT(Tuner):
     ) -> None:
         blocks = [site for site in sites(backbone, example, keywords, patterns) if site.op == "block"]
         if not _is_sequence(blocks):
-            raise TunerError(
+            raise UserError(
                 f"vpt needs one sequence of tokens that goes through all blocks, which {type(backbone).__name__} has"
                 " not: use tuner=u_block"
             )
@@ -118,7 +118,7 @@ class VPT(Tuner):
                 run(backbone, example, keywords)
         except (RuntimeError, ValueError, IndexError, AssertionError):
             self._detach(backbone)
-            raise TunerError(
+            raise UserError(
                 f"the attention of {type(backbone).__name__} has a position for every token (relative or rotary), and"
                 " vpt's prompts have none: use tuner=u_block or tuner=u_mha"
             ) from None

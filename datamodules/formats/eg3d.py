@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from common.errors import UserError
 from datamodules.formats.folders import PICTURES
 from datamodules.loading import Batch
-from datamodules.pictures import PictureError, decode
+from datamodules.pictures import decode
 from datamodules.transforms import Transform
 
 LABELS = "dataset.json"
@@ -152,10 +153,10 @@ class PosedPictures(Dataset[Any]):
         try:
             picture = decode(self.store.read(name), called)
         except (OSError, BadZipFile, ZlibError):
-            raise PictureError(f"{called} is not a whole picture") from None
+            raise UserError(f"{called} is not a whole picture") from None
         height, width = picture.shape[1:]
         if width != height:
-            raise PictureError(f"{called} is {width} x {height}; its camera asks for a square picture")
+            raise UserError(f"{called} is {width} x {height}; its camera asks for a square picture")
         image = self.transform(picture)
         if self.flip and torch.rand(()) < 0.5:
             image, camera = image.flip(-1), mirrored(camera)

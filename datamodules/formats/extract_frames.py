@@ -17,8 +17,8 @@ import rich
 from PIL import Image
 from rich.progress import track
 
+from common.errors import UserError
 from datamodules.formats.video import SUFFIXES, count_frames, frames_of, in_segments
-from datamodules.pictures import PictureError
 
 
 def extract(path: Path, source: Path, target: Path, size: int, frames: int) -> str | None:
@@ -45,7 +45,7 @@ def extract(path: Path, source: Path, target: Path, size: int, frames: int) -> s
             frame = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
             frame.save(made / f"{place:06d}.jpg", quality=95)
         made.rename(folder)
-    except PictureError as error:
+    except UserError as error:
         return str(error)
     except OSError as error:
         return f"{path}: {folder} cannot be made ({error.strerror})"

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from common.errors import UserError
 from datamodules.formats.folders import PICTURES
-from datamodules.pictures import PictureError
 
 SUFFIXES = (".mp4", ".webm", ".avi", ".mkv")
 Choice = Callable[[int], NDArray[np.int64]]
@@ -65,7 +65,7 @@ def read_clip(path: Path, choose: Choice) -> Tensor:
     """Return the chosen frames of a clip, uint8 [t, 3, h, w]; all have the size of the first.
 
     Raises:
-        PictureError: if the clip cannot be read.
+        UserError: if the clip cannot be read.
     """
     if path.is_dir():
         return _from_folder(path, choose)
@@ -82,14 +82,14 @@ def _from_folder(path: Path, choose: Choice) -> Tensor:
     # Shorter names first: 2.jpg stands before 10.jpg.
     frames.sort(key=lambda file: (len(file.name), file.name))
     if not frames:
-        raise PictureError(f"{path} has no frames")
+        raise UserError(f"{path} has no frames")
     pictures: list[Tensor] = []
     for place in choose(len(frames)):
         try:
             with Image.open(frames[place]) as file:
                 picture = file.convert("RGB")
         except OSError:
-            raise PictureError(f"{frames[place]} is not a whole picture") from None
+            raise UserError(f"{frames[place]} is not a whole picture") from None
         if pictures:
             _, height, width = pictures[0].shape
             if picture.size != (width, height):
@@ -102,7 +102,7 @@ def count_frames(path: Path) -> int:
     """Return the number of frames of a video, at least 1; nothing is decoded.
 
     Raises:
-        PictureError: if the file is no video.
+        UserError: if the file is no video.
     """
     with _opened(path) as (container, stream):
         return max(stream.frames or sum(packet.size > 0 for packet in container.demux(stream)), 1)
@@ -112,7 +112,7 @@ def frames_of(path: Path, wanted: Collection[int]) -> Iterator[tuple[int, NDArra
     """Yield the wanted frames of a video, uint8 [h, w, 3], each with its place, and the last if some are not there.
 
     Raises:
-        PictureError: if the video cannot be read.
+        UserError: if the video cannot be read.
     """
     with _opened(path) as (container, stream):
         last, end = None, max(wanted)
@@ -124,7 +124,7 @@ def frames_of(path: Path, wanted: Collection[int]) -> Iterator[tuple[int, NDArra
                 return
             last = place, frame
         if last is None:
-            raise PictureError(f"{path} has no frames")
+            raise UserError(f"{path} has no frames")
         if last[0] not in wanted:
             yield last[0], last[1].to_ndarray(format="rgb24", **size)
 
@@ -143,7 +143,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
                 stream.codec_context.thread_count = 1
             yield container, stream
     except (av.FFmpegError, IndexError):
-        raise PictureError(f"{path} is not a whole video") from None
+        raise UserError(f"{path} is not a whole video") from None
 
 
 def in_segments(count: int, frames: int, *, random: bool) -> NDArray[np.int64]:

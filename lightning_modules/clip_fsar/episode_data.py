@@ -38,7 +38,7 @@ def check_episodes(data: EpisodeData, split: str, shots: int, limit: int | float
     """Draw one episode of the clips that a split is limited to, in batches or as a share; no limit is no episodes.
 
     Raises:
-        EpisodeError: by the data, if these clips make no such episode.
+        UserError: by the data, if these clips make no such episode.
     """
     if limit:
         labels = data.labels(split)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.errors import UserError
 from common.findings import Findings
 from lightning_modules.clip_fsar.episode_data import DrawnEpisodes
 from lightning_modules.clip_fsar.episode_prediction import (
@@ -39,19 +40,13 @@ class EvaluationOptions(TypedDict):
     text_share: float
 
 
-class EvaluationError(ValueError):
-    """No episodes, or none of any kind; the user's to put right."""
-
-    is_bad_input = True
-
-
 def check_evaluation(options: EvaluationOptions) -> None:
-    """Raise EvaluationError if the options ask for nothing."""
+    """Raise UserError if the options ask for nothing."""
     if not options["shots"] or min(options["shots"]) < 1:
-        raise EvaluationError(f"model.evaluation.shots is {options['shots']}: take numbers of 1 or more, as [1,5]")
+        raise UserError(f"model.evaluation.shots is {options['shots']}: take numbers of 1 or more, as [1,5]")
     for name, count in (("episodes", options["episodes"]), ("validation_episodes", options["validation_episodes"])):
         if count < 1:
-            raise EvaluationError(f"model.evaluation.{name} is {count}: take 1 or more")
+            raise UserError(f"model.evaluation.{name} is {count}: take 1 or more")
 
 
 class Bank(NamedTuple):

@@ -16,15 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from common.errors import UserError
+
 MINI = "mini"
 # Numbers that OpenAI's files hold beside the weights.
 _SIZES = {"input_resolution", "context_length", "vocab_size"}
-
-
-class TowerError(ValueError):
-    """There are no such towers, weights or words; the user can put it right."""
-
-    is_bad_input = True
 
 
 class MiniOptions(TypedDict):
@@ -56,18 +52,18 @@ class TowerOptions(TypedDict):
 
 
 def check_towers(towers: TowerOptions) -> None:
-    """Raise TowerError if there are no such towers, or the prompt has no place for a name."""
+    """Raise UserError if there are no such towers, or the prompt has no place for a name."""
     if towers["name"] != MINI:
         _config(towers["name"])
     if towers["prompt"].count("{}") != 1:
-        raise TowerError(f"model: the prompt is '{towers['prompt']}', it needs one {{}}, where the class name goes")
+        raise UserError(f"model: the prompt is '{towers['prompt']}', it needs one {{}}, where the class name goes")
 
 
 def check_mini(mini: MiniOptions) -> None:
-    """Raise TowerError if no mini-CLIP has such sizes."""
+    """Raise UserError if no mini-CLIP has such sizes."""
     for name, value, parts in (("size", mini["size"], 8), ("width", mini["width"], 16)):
         if value % parts or value < parts:
-            raise TowerError(f"model.mini.{name} is {value}, should be a multiple of {parts}")
+            raise UserError(f"model.mini.{name} is {value}, should be a multiple of {parts}")
 
 
 def _config(name: str) -> dict[str, Any]:
@@ -75,12 +71,12 @@ def _config(name: str) -> dict[str, Any]:
     config = open_clip.get_model_config(name)
     if config is None:
         near = get_close_matches(name, open_clip.list_models(), n=3)
-        raise TowerError(
+        raise UserError(
             f"model.towers.name: no model '{name}'; take {MINI} or {' or '.join(near or ['RN50-quickgelu'])}"
         )
     known = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}
     if set(config) - known or "timm_model_name" in config["vision_cfg"] or "hf_model_name" in config["text_cfg"]:
-        raise TowerError(f"model.towers.name: {name} is no plain CLIP; take one such as RN50-quickgelu")
+        raise UserError(f"model.towers.name: {name} is no plain CLIP; take one such as RN50-quickgelu")
     return config
 
 
@@ -88,7 +84,7 @@ def build_clip(name: str, mini: MiniOptions, image_size: int) -> Any:
     """Return untrained towers with `visual` and `encode_text`.
 
     Raises:
-        TowerError: if open_clip has no such model.
+        UserError: if open_clip has no such model.
     """
     if name == MINI:
         heads = mini["width"] // 16
@@ -110,7 +106,7 @@ def tokens(name: str, mini: MiniOptions, texts: Sequence[str]) -> Int[Tensor, "n
     """Return the token ids of texts.
 
     Raises:
-        TowerError: if the mini-CLIP does not know a word, or a text is too long for it.
+        UserError: if the mini-CLIP does not know a word, or a text is too long for it.
     """
     if name != MINI:
         return open_clip.get_tokenizer(name)(list(texts))
@@ -120,9 +116,9 @@ def tokens(name: str, mini: MiniOptions, texts: Sequence[str]) -> Int[Tensor, "n
         words = text.split()
         unknown = [word for word in words if word not in known]
         if unknown:
-            raise TowerError(f"the mini-CLIP knows no '{unknown[0]}' (in '{text}'); it knows {' '.join(known)}")
+            raise UserError(f"the mini-CLIP knows no '{unknown[0]}' (in '{text}'); it knows {' '.join(known)}")
         if len(words) >= len(row):
-            raise TowerError(f"'{text}' has {len(words)} words, the mini-CLIP reads {len(row) - 1}")
+            raise UserError(f"'{text}' has {len(words)} words, the mini-CLIP reads {len(row) - 1}")
         # The feature is taken at the largest number, which is the end's.
         row[: len(words) + 1] = torch.tensor([known[word] for word in words] + [len(known) + 1])
     return found
@@ -137,17 +133,17 @@ def load_clip(clip: Any, name: str, weights: str) -> None:
         weights: see `TowerOptions`; not null.
 
     Raises:
-        TowerError: if the file is not there or holds other towers.
+        UserError: if the file is not there or holds other towers.
     """
     path, is_quick = _find(name, weights)
     try:
         content, is_archive = _read(path)
         if (is_quick or is_archive) and name != MINI and not _config(name).get("quick_gelu"):
-            raise TowerError(f"model.towers.name: {weights} was trained with another GELU: take {name}-quickgelu")
+            raise UserError(f"model.towers.name: {weights} was trained with another GELU: take {name}-quickgelu")
         clip.load_state_dict({key: value for key, value in content.items() if key not in _SIZES})
     except (AttributeError, RuntimeError, UnpicklingError, EOFError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise TowerError(f"model.towers.weights: {weights} does not fit model.towers.name={name}: {reason}") from None
+        raise UserError(f"model.towers.weights: {weights} does not fit model.towers.name={name}: {reason}") from None
 
 
 def _find(name: str, weights: str) -> tuple[str, bool]:
@@ -156,12 +152,12 @@ def _find(name: str, weights: str) -> tuple[str, bool]:
         return weights, False
     if name == MINI or weights not in (tags := open_clip.list_pretrained_tags_by_model(name)):
         known = "" if name == MINI else f"; open_clip fetches {', '.join(tags) or 'nothing'} for {name}"
-        raise TowerError(f"model.towers.weights: no file {weights}{known}")
+        raise UserError(f"model.towers.weights: no file {weights}{known}")
     config = open_clip.get_pretrained_cfg(name, weights)
     try:
         return open_clip.download_pretrained(config), bool(config.get("quick_gelu"))
     except Exception as error:  # noqa: BLE001 - what a hub client raises is many-fold
-        raise TowerError(f"model.towers.weights: {weights} of {name} cannot be fetched: {error}") from None
+        raise UserError(f"model.towers.weights: {weights} of {name} cannot be fetched: {error}") from None
 
 
 def _read(path: str) -> tuple[Mapping[str, Tensor], bool]:

@@ -27,7 +27,7 @@ def build_distances(channels: int, image_size: int, options: EvaluationOptions) 
     """Return the distances of the test, without any image yet.
 
     Raises:
-        FeatureError: if weights are missing, or there are fewer images than KID needs.
+        UserError: if weights are missing, or there are fewer images than KID needs.
     """
     return ImageDistances(
         channels,

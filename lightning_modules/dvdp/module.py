@@ -252,7 +252,7 @@ class DVDP(BasePaper):
             seed: seed of all noise; that of the model unless told.
 
         Raises:
-            ProcessError: if the steps cannot be shared out over the levels.
+            UserError: if the steps cannot be shared out over the levels.
         """
         sampler = self.sampler(steps or self.options["evaluation"]["steps"])
         yield from self._generator(seed).images(sampler, count)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.dvdp.process import ProcessError
+from common.errors import UserError
 
 
 class UNetOptions(TypedDict):
@@ -107,7 +107,7 @@ class LevelNetworks(nn.Module):
         options: see `UNetOptions`.
 
     Raises:
-        ProcessError: if the sizes of some level cannot be halved often enough.
+        UserError: if the sizes of some level cannot be halved often enough.
     """
 
     def __init__(self, image_channels: int, image_size: int, levels: int, options: UNetOptions) -> None:
@@ -139,23 +139,21 @@ def uneven_use(levels: int, options: UNetOptions) -> bool:
 
 
 def check_network(image_size: int, levels: int, options: UNetOptions) -> None:
-    """Raise ProcessError, in one line, for options or sizes that make no network."""
+    """Raise UserError, in one line, for options or sizes that make no network."""
     channels, groups = options["channels"], options["groups"]
     if not channels or min(options["layers"], options["stem"], groups, options["head_channels"]) < 1:
-        raise ProcessError(
-            "network: needs at least one stage, one layer, a stem, groups and head_channels of 1 or more"
-        )
+        raise UserError("network: needs at least one stage, one layer, a stem, groups and head_channels of 1 or more")
     if any(width % groups for width in channels):
-        raise ProcessError(f"network.channels is {channels}: each has to be a multiple of network.groups = {groups}")
+        raise UserError(f"network.channels is {channels}: each has to be a multiple of network.groups = {groups}")
     if options["attention"] and any(width % options["head_channels"] for width in channels):
-        raise ProcessError(
+        raise UserError(
             f"network.channels is {channels}: with attention each has to be a multiple of"
             f" network.head_channels = {options['head_channels']}"
         )
     stages = len(channels)
     factor = options["stem"] * 2 ** (levels - 1) * 2 ** (stages - 1)
     if image_size % factor:
-        raise ProcessError(
+        raise UserError(
             f"images of side {image_size} cannot be halved {levels - 1} times by the turning points, cut into"
             f" {options['stem']} x {options['stem']} by the stem and halved {stages - 1} times by the U-Net's stages:"
             f" the side has to be a multiple of {factor}"

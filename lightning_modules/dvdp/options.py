@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
+from common.errors import UserError
 from lightning_modules.dvdp.evaluation import EvaluationOptions
 from lightning_modules.dvdp.networks import UNetOptions, check_network
 from lightning_modules.dvdp.parameterisation import Prediction
-from lightning_modules.dvdp.process import Process, ProcessError, ProcessOptions
+from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.sampler import SamplerOptions, visits
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine
 
@@ -43,13 +44,13 @@ class ImageData(Protocol):
 
 
 def check_options(options: DVDPOptions, process: Process) -> None:
-    """Raise ProcessError, in one line, for options that make no model with this process."""
+    """Raise UserError, in one line, for options that make no model with this process."""
     levels, evaluation = process.last_level + 1, options["evaluation"]
     check_network(options["image_size"], levels, options["network"])
     for name, values in (("level_weight", options["level_weight"]), ("batch_scale", options["batch_scale"])):
         if values is not None and (len(values) != levels or min(values) <= 0):
-            raise ProcessError(f"{name} is {values}, should be {levels} numbers above 0, one for each level")
+            raise UserError(f"{name} is {values}, should be {levels} numbers above 0, one for each level")
     for steps in [options["sampler"]["steps"], evaluation["steps"], *evaluation["curve"]]:
         visits(process, steps)
     if not 0 <= options["ema"] < 1:
-        raise ProcessError(f"ema is {options['ema']}, should be at least 0 and below 1")
+        raise UserError(f"ema is {options['ema']}, should be at least 0 and below 1")

@@ -16,14 +16,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.errors import UserError
 from lightning_modules.dvdp.attenuation import NAMES, Attenuation, attenuation
 from lightning_modules.dvdp.projection import coarse, detail, scaled, up
-
-
-class ProcessError(ValueError):
-    """A process that cannot be; the user's to put right."""
-
-    is_bad_input = True
 
 
 class ProcessOptions(TypedDict):
@@ -57,7 +52,7 @@ class Process:
         attenuation: "geometric", "linear", "cosine" or "none".
 
     Raises:
-        ProcessError: in one line, if these make no process.
+        UserError: in one line, if these make no process.
     """
 
     def __init__(
@@ -176,12 +171,12 @@ def _column(values: Tensor, device: torch.device | str) -> Tensor:
 
 def _check(steps: int, first: float, last: float, turns: list[int], delta: float, kind: str) -> None:
     if steps < 1 or not 0 < first <= last < 1:
-        raise ProcessError(f"process: steps is {steps}, beta {first} to {last}: at least 1 step, 0 < first <= last < 1")
+        raise UserError(f"process: steps is {steps}, beta {first} to {last}: at least 1 step, 0 < first <= last < 1")
     if kind not in NAMES:
-        raise ProcessError(f"process.attenuation is {kind!r}, should be one of {', '.join(NAMES)}")
+        raise UserError(f"process.attenuation is {kind!r}, should be one of {', '.join(NAMES)}")
     if any(after <= before for before, after in pairwise(turns)):
-        raise ProcessError(f"process.turning_points is {turns}: each has to be later than the one before")
+        raise UserError(f"process.turning_points is {turns}: each has to be later than the one before")
     if turns and not 0 < turns[0] <= turns[-1] < steps:
-        raise ProcessError(f"process.turning_points is {turns}: each has to be between 1 and {steps - 1} (steps - 1)")
+        raise UserError(f"process.turning_points is {turns}: each has to be between 1 and {steps - 1} (steps - 1)")
     if not 0 < delta <= 1:
-        raise ProcessError(f"process.delta is {delta}, should be above 0 and at most 1")
+        raise UserError(f"process.delta is {delta}, should be above 0 and at most 1")

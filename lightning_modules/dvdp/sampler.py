@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from common.errors import UserError
 from lightning_modules.dvdp.parameterisation import Prediction, amplitudes, clean_image
-from lightning_modules.dvdp.process import Process, ProcessError, apply
+from lightning_modules.dvdp.process import Process, apply
 
 Method = Literal["ancestral", "ddim"]
 
@@ -52,11 +53,11 @@ def visits(process: Process, steps: int) -> list[Visit]:
     """Return the reverse steps, spread over the levels by their lengths; every turning point is one of their ends.
 
     Raises:
-        ProcessError: if there are fewer steps than levels, or more than times.
+        UserError: if there are fewer steps than levels, or more than times.
     """
     levels = process.last_level + 1
     if not levels <= steps <= process.steps:
-        raise ProcessError(
+        raise UserError(
             f"steps is {steps}, should be {levels} (a step for every level) to {process.steps} (a step for every time)"
         )
     counts = _shared_out(steps, [after - before for before, after in pairwise(process.bounds)])
@@ -89,7 +90,7 @@ class Sampler:
         clip: whether estimates of x_0 are clamped to the range of images at their level.
 
     Raises:
-        ProcessError: if the steps cannot be shared out.
+        UserError: if the steps cannot be shared out.
     """
 
     def __init__(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import vgg16
 
-from lightning_modules.geod.inverse_renderer import GeoDError, Reading
+from common.errors import UserError
+from lightning_modules.geod.inverse_renderer import Reading
 from lightning_modules.geod.weights import load_all, read_weights
 
 _EPS = 1e-7
@@ -37,7 +38,7 @@ class PerceptualFeatures(nn.Module):
     """VGG16 up to relu3_3, frozen: images in -1..1 to maps [b, 256, h/4, w/4].
 
     Raises:
-        GeoDError: if the weights are not there.
+        UserError: if the weights are not there.
     """
 
     mean: Tensor
@@ -47,7 +48,7 @@ class PerceptualFeatures(nn.Module):
         super().__init__()
         path = options["vgg_weights"]
         if options["perceptual"] == "vgg16" and not (path and Path(path).is_file()):
-            raise GeoDError(f"inverse_loss.vgg_weights: no file {path}; expected torchvision's vgg16-397923af.pth")
+            raise UserError(f"inverse_loss.vgg_weights: no file {path}; expected torchvision's vgg16-397923af.pth")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = vgg16(weights=None)

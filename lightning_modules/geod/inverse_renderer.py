@@ -12,16 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import UserError
 from lightning_modules.geod.geometry import back_project, focal_length, normals_of_depth, rotation
 from lightning_modules.geod.inverse_networks import ConfidenceDecoder, MapDecoder, VectorEncoder
 from lightning_modules.geod.rasteriser import rasterise
 from networks.precision import single_precision
-
-
-class GeoDError(ValueError):
-    """Options or weights that do not go together; the user's to put right."""
-
-    is_bad_input = True
 
 
 class InverseRendererOptions(TypedDict):
@@ -83,19 +78,19 @@ class InverseRenderer(nn.Module):
     """Networks named as in Unsup3D's checkpoints, and the way from what they read to the input's view.
 
     Raises:
-        GeoDError: if the size is no power of two of at least 16, or the depths do not rise.
+        UserError: if the size is no power of two of at least 16, or the depths do not rise.
     """
 
     def __init__(self, options: InverseRendererOptions) -> None:
         super().__init__()
         size, width, code = options["size"], options["width"], options["code"]
         if size < 16 or size & (size - 1) or width % 8 or code % 2:
-            raise GeoDError(
+            raise UserError(
                 f"inverse_renderer: size is {size}, width {width}, code {code}: should be a power of two of at least"
                 " 16, a multiple of 8, and even"
             )
         if not 0 < options["min_depth"] < options["max_depth"]:
-            raise GeoDError("inverse_renderer: min_depth should be above 0 and below max_depth")
+            raise UserError("inverse_renderer: min_depth should be above 0 and below max_depth")
         self.options, self.size = options, size
         self.focal = focal_length(size, options["fov"])
         self.netD = MapDecoder(size, 1, width, code, bounded=False)

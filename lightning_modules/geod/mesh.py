@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_modules.geod.inverse_renderer import GeoDError
+from common.errors import UserError
 from lightning_modules.geod.players import Generator
 
 
@@ -34,7 +34,7 @@ def extract_mesh(
             which is where EG3D's scenes are cut.
 
     Raises:
-        GeoDError: if density passes the level nowhere.
+        UserError: if density passes the level nowhere.
     """
     from skimage.measure import marching_cubes
 
@@ -47,7 +47,7 @@ def extract_mesh(
     low, high = float(density.min()), float(density.max())
     level = min(10.0, low + (high - low) / 5) if level is None else level
     if not low < level < high:
-        raise GeoDError(f"no surface: density is {low:.2g} to {high:.2g} and never passes {level:.2g}")
+        raise UserError(f"no surface: density is {low:.2g} to {high:.2g} and never passes {level:.2g}")
     vertices, triangles, _, _ = marching_cubes(density, level)
     vertices = (vertices * (2 * half / (resolution - 1)) - half).astype(np.float32)
     places = torch.from_numpy(vertices).to(z.device)[None]

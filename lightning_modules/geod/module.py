@@ -9,11 +9,12 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from common.errors import UserError
 from lightning_modules.base import BasePaper
 from lightning_modules.geod.evaluation import EvaluationOptions
 from lightning_modules.geod.guidance import GuidanceOptions
 from lightning_modules.geod.inverse_loss import InverseLossOptions, inverse_loss
-from lightning_modules.geod.inverse_renderer import GeoDError, InverseRendererOptions
+from lightning_modules.geod.inverse_renderer import InverseRendererOptions
 from lightning_modules.geod.losses import density_loss, discriminator_loss, generator_loss, is_due, r1_loss
 from lightning_modules.geod.mesh import Mesh
 from lightning_modules.geod.networks import GeoDNetworks
@@ -287,10 +288,10 @@ class GeoD(BasePaper):
         """Yield images in -1..1 at random poses, a batch at a time; there are no steps.
 
         Raises:
-            GeoDError: if steps are asked for.
+            UserError: if steps are asked for.
         """
         if steps is not None:
-            raise GeoDError("GeoD generates in one step: leave steps= out")
+            raise UserError("GeoD generates in one step: leave steps= out")
         yield from Samples(self.networks, self.options, seed).images(count)
 
     def meshes(self, count: int, *, seed: int | None = None) -> Iterator[Mesh]:

@@ -26,7 +26,7 @@ class GeoDNetworks(nn.Module):
         options: see `GeoD`.
 
     Raises:
-        GeoDError: if options do not go together.
+        UserError: if options do not go together.
     """
 
     images_seen: Tensor
@@ -68,7 +68,7 @@ class GeoDNetworks(nn.Module):
         """The frozen features that the inverse renderer's loss compares, None for none; built on first use.
 
         Raises:
-            GeoDError: if their weights are missing.
+            UserError: if their weights are missing.
         """
         if not self._features:
             self._features.append(build_features(self.options["inverse_loss"]))
@@ -80,7 +80,7 @@ class GeoDNetworks(nn.Module):
         """What predicts geometry from images: the inverse renderer, a frozen depth model, or None.
 
         Raises:
-            GeoDError: if the depth model is missing.
+            UserError: if the depth model is missing.
         """
         if self.inverse_renderer is not None or not uses_guidance(self.options):
             return self.inverse_renderer
@@ -93,7 +93,7 @@ class GeoDNetworks(nn.Module):
         """Load the networks that the config names.
 
         Raises:
-            GeoDError: if a file is missing or holds other networks.
+            UserError: if a file is missing or holds other networks.
         """
         o = self.options
         if o["ir_init"] and self.inverse_renderer is not None:

@@ -2,10 +2,11 @@
 
 from typing import Literal, TypedDict
 
+from common.errors import UserError
 from lightning_modules.geod.evaluation import EvaluationOptions
 from lightning_modules.geod.guidance import GuidanceOptions
 from lightning_modules.geod.inverse_loss import InverseLossOptions
-from lightning_modules.geod.inverse_renderer import GeoDError, InverseRendererOptions
+from lightning_modules.geod.inverse_renderer import InverseRendererOptions
 from lightning_modules.geod.novel_views import NovelViewOptions
 from lightning_modules.geod.optimisers import PlayersOptions
 from lightning_modules.geod.players import DiscriminatorOptions, RegularisationOptions
@@ -45,10 +46,10 @@ def check_options(options: GeoDOptions) -> None:
     """Check options that depend on each other, and those that have a minimum.
 
     Raises:
-        GeoDError: naming the first option that is wrong.
+        UserError: naming the first option that is wrong.
     """
     if options["nvs"]["kind"] == "warp" and options["geometry"] != "unsup3d":
-        raise GeoDError("nvs.kind is warp, which needs geometry=unsup3d: take reproject or none")
+        raise UserError("nvs.kind is warp, which needs geometry=unsup3d: take reproject or none")
     lazy = options["regularisation"]
     intervals = {
         "guidance.interval": options["guidance"]["interval"],
@@ -57,10 +58,10 @@ def check_options(options: GeoDOptions) -> None:
     }
     for name, value in intervals.items():
         if value < 1:
-            raise GeoDError(f"{name} is {value}, should be at least 1: a weight of 0 turns a loss off")
+            raise UserError(f"{name} is {value}, should be at least 1: a weight of 0 turns a loss off")
     per_pose = options["evaluation"]["per_pose"]
     if per_pose < 2:
-        raise GeoDError(f"evaluation.per_pose is {per_pose}, should be at least 2")
+        raise UserError(f"evaluation.per_pose is {per_pose}, should be at least 2")
 
 
 def uses_guidance(options: GeoDOptions) -> bool:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.geod.inverse_renderer import GeoDError
+from common.errors import UserError
 from lightning_modules.geod.weights import kept_as, read_weights
 
 
@@ -34,13 +34,13 @@ class NormalOracle(nn.Module):
         width: channels at full size, a multiple of 8.
 
     Raises:
-        GeoDError: if it is not.
+        UserError: if it is not.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         if width < 8 or width % 8:
-            raise GeoDError(f"width is {width}, should be a multiple of 8")
+            raise UserError(f"width is {width}, should be a multiple of 8")
         widths = [width, 2 * width, 3 * width, 3 * width]
         self.first = nn.Sequential(_layer(3, width), _layer(width, width))
         self.down = nn.ModuleList(nn.Sequential(_layer(a, b, stride=2), _layer(b, b)) for a, b in pairwise(widths))
@@ -70,12 +70,12 @@ def load_oracle(path: str) -> NormalOracle:
     """Return the frozen network of a checkpoint of the experiment that trains it.
 
     Raises:
-        GeoDError: if the file is not there or holds no oracle.
+        UserError: if the file is not there or holds no oracle.
     """
     content = read_weights(path, "evaluation.oracle")
     state, told = kept_as("oracle", content), content.get("hyper_parameters", {})
     if not state or "width" not in told:
-        raise GeoDError(f"evaluation.oracle: {path} is not a checkpoint of an oracle")
+        raise UserError(f"evaluation.oracle: {path} is not a checkpoint of an oracle")
     oracle = NormalOracle(told["width"])
     oracle.load_state_dict(state)
     return oracle.eval().requires_grad_(False)

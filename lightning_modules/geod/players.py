@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.geod.inverse_renderer import GeoDError
+from common.errors import UserError
 from networks.pigan import PiGAN, PiGANOptions
 from networks.precision import single_precision
 from networks.stylegan2 import Discriminator
@@ -89,7 +89,7 @@ class RegularisationOptions(TypedDict):
 
 def _check_side(key: str, side: int) -> None:
     if side < 8 or side & (side - 1):
-        raise GeoDError(f"{key} is {side}, should be a power of two of at least 8: StyleGAN2 doubles and halves")
+        raise UserError(f"{key} is {side}, should be a power of two of at least 8: StyleGAN2 doubles and halves")
 
 
 def build_generator(
@@ -98,10 +98,10 @@ def build_generator(
     """Return the generator whose options are given.
 
     Raises:
-        GeoDError: if not one of both is, or planes have no side that doubling leads to.
+        UserError: if not one of both is, or planes have no side that doubling leads to.
     """
     if (triplane is None) == (pigan is None):
-        raise GeoDError("generator: give one of triplane and pigan, and null for the other")
+        raise UserError("generator: give one of triplane and pigan, and null for the other")
     if triplane is not None:
         _check_side("triplane.plane_size", triplane["plane_size"])
         return TriPlaneGenerator(triplane, size)
@@ -113,7 +113,7 @@ def build_discriminator(options: DiscriminatorOptions, size: int) -> Discriminat
     """Return the discriminator.
 
     Raises:
-        GeoDError: if the images have no side that halving leads from.
+        UserError: if the images have no side that halving leads from.
     """
     _check_side("data.image_size", size)
     return Discriminator(
@@ -179,7 +179,7 @@ class Judge:
         if sigma > 0:
             seen = blurred(seen, sigma)
         if self.options["pose_conditioned"] and camera is None:
-            raise GeoDError("discriminator.pose_conditioned: the data have no cameras, so it should be false")
+            raise UserError("discriminator.pose_conditioned: the data have no cameras, so it should be false")
         return discriminator(seen, camera if self.options["pose_conditioned"] else None)
 
 

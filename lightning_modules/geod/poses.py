@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from common.errors import UserError
 from lightning_modules.geod.geometry import rotation
-from lightning_modules.geod.inverse_renderer import GeoDError
 
 
 class PoseOptions(TypedDict):
@@ -80,11 +80,11 @@ def draw_cameras(
         labels: cameras to draw from, for kind "labels".
 
     Raises:
-        GeoDError: if there should be labels and are none.
+        UserError: if there should be labels and are none.
     """
     if options["kind"] == "labels":
         if labels is None:
-            raise GeoDError("poses.kind is labels, but the data have no cameras: take gaussian or uniform")
+            raise UserError("poses.kind is labels, but the data have no cameras: take gaussian or uniform")
         return labels.cpu()[torch.randint(len(labels), (count,), generator=generator)]
     draw = torch.randn if options["kind"] == "gaussian" else torch.rand
     numbers = draw(2, count, generator=generator)
@@ -101,9 +101,9 @@ def some_cameras(source: Any, count: int) -> Float[Tensor, "n 25"]:
     """Return cameras of training images, spread evenly over the data set.
 
     Raises:
-        GeoDError: if the images have none.
+        UserError: if the images have none.
     """
     cameras = getattr(source, "cameras", None)
     if cameras is None:
-        raise GeoDError("poses.kind is labels, but the data have no cameras: take gaussian or uniform")
+        raise UserError("poses.kind is labels, but the data have no cameras: take gaussian or uniform")
     return torch.as_tensor(cameras)[torch.linspace(0, len(source) - 1, count).long()].float()

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import UserError
 from lightning_modules.geod.geometry import focal_length, normals_of_depth
-from lightning_modules.geod.inverse_renderer import GeoDError, Shape
+from lightning_modules.geod.inverse_renderer import Shape
 from networks.precision import single_precision
 
 
@@ -40,7 +41,7 @@ class PretrainedGeometry(nn.Module):
         size: side of the depth and normals that are asked for.
 
     Raises:
-        GeoDError: if there is no such model.
+        UserError: if there is no such model.
     """
 
     mean: Tensor
@@ -50,7 +51,7 @@ class PretrainedGeometry(nn.Module):
         super().__init__()
         path = options["path"]
         if not path or not (Path(path) / "config.json").is_file():
-            raise GeoDError(
+            raise UserError(
                 f"pretrained.path: no depth model at {path}; expected a folder of transformers with config.json and"
                 " model.safetensors"
             )

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.geod.inverse_renderer import GeoDError, InverseRenderer
+from common.errors import UserError
+from lightning_modules.geod.inverse_renderer import InverseRenderer
 
 _READERS = ("netD", "netA", "netL", "netV", "netC")
 # Buffers of EG3D's modules that nothing learned is in: constants, and a figure of its training loop.
@@ -26,10 +27,10 @@ def read_weights(path: str, key: str) -> Mapping[str, Any]:
         key: the key of the config that names it.
 
     Raises:
-        GeoDError: if the file is not there or is another kind of file.
+        UserError: if the file is not there or is another kind of file.
     """
     if not Path(path).is_file():
-        raise GeoDError(f"{key}: no file {path}")
+        raise UserError(f"{key}: no file {path}")
     try:
         # Unsup3D keeps its curves as an object beside the weights.
         with torch.serialization.safe_globals([(_Unread, "unsup3d.meters.MetricsTrace")]):
@@ -37,7 +38,7 @@ def read_weights(path: str, key: str) -> Mapping[str, Any]:
     except Exception:  # noqa: BLE001 - a file of another kind can raise any kind
         content = None
     if not isinstance(content, Mapping):
-        raise GeoDError(f"{key}: {path} is no file of weights; expected a state dict or a checkpoint of ours")
+        raise UserError(f"{key}: {path} is no file of weights; expected a state dict or a checkpoint of ours")
     return content
 
 
@@ -58,7 +59,7 @@ def load_player(player: nn.Module, path: str, key: str, place: str) -> None:
         place: what the player is called in our checkpoints.
 
     Raises:
-        GeoDError: if the file is not there or holds other weights.
+        UserError: if the file is not there or holds other weights.
     """
     content, known = read_weights(path, key), player.state_dict()
     state = kept_as(place, content) or {
@@ -76,7 +77,7 @@ def load_inverse_renderer(renderer: InverseRenderer, path: str) -> None:
             holds the state of netD, netA, netL, netV and netC.
 
     Raises:
-        GeoDError: if the file is not there, holds no such networks, or networks of other sizes.
+        UserError: if the file is not there, holds no such networks, or networks of other sizes.
     """
     content = read_weights(path, "ir_init")
     if all(name in content for name in _READERS):
@@ -84,13 +85,13 @@ def load_inverse_renderer(renderer: InverseRenderer, path: str) -> None:
     else:
         state = kept_as("inverse_renderer", content)
     if not state:
-        raise GeoDError(f"ir_init: {path} holds no inverse renderer; expected {', '.join(_READERS)}, as Unsup3D saves")
+        raise UserError(f"ir_init: {path} holds no inverse renderer; expected {', '.join(_READERS)}, as Unsup3D saves")
     load_all(renderer, state, f"ir_init: {path} is not of this size (inverse_renderer.size, width, code)")
 
 
 def load_all(network: nn.Module, state: Mapping[str, Any], refusal: str) -> None:
-    """Load a state dict whole, or raise a GeoDError that begins with `refusal`."""
+    """Load a state dict whole, or raise a UserError that begins with `refusal`."""
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise GeoDError(f"{refusal}: {str(error).splitlines()[1].strip()}") from None
+        raise UserError(f"{refusal}: {str(error).splitlines()[1].strip()}") from None

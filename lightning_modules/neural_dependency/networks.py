@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.backbones import BackboneError, feature_size
+from common.errors import UserError
+from networks.backbones import feature_size
 from networks.small_conv_net import SmallConvNet
 
 
@@ -34,12 +35,6 @@ class SourceOptions(NetworkOptions):
     """A second classifier, and how many categories it knows."""
 
     num_classes: int
-
-
-class NetworkError(ValueError):
-    """There is no such network, or no such weights; the user can put it right."""
-
-    is_bad_input = True
 
 
 class Perceptron(nn.Sequential):
@@ -92,24 +87,22 @@ def build_network(name: str, num_classes: int, in_channels: int, image_size: int
         image_size: side of the images in pixels (timm models keep their own where they are built for one).
 
     Raises:
-        NetworkError: if there is no such network, or it has no linear head.
+        UserError: if there is no such network, or it has no linear head.
     """
     if name == "mlp":
         return Classifier(Perceptron(in_channels, image_size), nn.Linear(Perceptron.num_features, num_classes))
     if name == "small":
         try:
             backbone = SmallConvNet(in_channels, image_size)
-        except BackboneError as error:
-            raise NetworkError(str(error)) from None
+        except UserError as error:
+            raise UserError(str(error)) from None
         return Classifier(backbone, nn.Linear(feature_size(backbone), num_classes))
     # timm takes a second to import, which no paper's own net should pay.
     import timm
 
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:5])
-        raise NetworkError(
-            f"there is no network '{name}': take small, mlp or a timm model{near and f', such as {near}'}"
-        )
+        raise UserError(f"there is no network '{name}': take small, mlp or a timm model{near and f', such as {near}'}")
     return _split(timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels), name)
 
 
@@ -124,9 +117,7 @@ def _split(model: Any, name: str) -> Classifier:
     elif isinstance(layer, nn.Linear):
         head = layer
     else:
-        raise NetworkError(
-            f"model.network.name: the classifier of {name} is not one linear layer, so f = W z + b fails"
-        )
+        raise UserError(f"model.network.name: the classifier of {name} is not one linear layer, so f = W z + b fails")
     model.reset_classifier(0)
     return Classifier(model, head)
 
@@ -135,7 +126,7 @@ def load_network(network: Classifier, options: NetworkOptions) -> None:
     """Load trained weights, head included, into a classifier from `build_network`; nothing to do for null.
 
     Raises:
-        NetworkError: if there is no such file, or it holds the weights of another network.
+        UserError: if there is no such file, or it holds the weights of another network.
     """
     name, weights = options["name"], options["weights"]
     if weights is None:
@@ -144,14 +135,14 @@ def load_network(network: Classifier, options: NetworkOptions) -> None:
     if weights != "hub" and path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if weights != "hub" and not path.is_file():
-        raise NetworkError(f"model.network.weights: there is no file {path}")
+        raise UserError(f"model.network.weights: there is no file {path}")
     if weights == "hub" and name in {"small", "mlp"}:
-        raise NetworkError(f"model.network.weights: nobody publishes weights of {name}: give a path, or null")
+        raise UserError(f"model.network.weights: nobody publishes weights of {name}: give a path, or null")
     try:
         network.load_state_dict(_tensors(network, name, None if weights == "hub" else path))
     except (AttributeError, KeyError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise NetworkError(f"model.network.weights: {weights} does not fit network {name}: {reason}") from error
+        raise UserError(f"model.network.weights: {weights} does not fit network {name}: {reason}") from error
 
 
 def _tensors(network: Classifier, name: str, path: Path | None) -> Mapping[str, Tensor]:

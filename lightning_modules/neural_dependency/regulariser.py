@@ -9,6 +9,8 @@ from scipy.sparse import load_npz
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from common.errors import UserError
+
 # What a variance is not divided below, as a share of the mean variance of all logits.
 _FLOOR = 1e-6
 
@@ -115,12 +117,6 @@ class RegulariserOptions(TypedDict):
     dependencies: str | None
 
 
-class RegulariserError(ValueError):
-    """The dependencies are not there or do not fit; the user can put it right."""
-
-    is_bad_input = True
-
-
 def build_regulariser(options: RegulariserOptions, data: Any) -> DependencyRegulariser:
     """Return the regulariser of the dependencies that an earlier run has kept.
 
@@ -129,24 +125,24 @@ def build_regulariser(options: RegulariserOptions, data: Any) -> DependencyRegul
         data: the DataModule, whose `shared_attributes()` says which categories have nothing in common.
 
     Raises:
-        RegulariserError: if there is no such file, or nothing says which categories have nothing in common.
+        UserError: if there is no such file, or nothing says which categories have nothing in common.
     """
     kind, named = options["kind"], options["dependencies"]
     assert kind != "none"
     if named is None:
-        raise RegulariserError("model.regulariser.dependencies: name a run or a file whose dependencies are meant")
+        raise UserError("model.regulariser.dependencies: name a run or a file whose dependencies are meant")
     path = Path(named)
     file = path if path.suffix == ".npz" else path.parent.parent / "dependencies" / "uncentred.npz"
     if not file.is_file():
-        raise RegulariserError(f"model.regulariser.dependencies: no {file}; a finished neural_dependency run has one")
+        raise UserError(f"model.regulariser.dependencies: no {file}; a finished neural_dependency run has one")
     theta = torch.from_numpy(load_npz(file).toarray())
     irrelevant = None
     if kind == "cut":
         shared = data.shared_attributes() if hasattr(data, "shared_attributes") else None
         if shared is None:
-            raise RegulariserError("model.regulariser.kind=cut needs data whose categories have attributes")
+            raise UserError("model.regulariser.kind=cut needs data whose categories have attributes")
         irrelevant = torch.from_numpy(shared[: len(theta), : len(theta)] == 0)
     try:
         return DependencyRegulariser(theta, kind, irrelevant, options["momentum"])
     except ValueError as error:
-        raise RegulariserError(f"model.regulariser: {error}") from None
+        raise UserError(f"model.regulariser: {error}") from None

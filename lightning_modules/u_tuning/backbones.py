@@ -20,7 +20,7 @@ def build_backbone(name: str, in_channels: int, image_size: int) -> nn.Module:
         image_size: side of the images in pixels.
 
     Raises:
-        BackboneError: if there is no such backbone.
+        UserError: if there is no such backbone.
     """
     if name == "glyph_vit":
         return VisionTransformer(img_size=image_size, in_chans=in_channels, num_classes=0, **_GLYPH_VIT)

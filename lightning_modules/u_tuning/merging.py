@@ -19,7 +19,7 @@ def export_merged(tuner: Tuner, head: nn.Linear, file: Path) -> None:
         file: a `.safetensors` file.
 
     Raises:
-        TunerError: if the tuner has no plain form.
+        UserError: if the tuner has no plain form.
     """
     # Merging changes the weights, so a copy is merged; the copied tuner holds the copied backbone.
     weights = dict(copy.deepcopy(tuner).merge_().state_dict())

@@ -3,7 +3,7 @@
 from torch import nn
 
 import networks.backbones
-from networks.backbones import BackboneError
+from common.errors import UserError
 from networks.small_conv_net import SmallConvNet
 
 
@@ -22,7 +22,7 @@ def build_backbone(name: str, in_channels: int, image_size: int) -> nn.Module:
         image_size: side of the images in pixels.
 
     Raises:
-        BackboneError: if there is no such backbone.
+        UserError: if there is no such backbone.
     """
     if name == "small":
         return SmallConvNet(in_channels, image_size)
@@ -33,11 +33,11 @@ def middle_block(backbone: nn.Module) -> nn.Module:
     """Return the block in the middle, where manifold mixup mixes: `block2`, which is `stages.1` of the BiT ResNet.
 
     Raises:
-        BackboneError: if the backbone does not say what its blocks are.
+        UserError: if the backbone does not say what its blocks are.
     """
     if isinstance(backbone, SmallConvNet):
         return backbone.get_submodule("block2")
     levels = list(getattr(backbone, "feature_info", ()))
     if not levels:
-        raise BackboneError(f"{type(backbone).__name__} does not name its blocks, so there is no middle to mix at")
+        raise UserError(f"{type(backbone).__name__} does not name its blocks, so there is no middle to mix at")
     return backbone.get_submodule(levels[(len(levels) - 1) // 2]["module"])

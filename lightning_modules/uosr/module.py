@@ -230,7 +230,7 @@ class UOSR(BasePaper):
         """Return metrics, tables and pictures; write outputs and score files.
 
         Raises:
-            LeakageError: if few-shot references are tested too.
+            UserError: if few-shot references are tested too.
         """
         data, head = self.datamodule, self.classifier.head
         keys = {name: columns.pop(_KEYS) for name, columns in splits.items() if _KEYS in columns}

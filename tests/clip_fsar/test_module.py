@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_file
 
-from datamodules.episodes import EpisodeError
+from common.errors import UserError
 from lightning_modules.clip_fsar import towers
 from lightning_modules.clip_fsar.episode_prediction import predict_episodes
 from lightning_modules.clip_fsar.evaluation import accuracies, bank_of, interval, on_device
@@ -17,7 +17,7 @@ from lightning_modules.clip_fsar.mini_clip import soft_contrastive
 from lightning_modules.clip_fsar.module import CLIPFSAR
 from lightning_modules.clip_fsar.pictures import soft_path, strip
 from lightning_modules.clip_fsar.schedule import build_adam, learning_rate
-from lightning_modules.clip_fsar.towers import TowerError, build_clip, load_clip, text_features, tokens
+from lightning_modules.clip_fsar.towers import build_clip, load_clip, text_features, tokens
 from tests.clip_fsar.build import VALUES, data, merged, module_of, options, plain, weights
 
 GOLDEN = [6.4064, 6.3745, 6.3486, 6.312, 6.2831]
@@ -260,17 +260,17 @@ def test_every_option_learns_and_is_tested(name, tmp_path):
 
 
 def test_too_few_classes_are_told_before_the_training(tmp_path):
-    with pytest.raises(EpisodeError, match="10-way episodes need 10 classes of at least 1 \\+ 1 clips; 8 of 8"):
+    with pytest.raises(UserError, match="10-way episodes need 10 classes of at least 1 \\+ 1 clips; 8 of 8"):
         trainer(tmp_path).fit(module_of(tmp_path), datamodule=data(ways=10, queries=1))
-    with pytest.raises(EpisodeError, match="5-way episodes need 5 classes of at least 5 \\+ 1 clips; 0 of 16"):
+    with pytest.raises(UserError, match="5-way episodes need 5 classes of at least 5 \\+ 1 clips; 0 of 16"):
         trainer(tmp_path).fit(module_of(tmp_path), datamodule=data(eval_clips=3, queries=1))
-    with pytest.raises(EpisodeError, match="at least 5 \\+ 1 clips; 0 of 16"):
+    with pytest.raises(UserError, match="at least 5 \\+ 1 clips; 0 of 16"):
         trainer(tmp_path, limit_test_batches=1).fit(module_of(tmp_path), datamodule=data(clip_batch=32, queries=1))
 
 
 def test_a_test_tells_what_cannot_be_before_it_looks_at_clips(tmp_path):
     module = module_of(tmp_path, evaluation={"shots": [1, 20]})
-    with pytest.raises(EpisodeError, match="at least 20 \\+ 1 clips"):
+    with pytest.raises(UserError, match="at least 20 \\+ 1 clips"):
         trainer(tmp_path).test(module, datamodule=data(), verbose=False)
     assert not hasattr(module, "_seen")
 
@@ -450,27 +450,27 @@ def test_words_that_the_mini_clip_does_not_know_are_told():
     ids = tokens("mini", mini, ["a photo of red disc", "growing"])
     assert ids.shape == (2, 12)
     assert ids.argmax(dim=1).tolist() == [5, 1]
-    with pytest.raises(TowerError, match="knows no 'purple'"):
+    with pytest.raises(UserError, match="knows no 'purple'"):
         tokens("mini", mini, ["a purple disc"])
-    with pytest.raises(TowerError, match="has 12 words, the mini-CLIP reads 11"):
+    with pytest.raises(UserError, match="has 12 words, the mini-CLIP reads 11"):
         tokens("mini", mini, ["a " * 12])
 
 
 def test_other_towers_and_missing_files_are_told(tmp_path):
     clip = build_clip("mini", options()["mini"], 16)
-    with pytest.raises(TowerError, match="no file"):
+    with pytest.raises(UserError, match="no file"):
         load_clip(clip, "mini", str(tmp_path / "none.pt"))
     torch.save({"state_dict": {"clip.visual.proj": torch.zeros(2)}}, tmp_path / "other.ckpt")
-    with pytest.raises(TowerError, match="does not fit"):
+    with pytest.raises(UserError, match="does not fit"):
         load_clip(clip, "mini", str(tmp_path / "other.ckpt"))
     (tmp_path / "bad.pt").write_bytes(b"no weights")
-    with pytest.raises(TowerError, match="does not fit"):
+    with pytest.raises(UserError, match="does not fit"):
         load_clip(clip, "mini", str(tmp_path / "bad.pt"))
     for changes, words in (
         ({}, "weights is null"),
         ({"context": {"depth": 0}, "towers": {"weights": "x"}}, "depth is 0"),
     ):
-        with pytest.raises(TowerError, match=words):
+        with pytest.raises(UserError, match=words):
             CLIPFSAR(**options(**changes))
 
 
@@ -503,7 +503,7 @@ def test_weights_are_read_in_every_form(tmp_path, monkeypatch):
         load_clip(other, name, str(tmp_path / file))
         assert all(torch.equal(value, other.state_dict()[key]) for key, value in clip.state_dict().items())
     # OpenAI's networks have another GELU.
-    with pytest.raises(TowerError, match=r"another GELU: take ViT-S-32-alt-quickgelu"):
+    with pytest.raises(UserError, match=r"another GELU: take ViT-S-32-alt-quickgelu"):
         load_clip(other, name, str(tmp_path / "archive.pt"))
     monkeypatch.setattr(towers, "_config", lambda _: {"quick_gelu": True})
     other = build_clip("mini", mini, 32)
@@ -517,17 +517,17 @@ def test_weights_are_read_in_every_form(tmp_path, monkeypatch):
 def test_weights_by_name_are_open_clips(tmp_path, monkeypatch):
     name, mini = "RN50", options()["mini"]
     monkeypatch.setattr(open_clip, "download_pretrained", lambda config: config["url"])
-    with pytest.raises(TowerError, match=r"no file opena; open_clip fetches openai, yfcc15m, cc12m for RN50"):
+    with pytest.raises(UserError, match=r"no file opena; open_clip fetches openai, yfcc15m, cc12m for RN50"):
         load_clip(None, name, "opena")
     monkeypatch.setattr(towers, "_read", lambda path: ({}, False))
-    with pytest.raises(TowerError, match="another GELU: take RN50-quickgelu"):
+    with pytest.raises(UserError, match="another GELU: take RN50-quickgelu"):
         load_clip(None, name, "openai")
 
     def offline(config):
         raise OSError("no network")
 
     monkeypatch.setattr(open_clip, "download_pretrained", offline)
-    with pytest.raises(TowerError, match="openai of RN50-quickgelu cannot be fetched: no network"):
+    with pytest.raises(UserError, match="openai of RN50-quickgelu cannot be fetched: no network"):
         load_clip(build_clip("mini", mini, 32), "RN50-quickgelu", "openai")
 
 

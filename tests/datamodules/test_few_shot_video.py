@@ -7,13 +7,12 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from PIL import Image
 
+from common.errors import UserError
 from datamodules import few_shot_video
-from datamodules.episodes import EpisodeError
 from datamodules.few_shot_video import FewShotVideo
 from datamodules.formats import extract_frames, video
 from datamodules.formats.few_shot_lists import read_names, read_split
 from datamodules.formats.video import ClipFinder, evenly, in_segments, read_clip
-from datamodules.pictures import PictureError
 from tests.datamodules.miniature_video import FOLDERS, miniature, write_video
 
 SMALL = {"image_size": 28, "resize": 32, "train_episodes": 4, "num_workers": 0, "batch_size": 1, "queries": 2}
@@ -38,13 +37,13 @@ def test_a_folder_of_frames_is_a_clip(tmp_path):
 
 def test_what_is_no_clip_is_told(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(PictureError, match="not a whole video"):
+    with pytest.raises(UserError, match="not a whole video"):
         read_clip(tmp_path / "a.mp4", lambda count: np.array([0]))
     (tmp_path / "b").mkdir()
-    with pytest.raises(PictureError, match="has no frames"):
+    with pytest.raises(UserError, match="has no frames"):
         read_clip(tmp_path / "b", lambda count: np.array([0]))
     (tmp_path / "b" / "0.jpg").write_bytes(b"no picture")
-    with pytest.raises(PictureError, match="not a whole picture"):
+    with pytest.raises(UserError, match="not a whole picture"):
         read_clip(tmp_path / "b", lambda count: np.array([0]))
 
 
@@ -158,7 +157,7 @@ def test_a_header_that_promises_too_much_shows_the_last_frame_again(tmp_path, mo
 def test_video_files_without_pyav_are_told(tmp_path, monkeypatch):
     options = SMALL | miniature(tmp_path, "hmdb51", clips=3)
     monkeypatch.setattr(few_shot_video, "find_spec", lambda name: None)
-    with pytest.raises(EpisodeError, match=r"pip install 'quire\[video\]'"):
+    with pytest.raises(UserError, match=r"pip install 'quire\[video\]'"):
         FewShotVideo(**options).check()
 
 
@@ -291,5 +290,5 @@ def test_lists_of_any_editor_are_read_or_told(tmp_path):
 
 
 def test_random_frames_of_even_sampling_are_told(tmp_path):
-    with pytest.raises(EpisodeError, match="test_sampling is random: evenly spaced"):
+    with pytest.raises(UserError, match="test_sampling is random: evenly spaced"):
         FewShotVideo(**SMALL, **miniature(tmp_path, "k100", clips=3), sampling="even", test_sampling="random")

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from common.errors import UserError
 from datamodules.generative import Cifar10, Lsun, PictureFolder, PictureShards
-from datamodules.pictures import PictureError
 from tests.datamodules.miniature_generative import WRITERS
 from tests.tiers import full
 
@@ -102,7 +102,7 @@ def test_a_value_that_is_no_picture_is_told(tmp_path):
     with lmdb.open(str(root), map_size=2**24) as environment, environment.begin(write=True) as transaction:
         for key in list(transaction.cursor().iternext(values=False)):
             transaction.put(key, b"broken")
-    with pytest.raises(PictureError, match="not a whole picture"):
+    with pytest.raises(UserError, match="not a whole picture"):
         data_of((Lsun, root)).source("fit")[0]
 
 
@@ -119,7 +119,7 @@ def test_a_picture_in_a_shard_that_is_none_is_told(tmp_path):
     root = WRITERS["picture_shards"](tmp_path)
     for path in root.glob("*.tar"):
         path.write_bytes(path.read_bytes().replace(b"\xff\xd8\xff", b"not").replace(b"PNG", b"GNP"))
-    with pytest.raises(PictureError, match=r"\.tar: what begins at byte \d+ is not a whole picture"):
+    with pytest.raises(UserError, match=r"\.tar: what begins at byte \d+ is not a whole picture"):
         [data_of((PictureShards, root)).source("fit")[k] for k in range(20)]
 
 

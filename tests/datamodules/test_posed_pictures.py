@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
+from common.errors import UserError
 from datamodules.formats.eg3d import Store, mirrored
-from datamodules.pictures import PictureError
 from datamodules.posed_pictures import Eg3dPictures
 from tests.datamodules.miniature_eg3d import camera, files, write
 
@@ -238,7 +238,7 @@ def test_a_broken_or_oblong_picture_is_told(tmp_path):
     for content, told in ((b"broken", "png is not a whole picture"), (file.getvalue(), "is 20 x 10; its camera asks")):
         root = write(tmp_path / "a", {name: content for name in found if name != "dataset.json"})
         write(root, {"dataset.json": found["dataset.json"]})
-        with pytest.raises(PictureError, match=told):
+        with pytest.raises(UserError, match=told):
             data_of(root, val_size=1).source("fit")[0]
 
 

@@ -6,9 +6,9 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
+from common.errors import UserError
 from lightning_modules.dvdp.costs import macs_of_levels, macs_of_sampling, macs_of_training
 from lightning_modules.dvdp.module import DVDP
-from lightning_modules.dvdp.process import ProcessError
 from tests.dvdp.build import awake, images, module_of
 
 
@@ -231,6 +231,6 @@ def test_the_first_five_losses_are_golden():
     ],
 )
 def test_what_makes_no_model_is_refused_in_one_line(changes, word):
-    with pytest.raises(ProcessError, match=word) as error:
+    with pytest.raises(UserError, match=word) as error:
         module_of(**changes)
     assert "\n" not in str(error.value)

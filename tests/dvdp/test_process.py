@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from common.errors import UserError
 from lightning_modules.dvdp.attenuation import NAMES, attenuation
-from lightning_modules.dvdp.process import Process, ProcessError, apply
+from lightning_modules.dvdp.process import Process, apply
 from lightning_modules.dvdp.projection import at_level, coarse, detail, down, up
 from tests.dvdp.build import images, process_of
 
@@ -120,7 +121,7 @@ def test_the_jump_adds_noise_to_the_new_part_alone():
     ],
 )
 def test_what_makes_no_process_is_refused_in_one_line(changes, word):
-    with pytest.raises(ProcessError, match=word) as error:
+    with pytest.raises(UserError, match=word) as error:
         Process(**changes)
     assert "\n" not in str(error.value)
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_modules.dvdp.process import ProcessError
+from common.errors import UserError
 from lightning_modules.dvdp.projection import at_level, down, scaled
 from lightning_modules.dvdp.sampler import Sampler, visits
 from tests.dvdp.build import process_of
@@ -96,7 +96,7 @@ def test_ancestral_adds_noise_and_ddim_none():
 
 @pytest.mark.parametrize("steps", [0, 2, 1001])
 def test_steps_that_cannot_be_shared_out_are_refused(steps):
-    with pytest.raises(ProcessError, match="should be 3"):
+    with pytest.raises(UserError, match="should be 3"):
         visits(process_of(), steps)
 
 

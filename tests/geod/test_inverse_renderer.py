@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import UserError
 from datamodules.worlds import heads
 from lightning_modules.geod.geometry import focal_length, normals_of_depth
-from lightning_modules.geod.inverse_renderer import GeoDError, InverseRenderer
+from lightning_modules.geod.inverse_renderer import InverseRenderer
 from lightning_modules.geod.weights import load_inverse_renderer
 from tests.geod.build import images, renderer_of, renderer_options, world
 
@@ -100,7 +101,7 @@ def test_light_is_lamberts():
     "changes", [{"size": 48}, {"size": 8}, {"width": 12}, {"code": 15}, {"min_depth": 3.4}, {"min_depth": 0.0}]
 )
 def test_options_that_do_not_fit_are_refused(changes):
-    with pytest.raises(GeoDError, match="inverse_renderer"):
+    with pytest.raises(UserError, match="inverse_renderer"):
         InverseRenderer(renderer_options(**changes))
 
 
@@ -173,14 +174,14 @@ def test_a_pixel_is_valid_where_both_hypotheses_have_a_surface():
 
 def test_files_that_are_no_such_networks_are_refused(tmp_path):
     renderer, path = renderer_of(), tmp_path / "some.pth"
-    with pytest.raises(GeoDError, match="no file"):
+    with pytest.raises(UserError, match="no file"):
         load_inverse_renderer(renderer, str(path))
     torch.save({"netD": {}}, path)
-    with pytest.raises(GeoDError, match="holds no inverse renderer; expected netD"):
+    with pytest.raises(UserError, match="holds no inverse renderer; expected netD"):
         load_inverse_renderer(renderer, str(path))
     names = ("netD", "netA", "netL", "netV", "netC")
     torch.save({name: getattr(renderer_of(width=16), name).state_dict() for name in names}, path)
-    with pytest.raises(GeoDError, match="not of this size"):
+    with pytest.raises(UserError, match="not of this size"):
         load_inverse_renderer(renderer, str(path))
 
 

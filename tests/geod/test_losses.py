@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchvision.models import vgg16
 
+from common.errors import UserError
 from lightning_modules.geod.depth_metrics import angles, eroded, mad, side
 from lightning_modules.geod.geometry import focal_length, normals_of_depth
 from lightning_modules.geod.inverse_loss import (
@@ -17,7 +18,6 @@ from lightning_modules.geod.inverse_loss import (
     photometric_loss,
     roughness,
 )
-from lightning_modules.geod.inverse_renderer import GeoDError
 from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
 from tests.geod.build import bump, images, plain, renderer_of, world
 from tests.geod.test_guidance import shape_of
@@ -92,7 +92,7 @@ def test_random_features_are_always_the_same_and_missing_weights_are_told():
     assert torch.equal(torch.rand(1), before)
     assert torch.equal(first.layers[0].weight, build_features(options).layers[0].weight)
     assert build_features(OPTIONS) is None
-    with pytest.raises(GeoDError, match=r"vgg_weights: no file none\.pth; expected torchvision's"):
+    with pytest.raises(UserError, match=r"vgg_weights: no file none\.pth; expected torchvision's"):
         build_features(OPTIONS | {"perceptual": "vgg16", "vgg_weights": "none.pth"})
 
 

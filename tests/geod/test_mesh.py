@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_modules.geod.inverse_renderer import GeoDError
+from common.errors import UserError
 from lightning_modules.geod.mesh import extract_mesh
 from tests.geod.build import cameras
 
@@ -35,5 +35,5 @@ def test_a_ball_is_found_where_it_is():
 
 
 def test_a_level_that_is_never_passed_is_told():
-    with pytest.raises(GeoDError, match=r"density is .* to 19 and never passes 50"):
+    with pytest.raises(UserError, match=r"density is .* to 19 and never passes 50"):
         extract_mesh(Ball(), torch.zeros(1, 8), cameras(1), resolution=16, level=50)

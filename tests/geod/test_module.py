@@ -9,12 +9,12 @@ import torch
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
+from common.errors import UserError
 from datamodules.heads import RenderedHeads
 from lightning_modules.geod import inverse_loss as losses
 from lightning_modules.geod.evaluation import GeometryErrors, Group, draw_groups
 from lightning_modules.geod.geometry import focal_length, normals_of_depth
 from lightning_modules.geod.inverse_module import InverseRendering
-from lightning_modules.geod.inverse_renderer import GeoDError
 from lightning_modules.geod.module import GeoD
 from lightning_modules.geod.optimisers import build_adam
 from lightning_modules.geod.options import trains_inverse_renderer
@@ -280,7 +280,7 @@ def test_trained_networks_are_where_it_starts(tmp_path):
     assert all(torch.equal(value, average[name]) for name, value in one.items())
     for content, words in (("none.pt", "no file"), ("reader.ckpt", "another network")):
         module.hparams.generator_init = str(tmp_path / content)
-        with pytest.raises(GeoDError, match=words):
+        with pytest.raises(UserError, match=words):
             module.load_pretrained()
 
 
@@ -298,7 +298,7 @@ def test_trained_networks_are_where_it_starts(tmp_path):
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, words):
-    with pytest.raises(GeoDError, match=words):
+    with pytest.raises(UserError, match=words):
         _ = module_of(**changes).networks.reader
 
 
@@ -383,12 +383,12 @@ def test_the_oracle_learns_normals_and_mask(tmp_path):
 
 
 def test_what_is_no_oracle_is_refused(tmp_path):
-    with pytest.raises(GeoDError, match="no file"):
+    with pytest.raises(UserError, match="no file"):
         load_oracle(str(tmp_path / "none.ckpt"))
     torch.save({"state_dict": {}, "hyper_parameters": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(GeoDError, match="not a checkpoint of an oracle"):
+    with pytest.raises(UserError, match="not a checkpoint of an oracle"):
         load_oracle(str(tmp_path / "other.ckpt"))
-    with pytest.raises(GeoDError, match="multiple of 8"):
+    with pytest.raises(UserError, match="multiple of 8"):
         NormalOracle(12)
 
 
@@ -455,7 +455,7 @@ def test_eg3ds_weights_load_with_what_is_no_weight_in_them(tmp_path):
         assert all(torch.equal(value, loaded[key]) for key, value in getattr(other.networks, name).state_dict().items())
     for content in (b"not weights", b"junk\n", b""):
         (tmp_path / "generator.pt").write_bytes(content)
-        with pytest.raises(GeoDError, match="is no file of weights"):
+        with pytest.raises(UserError, match="is no file of weights"):
             module.load_pretrained()
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import UserError
 from metrics.image_distances import ImageDistances
-from metrics.label_features import FeatureError, LabelFeatures, load_label_features
+from metrics.label_features import LabelFeatures, load_label_features
 from metrics.spectrum import LogSpectrumError, radial_power
 
 
@@ -60,12 +61,12 @@ def test_wrong_feature_weights_are_told(tmp_path):
     checkpoint(tmp_path / "one.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     for path, channels, told in (("one", 3, "images have 3"), ("other", 1, "no|not"), ("third", 1, "no file")):
-        with pytest.raises(FeatureError, match=told):
+        with pytest.raises(UserError, match=told):
             load_label_features(str(tmp_path / f"{path}.ckpt"), channels)
 
 
 def test_a_width_that_cannot_be_grouped_is_refused():
-    with pytest.raises(FeatureError, match="multiple of 16"):
+    with pytest.raises(UserError, match="multiple of 16"):
         LabelFeatures(1, [3], 8)
 
 
@@ -129,7 +130,7 @@ def test_fid_and_kid_take_weights_by_path(inception, channels):
 
 
 def test_missing_inception_weights_and_too_few_samples_are_told(inception, tmp_path):
-    with pytest.raises(FeatureError, match=r"evaluation\.inception: no file"):
+    with pytest.raises(UserError, match=r"evaluation\.inception: no file"):
         distances_of(3, 16, inception=str(tmp_path / "none.pth"))
-    with pytest.raises(FeatureError, match=r"fewer than evaluation\.kid_subset"):
+    with pytest.raises(UserError, match=r"fewer than evaluation\.kid_subset"):
         distances_of(3, 16, inception=inception, kid_subset=100)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from common.errors import UserError
 from networks.pigan import FilmSiren, PiGAN
-from networks.triplane import GeneratorError, SuperResolution, TriPlaneGenerator
+from networks.triplane import SuperResolution, TriPlaneGenerator
 from tests.networks.test_volume_rendering import camera
 
 RAYS = {"near": 2.2, "far": 3.45, "samples": 8, "more_samples": 0, "unit": 1.0, "background": 0.0}
@@ -158,9 +159,9 @@ def test_the_planes_see_xy_xz_and_zx():
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(GeneratorError, match="raw_size is 8, images are 16"):
+    with pytest.raises(UserError, match="raw_size is 8, images are 16"):
         generator_of("triplane", raw_size=8)
-    with pytest.raises(GeneratorError, match="128 pixels"):
+    with pytest.raises(UserError, match="128 pixels"):
         generator_of("triplane", upsampled=True)
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from common.errors import UserError
 from lightning_modules.neural_dependency.earlier_run import load_run
 from lightning_modules.neural_dependency.module import NeuralDependency
-from lightning_modules.neural_dependency.networks import NetworkError
 from tests.cli.quire import only_folder, quire, read
 from tests.neural_dependency.build import module_of, options
 from tests.tiers import full
@@ -57,14 +57,14 @@ def test_logits_are_those_of_the_run(tmp_path):
     read_again = load_run(str(tmp_path), 8)
     assert torch.equal(read_again(images), module(images))
     assert not any(p.requires_grad for p in read_again.parameters())
-    with pytest.raises(NetworkError, match="knows 8 categories, not 9"):
+    with pytest.raises(UserError, match="knows 8 categories, not 9"):
         load_run(str(tmp_path / "checkpoints" / "best.ckpt"), 9)
 
 
 def test_what_is_no_run_is_one_line(tmp_path):
-    with pytest.raises(NetworkError, match="no finished run"):
+    with pytest.raises(UserError, match="no finished run"):
         load_run(str(tmp_path), 8)
-    with pytest.raises(NetworkError, match="name the run's folder"):
+    with pytest.raises(UserError, match="name the run's folder"):
         load_run(None, 8)
     with pytest.raises(ValueError, match="is only read"):
         NeuralDependency(**options(network={"name": "run", "weights": str(tmp_path)}))
@@ -80,5 +80,5 @@ class Headless(torch.nn.Module):
 
 def test_a_run_without_a_linear_head_is_one_line(tmp_path):
     run_with(tmp_path, f"{__name__}.Headless", {"state_dict": {}, "hyper_parameters": {}})
-    with pytest.raises(NetworkError, match="no linear head"):
+    with pytest.raises(UserError, match="no linear head"):
         load_run(str(tmp_path), 8)

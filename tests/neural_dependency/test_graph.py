@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from common.errors import UserError
 from lightning_modules.neural_dependency.structure.graph import (
     dependency_graph,
     edge_weights,
@@ -12,7 +13,7 @@ from lightning_modules.neural_dependency.structure.graph import (
     node_link,
     strongest,
 )
-from lightning_modules.neural_dependency.structure.wordnet import WordNetError, path_similarity
+from lightning_modules.neural_dependency.structure.wordnet import path_similarity
 from tests.neural_dependency.synthetic import least_squares, logits, shared
 
 WEIGHTS = csr_array(np.array([[0, 0.5, 0, 0], [0, 0, -2.0, 1.0], [0, 0, 0, 0], [0.1, 0, 0.3, 0]]))
@@ -102,6 +103,6 @@ def test_what_is_missing_of_wordnet_is_one_line(is_a, tmp_path):
         ("n77 is no synset", ["n77"], is_a),
         ("line 1: 'n1' is not", ["n1"], bad),
     ):
-        with pytest.raises(WordNetError, match=said) as error:
+        with pytest.raises(UserError, match=said) as error:
             path_similarity(wnids, path)
         assert "\n" not in str(error.value)

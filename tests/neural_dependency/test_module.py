@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from scipy.sparse import load_npz
 
+from common.errors import UserError
 from lightning_modules.neural_dependency.module import NeuralDependency
-from lightning_modules.neural_dependency.regulariser import RegulariserError
 from tests.neural_dependency.build import CLASSES, Kept, module_of, options, trainer, world
 
 # Training losses of five steps, recorded from this code on the CPU.
@@ -151,7 +151,7 @@ def test_theta_is_fixed_while_the_network_is_trained(trained, tmp_path):
 )
 def test_a_regulariser_without_dependencies_is_one_line(changes, words, tmp_path):
     module = module_of(regulariser=changes)
-    with pytest.raises(RegulariserError, match=words):
+    with pytest.raises(UserError, match=words):
         trainer(tmp_path, max_steps=1).fit(module, world())
 
 

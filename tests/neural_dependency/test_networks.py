@@ -4,7 +4,8 @@ import timm
 import torch
 from torch.nn import functional
 
-from lightning_modules.neural_dependency.networks import NetworkError, build_network, load_network
+from common.errors import UserError
+from lightning_modules.neural_dependency.networks import build_network, load_network
 
 TIMM = ["test_resnet", "test_vit", "test_convnext", "resnetv2_50x1_bit"]
 
@@ -99,22 +100,22 @@ def test_logits_are_float32_under_autocast():
     ],
 )
 def test_missing_weights_are_one_line(name, weights, said):
-    with pytest.raises(NetworkError, match=said) as error:
+    with pytest.raises(UserError, match=said) as error:
         load_network(build_network(name, 4, 3, 16), {"name": name, "weights": weights})
     assert "\n" not in str(error.value)
 
 
 def test_weights_of_another_network_are_one_line(tmp_path):
     torch.save({"state_dict": build_network("mlp", 4, 3, 16).state_dict()}, tmp_path / "mlp.ckpt")
-    with pytest.raises(NetworkError, match="does not fit network small") as error:
+    with pytest.raises(UserError, match="does not fit network small") as error:
         load_network(build_network("small", 4, 3, 16), {"name": "small", "weights": str(tmp_path / "mlp.ckpt")})
     assert "\n" not in str(error.value)
 
 
 def test_names_that_are_none_are_told():
-    with pytest.raises(NetworkError, match="there is no network 'resnot'"):
+    with pytest.raises(UserError, match="there is no network 'resnot'"):
         build_network("resnot", 4, 3, 16)
-    with pytest.raises(NetworkError, match="multiple of 8"):
+    with pytest.raises(UserError, match="multiple of 8"):
         build_network("small", 4, 3, 12)
-    with pytest.raises(NetworkError, match="not one linear layer"):
+    with pytest.raises(UserError, match="not one linear layer"):
         build_network("deit_tiny_distilled_patch16_224", 4, 3, 224)

@@ -18,11 +18,11 @@ from omegaconf import OmegaConf
 from timm.layers import StdConv2d
 from torch import nn
 
+from common.errors import UserError
 from networks.small_conv_net import SITE_PATTERNS, SmallConvNet
 from tests.tuners.members import Model, hooks_on
 from tests.tuners.u_backbones import CLIP, Case, build
 from tuners.build import build_tuner
-from tuners.errors import TunerError
 from tuners.tuner import Tuner
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def cell(name: str, family: str) -> dict[str, Any]:
     before = case.run()
     try:
         tuner.attach(case.network, *case.args, patterns=PATTERNS.get(family), **case.kwargs)
-    except TunerError as refusal:
+    except UserError as refusal:
         assert hooks_on(case.network) == 0
         assert torch.equal(case.run(), before)
         return {"state": "no", "line": _line(refusal, case)}
@@ -77,14 +77,14 @@ def cell(name: str, family: str) -> dict[str, Any]:
     tuned = case.run()
     try:
         tuner.merge_()
-    except TunerError as refusal:
+    except UserError as refusal:
         return {"state": "yes", "line": _line(refusal, case)}
     torch.testing.assert_close(case.run(), tuned, rtol=1e-3, atol=1e-3)
     assert hooks_on(case.network) == 0
     return {"state": "merges"}
 
 
-def _line(refusal: TunerError, case: Case) -> str:
+def _line(refusal: UserError, case: Case) -> str:
     # How many operations the small network has is of no interest.
     return re.sub(r" \(\d+\)", "", str(refusal).replace(type(case.network).__name__, "the network"))
 
@@ -149,7 +149,7 @@ def test_what_standardises_its_weights_is_not_merged():
     images = torch.randn(2, 3, 8, 8)
     tuner = of_config("ssf").attach(network, images)
     before, tuned = network[0].weight.clone(), network(images)
-    with pytest.raises(TunerError, match="0 changes its weights before it uses them; keep the tuner attached"):
+    with pytest.raises(UserError, match="0 changes its weights before it uses them; keep the tuner attached"):
         tuner.merge_()
     assert torch.equal(network[0].weight, before)
     assert torch.equal(network(images), tuned)

@@ -7,9 +7,9 @@ import timm
 import torch
 from torch import nn
 
+from common.errors import UserError
 from tests.tuners.members import MEMBERS, move
 from tests.tuners.u_backbones import output_of
-from tuners.errors import TunerError
 
 IMAGES = torch.linspace(-3, 3, 2 * 3 * 16 * 16).view(2, 3, 16, 16).sin()
 MERGING = ["full", "linear", "bitfit", "lora", "ssf"]
@@ -55,7 +55,7 @@ def test_state_goes_to_a_fresh_tuner(member):
 def test_state_is_refused_on_another_backbone(member):
     tuner = MEMBERS[member]().attach(fresh_vit(), IMAGES)
     twin = MEMBERS[member]().attach(fresh_vit(1), IMAGES)
-    with pytest.raises(TunerError, match="trained on another backbone"):
+    with pytest.raises(UserError, match="trained on another backbone"):
         twin.load_tuner_state_dict(tuner.tuner_state_dict())
 
 
@@ -63,7 +63,7 @@ def test_state_is_refused_on_another_backbone(member):
 def test_state_of_another_tuner_is_refused(member):
     other = "bitfit" if member != "bitfit" else "ssf"
     tuner = MEMBERS[other]().attach(fresh_vit(), IMAGES)
-    with pytest.raises(TunerError, match="weights of another tuner"):
+    with pytest.raises(UserError, match="weights of another tuner"):
         MEMBERS[member]().attach(fresh_vit(), IMAGES).load_tuner_state_dict(tuner.tuner_state_dict())
 
 
@@ -106,7 +106,7 @@ def test_merged_equals_tuned_and_loads_into_a_plain_network(member):
     plain = plain_vit()
     plain.load_state_dict(merged.state_dict(), strict=True)
     torch.testing.assert_close(plain(IMAGES), tuned, rtol=0, atol=1e-5)
-    with pytest.raises(TunerError, match="attached to no network"):
+    with pytest.raises(UserError, match="attached to no network"):
         tuner.detach()
 
 
@@ -133,7 +133,7 @@ def test_ssf_without_bias_is_not_merged():
     network = timm.models.VisionTransformer(16, 8, embed_dim=16, depth=1, num_heads=2, num_classes=0, qkv_bias=False)
     tuner = MEMBERS["ssf"]().attach(network.eval(), IMAGES)
     before, tuned = {k: v.clone() for k, v in network.state_dict().items()}, network(IMAGES)
-    with pytest.raises(TunerError, match=r"blocks.0.attn.qkv has no bias to take the shift"):
+    with pytest.raises(UserError, match=r"blocks.0.attn.qkv has no bias to take the shift"):
         tuner.merge_()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert torch.equal(network(IMAGES), tuned)
@@ -143,13 +143,13 @@ def test_ssf_without_bias_is_not_merged():
 def test_others_have_no_plain_form(member):
     tuner = MEMBERS[member]().attach(fresh_vit(), IMAGES)
     assert not tuner.can_merge
-    with pytest.raises(TunerError, match="no plain form"):
+    with pytest.raises(UserError, match="no plain form"):
         tuner.merge_()
 
 
 def test_full_has_no_frozen_network():
     tuner = MEMBERS["full"]().attach(fresh_vit(), IMAGES)
-    with pytest.raises(TunerError, match="keep a copy made before attach"), tuner.enabled(False):
+    with pytest.raises(UserError, match="keep a copy made before attach"), tuner.enabled(False):
         pass
     with tuner.enabled(True):
         pass

@@ -6,9 +6,9 @@ import pytest
 import timm
 import torch
 
+from common.errors import UserError
 from tests.tuners.members import IDENTITY, MEMBERS, SEPARATE, Model, hooks_on, move
 from tests.tuners.u_backbones import Case, build, output_of
-from tuners.errors import TunerError
 
 FAMILIES = ["timm_vit", "open_clip_vit", "timm_convnext", "timm_resnet", "unet_condition"]
 VPT_REFUSAL = "one sequence of tokens that goes through all blocks.* use tuner=u_block"
@@ -58,7 +58,7 @@ def attached(member, case):
 def test_refusal_is_one_line_and_leaves_no_trace(member, family):
     case = frozen(family)
     before, keys = case.run(), list(case.network.state_dict())
-    with pytest.raises(TunerError, match=REFUSALS[member, family]) as caught:
+    with pytest.raises(UserError, match=REFUSALS[member, family]) as caught:
         attached(member, case)
     assert "\n" not in str(caught.value)
     assert torch.equal(case.run(), before)
@@ -156,32 +156,32 @@ def test_copies_are_independent(member, family):
 @pytest.mark.parametrize("member", ["vpt_shallow", "vpt_deep", "prefix"])
 def test_swin_is_refused(member):
     network = timm.models.SwinTransformer(32, 4, embed_dim=8, depths=(1, 1), num_heads=(2, 2), window_size=4)
-    with pytest.raises(TunerError, match="SwinTransformer has"):
+    with pytest.raises(UserError, match="SwinTransformer has"):
         MEMBERS[member]().attach(network, torch.zeros(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize("member", ["vpt_shallow", "vpt_deep"])
 def test_vpt_refuses_rotary_positions(member):
     case = frozen("timm_eva")
-    with pytest.raises(TunerError, match=r"position for every token.* use tuner=u_block or tuner=u_mha"):
+    with pytest.raises(UserError, match=r"position for every token.* use tuner=u_block or tuner=u_mha"):
         attached(member, case)
     assert hooks_on(case.network) == 0
 
 
 def test_sidetune_refuses_small_images():
     network = timm.models.VisionTransformer(8, 4, embed_dim=8, depth=1, num_heads=2, num_classes=0)
-    with pytest.raises(TunerError, match="15 pixels and more"):
+    with pytest.raises(UserError, match="15 pixels and more"):
         MEMBERS["sidetune"]().attach(network, torch.zeros(1, 3, 8, 8))
 
 
 def test_bitfit_refuses_a_network_without_biases():
-    with pytest.raises(TunerError, match=r"no biases.* use tuner=lora"):
+    with pytest.raises(UserError, match=r"no biases.* use tuner=lora"):
         MEMBERS["bitfit"]().attach(torch.nn.Linear(2, 2, bias=False), torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize("member", [name for name in MEMBERS if name != "linear"])
 def test_an_example_is_needed(member):
-    with pytest.raises(TunerError, match="attach needs"):
+    with pytest.raises(UserError, match="attach needs"):
         MEMBERS[member]().attach(build("timm_vit").network)
 
 

@@ -8,9 +8,9 @@ import timm
 import torch
 from torch import nn
 
+from common.errors import UserError
 from tests.tuners.members import Model, hooks_on, lora, move, peft_tuner
 from tests.tuners.u_backbones import CLIP, build, vit
-from tuners.errors import TunerError
 from tuners.peft_layers import peft_layers
 
 IMAGES = torch.linspace(-3, 3, 2 * 3 * 16 * 16).view(2, 3, 16, 16).sin()
@@ -125,7 +125,7 @@ def test_out_proj_trains_nothing_and_is_refused():
     keys, before = list(network.state_dict()), network(IMAGES)
     tuner = lora(target=["attn.out_proj"])
     with pytest.raises(
-        TunerError, match=r"resblocks.0.attn.out_proj would train nothing.*target=transformer.resblocks.0.attn,"
+        UserError, match=r"resblocks.0.attn.out_proj would train nothing.*target=transformer.resblocks.0.attn,"
     ):
         tuner.attach(network, IMAGES)
     assert list(network.state_dict()) == keys
@@ -195,7 +195,7 @@ REFUSED_SETTINGS = [
 
 @pytest.mark.parametrize(("name", "kwargs", "words"), REFUSED_SETTINGS)
 def test_refused_settings(name, kwargs, words):
-    with pytest.raises(TunerError, match=words):
+    with pytest.raises(UserError, match=words):
         peft_tuner(name, **kwargs)
 
 
@@ -218,7 +218,7 @@ def test_refused_networks(case):
     network, args, _ = frozen(family)
     keys, before = list(network.state_dict()), build(family).network.state_dict()
     name, kwargs = METHODS[method]
-    with pytest.raises(TunerError, match=words) as caught:
+    with pytest.raises(UserError, match=words) as caught:
         peft_tuner(name, target, **kwargs).attach(network, *args)
     assert "\n" not in str(caught.value)
     assert list(network.state_dict()) == keys
@@ -227,12 +227,12 @@ def test_refused_networks(case):
 
 
 def test_vera_is_left_to_peft():
-    with pytest.raises(TunerError, match=r"shared state.* use tuner=lora"):
+    with pytest.raises(UserError, match=r"shared state.* use tuner=lora"):
         peft_tuner("VeraConfig", r=2).attach(vit(), IMAGES)
 
 
 def test_a_network_with_peft_layers_is_refused():
     network = vit()
     lora().attach(network, IMAGES)
-    with pytest.raises(TunerError, match="has layers of peft's already"):
+    with pytest.raises(UserError, match="has layers of peft's already"):
         lora().attach(network, IMAGES)

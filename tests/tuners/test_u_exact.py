@@ -9,9 +9,9 @@ from jaxtyping import jaxtyped
 from torch import nn
 from torch.nn import functional
 
+from common.errors import UserError
 from tests.tuners.u_backbones import build, spec, vit
 from tuners.attention import view
-from tuners.errors import TunerError
 from tuners.prefix import Prefix
 from tuners.u_tuning import UTuning
 
@@ -292,7 +292,7 @@ UNKNOWN = [
 
 @pytest.mark.parametrize(("attn", "word"), UNKNOWN)
 def test_unknown_attention_is_refused(attn, word):
-    with pytest.raises(TunerError, match="query: free works on any attention") as refusal:
+    with pytest.raises(UserError, match="query: free works on any attention") as refusal:
         view(attn)
     assert word in str(refusal.value)
     assert "\n" not in str(refusal.value)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from common.errors import UserError
 from tests.tuners.u_backbones import BUILDERS, PATTERNS, build, vit
-from tuners.errors import TunerError
 from tuners.sites import find, sites
 
 # By family: op -> (number of sites, layouts, item of a tuple).
@@ -107,12 +107,12 @@ REFUSALS = [
 @pytest.mark.parametrize(("builder", "name", "patterns", "op", "words"), REFUSALS)
 def test_refusal_is_one_line_that_says_what_would_work(builder, name, patterns, op, words):
     case = builder(name)
-    with pytest.raises(TunerError) as refusal:
+    with pytest.raises(UserError) as refusal:
         find(case.network, case.args, case.kwargs, patterns, [op])
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_without_example_is_refused():
-    with pytest.raises(TunerError, match="attach needs the inputs of one forward pass"):
+    with pytest.raises(UserError, match="attach needs the inputs of one forward pass"):
         sites(vit(), (), {}, {})

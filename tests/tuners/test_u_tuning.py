@@ -10,10 +10,10 @@ from jaxtyping import jaxtyped
 from omegaconf import OmegaConf
 from torch import nn
 
+from common.errors import UserError
 from tests.tuners.u_backbones import BUILDERS, PATTERNS, build, output_of, spec, vit
 from tuners.branches import Adapter, Bank
 from tuners.build import build_tuner
-from tuners.errors import TunerError
 from tuners.sites import sites
 from tuners.u_tuning import UTuning
 
@@ -214,7 +214,7 @@ def test_config_file_by_override(kind, query, gate, init):
 @pytest.mark.parametrize("name", ["timm_resnet", "timm_resnetv2", "plain_conv"])
 def test_u_mha_refuses_convolutions_and_names_u_block(name):
     case = build(name)
-    with pytest.raises(TunerError, match=r"has no op mha, it has block .*: use tuner=u_block") as refusal:
+    with pytest.raises(UserError, match=r"has no op mha, it has block .*: use tuner=u_block") as refusal:
         attach(case, name, [spec(op="mha")])
     assert "\n" not in str(refusal.value)
     assert not hooks(case.network)
@@ -240,20 +240,20 @@ WRONG = [
 
 @pytest.mark.parametrize(("changes", "words"), WRONG)
 def test_what_is_no_method_is_refused(changes, words):
-    with pytest.raises(TunerError) as refusal:
+    with pytest.raises(UserError) as refusal:
         UTuning(lr=1.0, specs=[spec(**changes)])
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_no_branch_is_refused():
-    with pytest.raises(TunerError, match="at least one branch"):
+    with pytest.raises(UserError, match="at least one branch"):
         UTuning(lr=1.0, specs=[])
 
 
 @pytest.mark.parametrize("layers", [[2], [-3], []])
 def test_layers_out_of_range_are_refused(layers):
-    with pytest.raises(TunerError, match="this network has 2 sites of op block, numbered from 0 to 1"):
+    with pytest.raises(UserError, match="this network has 2 sites of op block, numbered from 0 to 1"):
         UTuning(lr=1.0, specs=[spec(layers=layers)]).attach(vit(), IMAGE)
 
 
@@ -263,7 +263,7 @@ def test_layers():
 
 
 def test_depthwise_needs_maps_and_starts_as_the_plain_adapter():
-    with pytest.raises(TunerError, match=r"blocks\.0 has tokens, not maps"):
+    with pytest.raises(UserError, match=r"blocks\.0 has tokens, not maps"):
         UTuning(lr=1.0, specs=[spec(depthwise=True)]).attach(vit(), IMAGE)
     options = {"activation": "gelu", "init": "xavier", "like": {}}
     torch.manual_seed(0)

@@ -8,9 +8,9 @@ import timm
 import torch
 from safetensors.torch import load_file
 
+from common.errors import UserError
 from lightning_modules.u_tuning.module import UTuning
 from tests.u_tuning.build import CLASSES, TUNERS, World, module_of, trainer, tuner_config
-from tuners.tuner import TunerError
 
 # Training losses of five steps, recorded from this code on the CPU.
 GOLDEN = {
@@ -126,7 +126,7 @@ def test_another_backbone_is_refused(weights, tmp_path):
     other = trainer(tmp_path)
     other.fit(module_of(seed=3), World())
     other.save_checkpoint(weights)
-    with pytest.raises(TunerError, match="was trained on another backbone"):
+    with pytest.raises(UserError, match="was trained on another backbone"):
         UTuning.load_from_checkpoint(tmp_path / "best.ckpt", weights_only=True)
 
 
@@ -134,7 +134,7 @@ def test_a_tuner_that_is_cut_off_is_an_error(weights, tmp_path):
     module = module_of("u_block", backbone={"name": "glyph_vit", "weights": weights})
     module.prepare(load=True)
     module.tuner.register_parameter("lost", torch.nn.Parameter(torch.zeros(3)))
-    with pytest.raises(TunerError, match="no gradient reaches lost"):
+    with pytest.raises(UserError, match="no gradient reaches lost"):
         trainer(tmp_path).fit(module, World())
 
 
@@ -161,7 +161,7 @@ def test_the_merged_checkpoint_is_a_plain_one(tuner, weights, tmp_path):
 
 def test_what_cannot_be_merged_says_so(weights, tmp_path):
     module, lightning, _ = tuned("u_block", weights, tmp_path, merge=True)
-    with pytest.raises(TunerError, match="has no plain form"):
+    with pytest.raises(UserError, match="has no plain form"):
         lightning.test(module, World(), verbose=False)
 
 

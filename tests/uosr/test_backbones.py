@@ -9,9 +9,10 @@ from timm.layers import StdConv2d
 from timm.models.resnetv2 import ResNetV2
 from torch import nn
 
+from common.errors import UserError
 from lightning_modules.uosr.backbones import build_backbone, middle_block
 from lightning_modules.uosr.network import Network
-from networks.backbones import BackboneError, feature_size, load_weights
+from networks.backbones import feature_size, load_weights
 from tests.uosr.build import built
 
 
@@ -27,7 +28,7 @@ def test_the_small_net_ends_at_256_features(channels, size):
 
 @pytest.mark.parametrize("size", [4, 12])
 def test_the_small_net_says_which_sizes_it_takes(size):
-    with pytest.raises(BackboneError, match=f"multiple of 8, not {size}"):
+    with pytest.raises(UserError, match=f"multiple of 8, not {size}"):
         build_backbone("small", 3, size)
 
 
@@ -37,12 +38,12 @@ def test_a_timm_backbone_by_name():
 
 
 def test_a_backbone_without_named_blocks_has_no_middle():
-    with pytest.raises(BackboneError, match="Linear does not name its blocks"):
+    with pytest.raises(UserError, match="Linear does not name its blocks"):
         middle_block(nn.Linear(2, 2))
 
 
 def test_an_unknown_name_gets_near_ones():
-    with pytest.raises(BackboneError, match="resnetv2_"):
+    with pytest.raises(UserError, match="resnetv2_"):
         build_backbone("resnetv2_50x1_bitt", 3, 32)
 
 
@@ -143,7 +144,7 @@ def test_a_checkpoint_of_ours_fills_the_backbone_only(tmp_path):
 
 def test_weights_are_not_read_before_load_pretrained():
     module = built(backbone={"weights": "nowhere.ckpt"})
-    with pytest.raises(BackboneError, match=r"no file nowhere\.ckpt"):
+    with pytest.raises(UserError, match=r"no file nowhere\.ckpt"):
         module.load_pretrained()
 
 
@@ -157,6 +158,6 @@ def test_weights_of_another_network_are_refused_in_one_line(tmp_path, suffix):
         torch.save({"state_dict": other}, path)
     else:
         save_file(other, path)
-    with pytest.raises(BackboneError, match="does not fit backbone") as error:
+    with pytest.raises(UserError, match="does not fit backbone") as error:
         load_weights(build_backbone("test_convnext", 3, 32), "test_convnext", str(path), "")
     assert "\n" not in str(error.value)

@@ -3,18 +3,13 @@ import pytest
 import torch
 from sklearn.covariance import LedoitWolf
 
+from common.errors import UserError
 from lightning_modules.uosr.outputs import unit_rows
 from lightning_modules.uosr.scores.few_shot import DEFAULTS, FewShot
 from lightning_modules.uosr.scores.fusion import Fusion, Range
 from lightning_modules.uosr.scores.mahalanobis import Gaussian
 from lightning_modules.uosr.scores.neighbours import top_similarities
-from lightning_modules.uosr.scores.references import (
-    LeakageError,
-    draw_tries,
-    image_keys,
-    require_disjoint,
-    shared_samples,
-)
+from lightning_modules.uosr.scores.references import draw_tries, image_keys, require_disjoint, shared_samples
 from lightning_modules.uosr.scores.softmax_scores import msp
 from lightning_modules.uosr.unified_metrics import mean_over_tries, unified_metrics
 from tests.uosr.toy import toy
@@ -65,7 +60,7 @@ def test_images_have_one_key_wherever_they_stand_and_leaked_references_are_refus
     assert len(keys.unique()) == 6
     assert torch.equal(image_keys(images.flip(0)), keys.flip(0))
     require_disjoint(keys[:3], keys[3:], "unknown")
-    with pytest.raises(LeakageError, match=r"leakage: 2 image\(s\) .* in the test of unknown"):
+    with pytest.raises(UserError, match=r"leakage: 2 image\(s\) .* in the test of unknown"):
         require_disjoint(keys[:4], keys[2:], "unknown")
 
 

@@ -5,12 +5,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from common.errors import UserError
 from harness.config.compose import options as experiments
 from harness.config.load import load
 from lightning_modules.uosr.module import UOSR
 from lightning_modules.uosr.outputs import load_outputs
 from lightning_modules.uosr.schedule import build_schedule
-from lightning_modules.uosr.scores.references import LeakageError
 from lightning_modules.uosr.unified_metrics import METRICS, unified_metrics
 from tests.uosr.build import CLASSES, LENGTHS, OBJECTIVES, World, built, options, trainer
 
@@ -303,5 +303,5 @@ class LeakyWorld(World):
 
 
 def test_references_that_are_tested_too_are_refused(tmp_path):
-    with pytest.raises(LeakageError, match="1 image"):
+    with pytest.raises(UserError, match="1 image"):
         trainer(tmp_path).test(built(), LeakyWorld(), verbose=False)

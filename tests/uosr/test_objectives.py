@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from common.errors import UserError
 from lightning_modules.uosr.network import Seen
-from lightning_modules.uosr.objectives.objective import MissingOutliersError, TwoStageObjective
+from lightning_modules.uosr.objectives.objective import TwoStageObjective
 from lightning_modules.uosr.objectives.outlier_exposure import EnergyHinge, OutlierExposure
 from tests.uosr.build import CLASSES, OBJECTIVES, batch, built
 
@@ -212,7 +213,7 @@ def test_batch_norm_sees_known_images_and_outliers_together(objective):
 @pytest.mark.parametrize("objective", ["oe", "energy", "eb"])
 def test_missing_outliers_are_said_so(objective):
     module = built(objective)
-    with pytest.raises(MissingOutliersError, match=f"{objective}.*data.outliers=true"):
+    with pytest.raises(UserError, match=f"{objective}.*data.outliers=true"):
         module.objective(module.network, batch(outliers=False))
 
 

@@ -6,13 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import UserError
+
 _WANTED = "wordnet.is_a.txt, as ImageNet distributes it: a line 'parent child' of wnids for each hyponym"
-
-
-class WordNetError(ValueError):
-    """WordNet is not here, or lacks a category; the user can put it right."""
-
-    is_bad_input = True
 
 
 def path_similarity(wnids: Sequence[str], is_a: str | Path) -> NDArray[np.float64]:
@@ -23,7 +19,7 @@ def path_similarity(wnids: Sequence[str], is_a: str | Path) -> NDArray[np.float6
         is_a: the file `wordnet.is_a.txt`.
 
     Raises:
-        WordNetError: in one line, if it is not there or a category is unknown.
+        UserError: in one line, if it is not there or a category is unknown.
     """
     parents = _read(Path(is_a))
     above = [_ancestors(wnid, parents) for wnid in wnids]
@@ -39,14 +35,14 @@ def path_similarity(wnids: Sequence[str], is_a: str | Path) -> NDArray[np.float6
 def _read(path: Path) -> dict[str, list[str]]:
     """Return the parents of every synset of the file."""
     if not path.is_file():
-        raise WordNetError(f"no {path}; expected there: {_WANTED}")
+        raise UserError(f"no {path}; expected there: {_WANTED}")
     parents: dict[str, list[str]] = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         words = line.split()
         if not words:
             continue
         if len(words) != 2:
-            raise WordNetError(f"{path}, line {number}: {line[:40]!r} is not 'parent child'")
+            raise UserError(f"{path}, line {number}: {line[:40]!r} is not 'parent child'")
         parents.setdefault(words[0], [])
         parents.setdefault(words[1], []).append(words[0])
     return parents
@@ -55,7 +51,7 @@ def _read(path: Path) -> dict[str, list[str]]:
 def _ancestors(wnid: str, parents: dict[str, list[str]]) -> dict[str, int]:
     """Return every ancestor of a synset, itself too, with the fewest steps up to it."""
     if wnid not in parents:
-        raise WordNetError(f"{wnid} is no synset of the file of hyponyms")
+        raise UserError(f"{wnid} is no synset of the file of hyponyms")
     steps, level = {wnid: 0}, [wnid]
     while level:
         level = [parent for child in level for parent in parents[child] if parent not in steps]

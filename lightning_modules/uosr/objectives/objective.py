@@ -8,13 +8,8 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import UserError
 from lightning_modules.uosr.network import Network, Seen
-
-
-class MissingOutliersError(ValueError):
-    """The objective trains on outlier images and the data give none; the user can put it right."""
-
-    is_bad_input = True
 
 
 class Loss(NamedTuple):
@@ -97,10 +92,8 @@ def outliers_of(batch: Mapping[str, Any], objective: str) -> Float[Tensor, "o c 
     """Return the outlier images of a batch.
 
     Raises:
-        MissingOutliersError: if the data gave none.
+        UserError: if the data gave none.
     """
     if "outlier" not in batch:
-        raise MissingOutliersError(
-            f"objective {objective} trains on outlier images, the data give none: set data.outliers=true"
-        )
+        raise UserError(f"objective {objective} trains on outlier images, the data give none: set data.outliers=true")
     return batch["outlier"]

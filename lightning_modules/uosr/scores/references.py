@@ -6,11 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
-class LeakageError(ValueError):
-    """Few-shot references are test images too; the data must keep them apart."""
-
-    is_bad_input = True
+from common.errors import UserError
 
 
 def draw_tries(labels: Int[Tensor, " n"], shots: int) -> Int[Tensor, "tries refs"]:
@@ -61,8 +57,8 @@ def require_disjoint(tested: Int[Tensor, " n"], pool: Int[Tensor, " m"], name: s
         name: name of the tested OoD set.
 
     Raises:
-        LeakageError: if they share an image.
+        UserError: if they share an image.
     """
     count = len(shared_samples(tested, pool))
     if count:
-        raise LeakageError(f"leakage: {count} image(s) of the few-shot references are in the test of {name} too")
+        raise UserError(f"leakage: {count} image(s) of the few-shot references are in the test of {name} too")
