@@ -1,8 +1,8 @@
-"""What an evaluation has found, as plain values: the module that asked for it logs and shows them."""
+"""What an evaluation has found, as plain values, and the loggers that keep it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class Table(NamedTuple):
@@ -23,3 +23,19 @@ class Findings:
     def __or__(self, other: "Findings") -> "Findings":
         """Return both findings together."""
         return Findings(self.metrics | other.metrics, self.tables | other.tables, self.pictures | other.pictures)
+
+
+@runtime_checkable
+class TableLogger(Protocol):
+    """A Lightning logger that keeps tables."""
+
+    def log_table(self, key: str, columns: list[str], data: list[list[Any]]) -> None:
+        """Keep a table."""
+
+
+@runtime_checkable
+class PictureLogger(Protocol):
+    """A Lightning logger that keeps pictures."""
+
+    def log_image(self, key: str, images: list[Any], caption: list[str] | None = None) -> None:
+        """Keep pictures."""

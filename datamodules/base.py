@@ -1,6 +1,5 @@
 """What every DataModule of the house shares: named sources, global batches, resumable loaders, a fingerprint."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from common.hashing import digest as short_hash
 from datamodules.loading import Batch, BatchPlan, Mixture, make_loader
 
 
@@ -116,4 +116,4 @@ class BaseDataModule(pl.LightningDataModule):
 
 def digest(*parts: Any) -> str:
     """Return a short hash of plain values, for fingerprints."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(parts, sort_keys=True, default=str))

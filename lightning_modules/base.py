@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.findings import Findings
+from common.findings import Findings, PictureLogger, TableLogger
 from tuners.build import build_tuner
 from tuners.tuner import Tuner
 
@@ -208,14 +208,14 @@ class BasePaper(pl.LightningModule):
         """Hand a table to every logger that keeps tables (the run folder's always does)."""
         if self.trainer.is_global_zero:
             for logger in self.loggers:
-                if hasattr(logger, "log_table"):
+                if isinstance(logger, TableLogger):
                     logger.log_table(key=name, columns=list(columns), data=[list(row) for row in rows])
 
     def show_picture(self, name: str, image: Any, caption: str = "") -> None:
         """Hand a picture (PIL image, matplotlib figure, uint8 [h, w, 3]) to every logger that keeps pictures."""
         if self.trainer.is_global_zero:
             for logger in self.loggers:
-                if hasattr(logger, "log_image"):
+                if isinstance(logger, PictureLogger):
                     logger.log_image(key=name, images=[image], caption=[caption])
 
     def publish(self, findings: Findings, **options: Any) -> None:

@@ -56,8 +56,8 @@ def arm_runs(runs: Sequence[ClaimRun], choose: Mapping[str, Any] | None) -> ArmR
 def _setting(run: ClaimRun, choose: Mapping[str, Any] | None) -> str:
     if choose is None:
         return ""
-    words = (word.lstrip("+~").partition("=") for word in run.words)
-    return next((value for key, _, value in words if key == choose["key"]), "")
+    pairs = (override.lstrip("+~").partition("=") for override in run.overrides)
+    return next((value for key, _, value in pairs if key == choose["key"]), "")
 
 
 def _quality(runs: Iterable[ClaimRun], metric: str) -> float | None:

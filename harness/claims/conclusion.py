@@ -30,25 +30,25 @@ _TOLD = (
 Arms = Mapping[str, ArmRuns]
 
 
-def judge_claim(words: list[str], config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Path]]]:
+def judge_claim(overrides: list[str], config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Path]]]:
     """Return the content of claim.json, and the run folders of each arm that are there.
 
     Args:
-        words: the command line's words.
+        overrides: the command line's.
         config: the composed config of one run of the claim.
     """
-    claim, runs = config["claim"], list(runs_of(words))
+    claim, runs = config["claim"], list(runs_of(overrides))
     arms = {name: arm_runs([run for run in runs if run.arm == name], claim.get("choose")) for name in claim["arms"]}
     statements = [_statement(name, said, arms) for name, said in claim["statements"].items()]
     content = {
-        "claim": name_of(words),
+        "claim": name_of(overrides),
         **{key: claim[key] for key in ("paper", "text", "stand_in", "takes")},
         "seeds": sorted({run.config["seed"] for run in runs}),
         "verdict": worst(statement["verdict"] for statement in statements),
         "statements": statements,
         "arms": {name: _arm(about, arms[name], claim["columns"]) for name, about in claim["arms"].items()},
         **{key: claim.get(key) for key in ("columns", "curves", "choose", "scatter", "paper_numbers")},
-        "commands": [command(words)],
+        "commands": [command(overrides)],
         "cost": _cost(runs),
         "lock": _lock(runs),
     }
@@ -56,12 +56,12 @@ def judge_claim(words: list[str], config: Mapping[str, Any]) -> tuple[dict[str, 
     return content, {name: there for name, there in folders.items() if there}
 
 
-def conclude(words: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
+def conclude(overrides: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
     """Judge a claim, write claim.json and report.html, print the verdicts; return the content of claim.json."""
     from harness.claims.report.page import write_report
 
-    content, folders = judge_claim(words, config)
-    place = claim_folder(config, str(name_of(words)), words)
+    content, folders = judge_claim(overrides, config)
+    place = claim_folder(config, str(name_of(overrides)), overrides)
     place.mkdir(parents=True, exist_ok=True)
     write_json(place / "claim.json", content)
     write_report(place / "report.html", folders, content, content["commands"])

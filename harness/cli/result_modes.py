@@ -13,46 +13,46 @@ from harness.core.paths import CONF, RESULTS
 _INSPECTING = ("report", "publish", "dashboard")
 
 
-def inspects_results(words: list[str]) -> bool:
+def inspects_results(overrides: list[str]) -> bool:
     """Return whether a command line asks for results instead of runs."""
-    return any(word in {f"mode={mode}" for mode in _INSPECTING} for word in words)
+    return any(override in {f"mode={mode}" for mode in _INSPECTING} for override in overrides)
 
 
-def answer(words: list[str]) -> int:
+def answer(overrides: list[str]) -> int:
     """Do what such a command line asks; returns the exit code."""
-    mode = next(word for word in reversed(words) if word.startswith("mode=")).removeprefix("mode=")
-    if any(word.startswith("claim=") for word in words):
-        config = plain(check_claim(words))
+    mode = next(override for override in reversed(overrides) if override.startswith("mode=")).removeprefix("mode=")
+    if any(override.startswith("claim=") for override in overrides):
+        config = plain(check_claim(overrides))
         # The page tells the command that makes the runs.
         return {"report": _report, "publish": _publish, "dashboard": _dashboard}[mode](
-            [word for word in words if not word.startswith("mode=")], config
+            [override for override in overrides if not override.startswith("mode=")], config
         )
     if mode != "report":
         raise UserError(f"mode={mode}: of which claim? add claim=NAME{suggestion('', _claims())}")
-    return _compare(words)
+    return _compare(overrides)
 
 
 def _claims() -> list[str]:
     return [path.stem for path in (CONF / "claim").glob("*.yaml")]
 
 
-def _report(words: list[str], config: dict[str, Any]) -> int:
+def _report(overrides: list[str], config: dict[str, Any]) -> int:
     from harness.claims.conclusion import conclude
 
-    conclude(words, config)
+    conclude(overrides, config)
     return 0
 
 
-def _publish(words: list[str], config: dict[str, Any]) -> int:
+def _publish(overrides: list[str], config: dict[str, Any]) -> int:
     from harness.claims.conclusion import conclude
 
-    name = str(name_of(words))
-    if claim_folder(config, name, words).name != name:
-        raise UserError(f"mode=publish: only claim={name} as it is written is published, without other words")
+    name = str(name_of(overrides))
+    if claim_folder(config, name, overrides).name != name:
+        raise UserError(f"mode=publish: only claim={name} as it is written is published, without other overrides")
     asked = load([f"claim={name}"]).seeds
     if config["seeds"] < asked:
         raise UserError(f"mode=publish: the claim has {asked} seeds, not {config['seeds']}: leave seeds= out")
-    content = conclude(words, config)
+    content = conclude(overrides, config)
     wanting = [r["folder"] for arm in content["arms"].values() for r in arm["runs"] if r["status"] != "done"]
     if wanting:
         raise UserError(*(f"mode=publish: {folder} is not done: run claim={name} first" for folder in wanting))
@@ -62,12 +62,12 @@ def _publish(words: list[str], config: dict[str, Any]) -> int:
     return 0
 
 
-def _dashboard(words: list[str], config: dict[str, Any]) -> int:
+def _dashboard(overrides: list[str], config: dict[str, Any]) -> int:
     from harness.claims.dashboard import show_dashboard
 
-    name = str(name_of(words))
-    place = claim_folder(config, name, words)
-    content = read_json(place / "claim.json") or _not_run_yet(words, config["claim"])
+    name = str(name_of(overrides))
+    place = claim_folder(config, name, overrides)
+    content = read_json(place / "claim.json") or _not_run_yet(overrides, config["claim"])
     wandb = (config["logger"] or {}).get("wandb") or {}
     place.mkdir(parents=True, exist_ok=True)
     project, file = wandb.get("project", "quire"), place / "dashboard.json"
@@ -75,17 +75,17 @@ def _dashboard(words: list[str], config: dict[str, Any]) -> int:
     return 0
 
 
-def _not_run_yet(words: list[str], claim: dict[str, Any]) -> dict[str, Any]:
+def _not_run_yet(overrides: list[str], claim: dict[str, Any]) -> dict[str, Any]:
     statements = [{"name": key, "text": said["text"]} for key, said in claim["statements"].items()]
-    return {**claim, "claim": name_of(words), "statements": statements, "commands": [command(words)]}
+    return {**claim, "claim": name_of(overrides), "statements": statements, "commands": [command(overrides)]}
 
 
-def _compare(words: list[str]) -> int:
+def _compare(overrides: list[str]) -> int:
     from common.hashing import digest
     from harness.claims.report.page import write_report
 
-    given = next((word.removeprefix("runs=") for word in words if word.startswith("runs=")), "")
-    others = [word for word in words if not word.startswith(("runs=", "mode="))]
+    given = next((override.removeprefix("runs=") for override in overrides if override.startswith("runs=")), "")
+    others = [override for override in overrides if not override.startswith(("runs=", "mode="))]
     if others or not given:
         also = f" ({others[0]} does not belong there)" if others else ""
         raise UserError(f"mode=report: give claim=NAME, or runs=FOLDER,FOLDER,... alone{also}")

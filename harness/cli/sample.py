@@ -15,14 +15,14 @@ from harness.core.process import collect_garbage, set_threads
 from harness.run.build import build_module, check_hardware
 from harness.training.checkpoints import read_ours
 
-_WORDS = ("run", "n", "steps", "seed", "mesh", "hardware", "force", "mode")
+_KEYS = ("run", "n", "steps", "seed", "mesh", "hardware", "force", "mode")
 _DEVICES = ("auto", "cpu", "gpu")
 _ON_SHEET, _COLUMNS = 64, 8
 
 
-def answer(words: list[str]) -> int:
+def answer(overrides: list[str]) -> int:
     """Draw pictures and write them under the run's folder; returns the exit code."""
-    given = _read(words)
+    given = _read(overrides)
     folder = Path(given.get("run", ""))
     count, steps, seed = (_whole(given, name) for name in ("n", "steps", "seed"))
     count = 64 if count is None else count
@@ -58,9 +58,9 @@ def answer(words: list[str]) -> int:
     return 0
 
 
-def _read(words: list[str]) -> dict[str, str]:
-    pairs = [word.partition("=") for word in words]
-    wrong = [f"mode=sample: no such word {key!r}{suggestion(key, _WORDS)}" for key, _, _ in pairs if key not in _WORDS]
+def _read(overrides: list[str]) -> dict[str, str]:
+    pairs = [override.partition("=") for override in overrides]
+    wrong = [f"mode=sample: no such key {key!r}{suggestion(key, _KEYS)}" for key, _, _ in pairs if key not in _KEYS]
     if wrong:
         raise UserError(*wrong)
     return {key: value for key, _, value in pairs}

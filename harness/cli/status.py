@@ -11,16 +11,16 @@ from harness.sweeps import slurm_array
 GONE = "gone from the queue without an end: see its log"
 
 
-def show_status(words: list[str]) -> int:
+def show_status(overrides: list[str]) -> int:
     """Print how the runs of submitted sweeps are; returns the exit code.
 
     Args:
-        words: nothing, or `runs=FOLDER`.
+        overrides: nothing, or `runs=FOLDER`.
     """
-    wrong = [word for word in words if not word.startswith("runs=")]
+    wrong = [override for override in overrides if not override.startswith("runs=")]
     if wrong:
         raise UserError(f"mode=status: {wrong[0]} does not belong there: give runs=FOLDER or nothing")
-    home = Path(str(parse(words)[-1].value()) if words else "runs")
+    home = Path(str(parse(overrides)[-1].value()) if overrides else "runs")
     sweeps = slurm_array.submitted(home)
     if not sweeps:
         print(f"nothing was submitted from here (no {home}/.sweeps/*/submitted.json)")
@@ -37,7 +37,7 @@ def show_status(words: list[str]) -> int:
             in_queue = waiting.get(f"{given['array']}_{number}", "").lower()
             state = in_queue or (ended["status"] if ended else gone)
             rows.append([number, " ".join(own), state, f"logs/{number}.out"])
-        show_table(f"{folder.name}, job {given['array']}", ["run", "words", "state", "log"], rows)
+        show_table(f"{folder.name}, job {given['array']}", ["run", "overrides", "state", "log"], rows)
         last = waiting.get(given["last"], "").lower()
         print(f"{folder}: the end, job {given['last']}: {last or 'logs/end.out'}")
     return 0

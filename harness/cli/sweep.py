@@ -110,5 +110,5 @@ def _runs(overrides: list[str]) -> list[list[str]]:
     """Return the overrides of every run of a sweep, of a claim those of its arms."""
     own = slurm_array.without_launcher(overrides)
     if claim_runs.name_of(own):
-        return [run.words for run in claim_runs.runs_of(own)]
+        return [run.overrides for run in claim_runs.runs_of(own)]
     return list(cells(own))

@@ -53,14 +53,14 @@ NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a c
 
 
 class _Findings:
-    def __init__(self, words: list[str], choices: dict[str, Any], interpolated: frozenset[str]) -> None:
-        self.words, self.choices, self.interpolated, self.lines = words, choices, interpolated, list[str]()
+    def __init__(self, overrides: list[str], choices: dict[str, Any], interpolated: frozenset[str]) -> None:
+        self.overrides, self.choices, self.interpolated, self.lines = overrides, choices, interpolated, list[str]()
 
     def add(self, key: str, what: str) -> None:
         # A value taken from another key is told of there.
         if key in self.interpolated:
             return
-        self.lines.append(f"{origin(key, self.words, self.choices)}: {key}: {what}")
+        self.lines.append(f"{origin(key, self.overrides, self.choices)}: {key}: {what}")
 
 
 def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
@@ -185,8 +185,8 @@ def _check_references(config: dict[str, Any], found: _Findings) -> None:
 
 @cache
 def _errors_of(reference: str, is_tiny: bool) -> list[str]:
-    words = overrides_of(reference, is_tiny)
-    return errors_in_composed(composed(words), words)
+    overrides = overrides_of(reference, is_tiny)
+    return errors_in_composed(composed(overrides), overrides)
 
 
 def _world(hardware: dict[str, Any]) -> int:
@@ -194,17 +194,17 @@ def _world(hardware: dict[str, Any]) -> int:
     return devices * nodes if isinstance(devices, int) and isinstance(nodes, int) else 1
 
 
-def errors_in(config: DictConfig, words: list[str]) -> list[str]:
+def errors_in(config: DictConfig, overrides: list[str]) -> list[str]:
     """Return a line for everything wrong in a composed config, each with its file and the suggestion right thing."""
     try:
-        return errors_in_composed(Composed.of(config), words)
+        return errors_in_composed(Composed.of(config), overrides)
     except UserError as error:
         return error.lines
 
 
-def errors_in_composed(config: Composed, words: list[str]) -> list[str]:
+def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
     """Return a line for everything wrong in a config, as `errors_in` does."""
-    values, found = config.values, _Findings(words, config.choices, config.interpolated)
+    values, found = config.values, _Findings(overrides, config.choices, config.interpolated)
     _check_scalars(values, found)
     for key in ("model", "data"):
         if isinstance(values.get(key), dict):

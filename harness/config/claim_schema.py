@@ -90,23 +90,23 @@ class Claim(TypedDict):
     paper_numbers: NotRequired[PaperNumbers | None]
 
 
-def arm_of(words: Iterable[str], arms: Mapping[str, Arm]) -> str | None:
-    """Return the arm that a run's words belong to: the one that asks for most of them."""
-    said = {_canonical(word) for word in words}
-    fitting = [name for name, arm in arms.items() if all(said & _either(word) for word in arm["words"].split())]
+def arm_of(overrides: Iterable[str], arms: Mapping[str, Arm]) -> str | None:
+    """Return the arm that a run's overrides belong to: the one that asks for most of them."""
+    given = {_canonical(override) for override in overrides}
+    fitting = [name for name, arm in arms.items() if all(given & _either(wanted) for wanted in arm["words"].split())]
     return max(fitting, key=lambda name: len(arms[name]["words"].split()), default=None)
 
 
 @cache
-def _either(word: str) -> set[str]:
-    key, _, values = word.partition("=")
+def _either(wanted: str) -> set[str]:
+    key, _, values = wanted.partition("=")
     return {_canonical(f"{key}={value}") for value in values.split("|")}
 
 
 @cache
-def _canonical(word: str) -> str:
-    """Return a word as Hydra writes it, so that 3e-3 and 0.003 are the same."""
-    override = parse([word])[0]
+def _canonical(text: str) -> str:
+    """Return an override as Hydra writes it, so that 3e-3 and 0.003 are the same."""
+    override = parse([text])[0]
     return f"{override.key_or_group}={override.get_value_element_as_str()}"
 
 
@@ -116,7 +116,7 @@ def weights_of(side: str | Mapping[str, float]) -> dict[str, float]:
 
 
 def errors_in_claim(claim: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield key and complaint for every statement without parts and every arm that is named but not there."""
+    """Yield key and error for every statement without parts and every arm that is named but does not exist."""
     arms = claim["arms"]
     for name, statement in claim["statements"].items():
         if not statement["parts"]:

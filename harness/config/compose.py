@@ -34,19 +34,19 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def _explain(error: Exception, words: list[str]) -> tuple[str, str | None]:
-    """Return the plain line for a composition error and the command-line word to blame, if one is."""
+def _explain(error: Exception, overrides: list[str]) -> tuple[str, str | None]:
+    """Return the plain line for a composition error and the override at fault, if one is."""
     text = str(error)
     if isinstance(error, MarkedYAMLError):
         return broken(error), None
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
-        blamed = next((w for w in words if w.split("=", 1)[0].lstrip("+~") == group), None)
+        blamed = next((w for w in overrides if w.split("=", 1)[0].lstrip("+~") == group), None)
         where = "command line" if blamed else f"a defaults list asking for {group}={name}"
         return f"{where}: no {group or 'config'} named {name!r}{suggestion(name, options(group))}", blamed
     found = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
     key = found.group(1) if found else None
-    blamed = next((w for w in words if key and w.split("=", 1)[0].lstrip("+~").split("@")[0] == key), None)
+    blamed = next((w for w in overrides if key and w.split("=", 1)[0].lstrip("+~").split("@")[0] == key), None)
     if key is None or blamed is None:
         first = text.strip().splitlines()
         cause = error.__cause__ or error.__context__
@@ -100,30 +100,30 @@ def _state_of_configs() -> tuple[int, int]:
     return len(times), max(times)
 
 
-def _compose_or_explain(words: list[str]) -> tuple[DictConfig, list[str], list[str]]:
+def _compose_or_explain(overrides: list[str]) -> tuple[DictConfig, list[str], list[str]]:
     """Compose a config by Hydra alone: what can be composed, an error for every override at fault, and the others."""
     wrong: list[str] = []
     unknown: list[str] = []
-    words = list(words)
+    overrides = list(overrides)
     with own_hydra():
         while True:
             try:
-                config = compose("config", overrides=words, return_hydra_config=True)
+                config = compose("config", overrides=overrides, return_hydra_config=True)
                 break
             except _ERRORS as error:
-                line, blamed = _explain(error, words)
+                line, blamed = _explain(error, overrides)
             if blamed is None or blamed.startswith("experiment="):
                 raise UserError(*wrong, line)
-            words.remove(blamed)
+            overrides.remove(blamed)
             if line.endswith("{}"):
                 unknown.append(blamed.split("=", 1)[0].lstrip("+~"))
             else:
                 wrong.append(line)
     wrong += [f"command line: {key}: {_key_hint(key, config)}" for key in unknown]
-    return config, wrong, words
+    return config, wrong, overrides
 
 
-def compose_with_errors(words: list[str]) -> tuple[DictConfig, list[str], list[str]]:
+def compose_with_errors(overrides: list[str]) -> tuple[DictConfig, list[str], list[str]]:
     """Compose one config from overrides.
 
     Returns:
@@ -132,36 +132,36 @@ def compose_with_errors(words: list[str]) -> tuple[DictConfig, list[str], list[s
     Raises:
         UserError: if nothing can be composed.
     """
-    base, values = _split(words)
+    base, values = _split(overrides)
     with suppress(*_ERRORS):
-        return _base(base).copy_with(values, words), [], words
-    return _compose_or_explain(words)
+        return _base(base).copy_with(values, overrides), [], overrides
+    return _compose_or_explain(overrides)
 
 
-def composed(words: list[str]) -> "Composed":
+def composed(overrides: list[str]) -> "Composed":
     """Return a composed config as plain values; a few of them, set on a base composed before, take milliseconds.
 
     Raises:
         UserError: with every override at fault, and if no experiment is chosen or an interpolation leads nowhere.
     """
-    base, values = _split(words)
+    base, values = _split(overrides)
     with suppress(UserError, *_ERRORS):
         if found := _base(base).composed_with(values):
             return found
-    config, errors, _ = compose_with_errors(words)
+    config, errors, _ = compose_with_errors(overrides)
     if errors:
         raise UserError(*errors)
     return Composed.of(config)
 
 
-def _split(words: list[str]) -> tuple[tuple[str, ...], list[Override]]:
-    """Return the words that choose files or set Hydra's own options, and the overrides that apply after them."""
+def _split(overrides: list[str]) -> tuple[tuple[str, ...], list[Override]]:
+    """Return the overrides that choose files or set Hydra's own options, and those that apply after them."""
     base, values = [], []
-    for word, override in zip(words, parse(words), strict=True):
+    for text, override in zip(overrides, parse(overrides), strict=True):
         key = override.key_or_group
         is_group = (CONF / key).is_dir() and not isinstance(override.value(), dict)
         if is_group or key.partition(".")[0].partition("/")[0] == "hydra" or override.is_sweep_override():
-            base.append(word)
+            base.append(text)
         else:
             values.append(override)
     return tuple(base), values
@@ -171,16 +171,16 @@ _bases: dict[tuple[str, ...], "_Base"] = {}
 _state: object = None
 
 
-def _base(words: tuple[str, ...]) -> "_Base":
+def _base(overrides: tuple[str, ...]) -> "_Base":
     global _state  # noqa: PLW0603 - what was composed is forgotten when a file changes
     state = (_state_of_configs(), os.getcwd())  # noqa: PTH109
     if state != _state:
         _bases.clear()
         _state = state
-    if words not in _bases:
+    if overrides not in _bases:
         with own_hydra():
-            _bases[words] = _Base(compose("config", overrides=list(words), return_hydra_config=True))
-    return _bases[words]
+            _bases[overrides] = _Base(compose("config", overrides=list(overrides), return_hydra_config=True))
+    return _bases[overrides]
 
 
 class Composed(NamedTuple):
@@ -214,11 +214,11 @@ class _Base:
         self._composed: Composed | None = None
         self._interpolations: list[tuple[Any, Any, tuple[Any, ...]]] = []
 
-    def copy_with(self, overrides: list[Override], words: list[str]) -> DictConfig:
-        """Return a copy of the config with some more overrides applied, which `words` are a part of."""
+    def copy_with(self, parsed: list[Override], overrides: list[str]) -> DictConfig:
+        """Return a copy of the config with some overrides applied, which are among `overrides`."""
         config = deepcopy(self._config)
-        ConfigLoaderImpl._apply_overrides_to_config(overrides, config)  # noqa: SLF001
-        task = [override for override in parse(words) if not override.is_hydra_override()]
+        ConfigLoaderImpl._apply_overrides_to_config(parsed, config)  # noqa: SLF001
+        task = [override for override in parse(overrides) if not override.is_hydra_override()]
         config.hydra.overrides.task = [override.input_line for override in task]
         form = config.hydra.job.config.override_dirname
         config.hydra.job.override_dirname = get_overrides_dirname(
@@ -226,23 +226,23 @@ class _Base:
         )
         return config
 
-    def composed_with(self, overrides: list[Override]) -> Composed | None:
+    def composed_with(self, parsed: list[Override]) -> Composed | None:
         """Return the plain values with some more overrides, None if one is more than a value in place of another."""
         if self._composed is None:
             self._composed = Composed.of(self._config)
             with without_hydra(self._config):
                 self._interpolations = list(_interpolations(self._config))
-        places = [self._place(override) for override in overrides]
+        places = [self._place(override) for override in parsed]
         if None in places:
             return None
         before = []
         try:
-            for override, (parent, leaf) in zip(overrides, places, strict=True):
+            for override, (parent, leaf) in zip(parsed, places, strict=True):
                 before.append((parent, leaf, parent[leaf]))
                 parent[leaf] = copy(parent[leaf])
                 ConfigLoaderImpl._apply_overrides_to_config([override], self._config)  # noqa: SLF001
             values = copied(self._composed.values)
-            for override, (parent, leaf) in zip(overrides, places, strict=True):
+            for override, (parent, leaf) in zip(parsed, places, strict=True):
                 _set(values, override.key_or_group.split("."), parent[leaf]._value())  # noqa: SLF001
             with without_hydra(self._config):
                 for node, key, path in self._interpolations:

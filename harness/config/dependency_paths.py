@@ -11,7 +11,7 @@ from harness.core.run_folder import RunFolder
 def dependency_folder(reference: str, config: Mapping[str, Any]) -> RunFolder:
     """Return the folder of the run that a reference stands for."""
     job = dependency_job(reference, config)
-    return RunFolder(run_folder(job.config, job.experiment, job.words))
+    return RunFolder(run_folder(job.config, job.experiment, job.overrides))
 
 
 def with_weights(node: Any, config: Mapping[str, Any]) -> Any:

@@ -72,22 +72,22 @@ def identity(config: dict[str, Any]) -> str:
     return digest(json.dumps(whole, sort_keys=True, default=str))
 
 
-def changes(words: list[str]) -> list[str]:
-    """Return the words that can change a result."""
+def changes(overrides: list[str]) -> list[str]:
+    """Return the overrides that can change a result."""
     kept = []
-    for word in words:
-        group, _, leaf = word.lstrip("+~").partition("=")[0].partition(".")
+    for override in overrides:
+        group, _, leaf = override.lstrip("+~").partition("=")[0].partition(".")
         placed = group in _LEFT_OUT[""] - {"ckpt"} or group.startswith("hydra") or (group == "hardware" and not leaf)
         if not placed and leaf.split(".")[0] not in _LEFT_OUT.get(group, set()):
-            kept.append(word)
+            kept.append(override)
     return kept
 
 
-def slug(words: list[str]) -> str:
+def slug(overrides: list[str]) -> str:
     """Return the changed keys as a short name for the folder, `default` when nothing that matters was changed."""
     parts = []
-    for word in sorted(changes(words)):
-        key, _, value = word.lstrip("+~").partition("=")
+    for override in sorted(changes(overrides)):
+        key, _, value = override.lstrip("+~").partition("=")
         if key == "experiment":
             continue
         short = Path(value).name if "/" in value else value
@@ -95,7 +95,7 @@ def slug(words: list[str]) -> str:
     return "_".join(parts)[:80].strip("-_.") or "default"
 
 
-def run_folder(config: dict[str, Any], experiment: str, words: list[str]) -> Path:
+def run_folder(config: dict[str, Any], experiment: str, overrides: list[str]) -> Path:
     """Return the folder of this run; one that bears the hash is the one, whatever its slug.
 
     Where open data are absent, as on a machine that only holds results, it is the one run of the same config.
@@ -106,7 +106,7 @@ def run_folder(config: dict[str, Any], experiment: str, words: list[str]) -> Pat
         return existing[0]
     if _lacks_data(config) and len(same_config := runs_of_config(home, config)) == 1:
         return same_config[0]
-    return home / f"{slug(words)}-{code}"
+    return home / f"{slug(overrides)}-{code}"
 
 
 def _lacks_data(config: dict[str, Any]) -> bool:

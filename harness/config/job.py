@@ -8,11 +8,11 @@ EXIT_CODES = {"done": 0, "failed": 1, "bad input": 2, "preempted": 143}
 
 @dataclass
 class Job:
-    """What is asked for: resolved config, experiment, the words that changed it, the sweep's name, the claim's arm."""
+    """What is asked for: resolved config, experiment, the overrides, the sweep's name, the claim's arm."""
 
     config: dict[str, Any]
     experiment: str
-    words: list[str]
+    overrides: list[str]
     group: str | None = None
     arm: str | None = None
 
@@ -30,7 +30,7 @@ class Outcome:
     status: str
     folder: str = ""
     lines: list[str] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
 
     @property
     def code(self) -> int:

@@ -22,15 +22,15 @@ def _with_bases(group: str, name: str) -> list[Path]:
     return [path] + [p for base in bases for p in _with_bases(group, base)]
 
 
-def origin(key: str, words: list[str], choices: dict[str, Any]) -> str:
+def origin(key: str, overrides: list[str], choices: dict[str, Any]) -> str:
     """Return where `key` (dotted) got its value, most decisive place first.
 
     Args:
         key: dotted path in the composed config.
-        words: the command line's overrides.
+        overrides: the command line's.
         choices: the chosen option of each config group.
     """
-    if any(word.split("=", 1)[0].lstrip("+~") == key for word in words):
+    if any(override.split("=", 1)[0].lstrip("+~") == key for override in overrides):
         return "command line"
     keys = key.split(".")
     for group in ("debug", "claim", "experiment"):

@@ -11,22 +11,28 @@ from hydra.errors import HydraException, OverrideParseException
 from common.errors import UserError
 
 
-def parse(words: list[str]) -> list[Override]:
-    """Parse overrides; a word that Hydra cannot read is bad input."""
+def parse(overrides: list[str]) -> list[Override]:
+    """Parse overrides.
+
+    Raises:
+        UserError: naming each that Hydra cannot read.
+    """
     parsed, wrong = [], []
-    for word in words:
+    for override in overrides:
         try:
-            parsed.append(_parse_word(word))
+            parsed.append(_parse_one(override))
         except (OverrideParseException, HydraException):
-            wrong.append(f"command line: cannot read {word!r}: write key=value (quote it if it holds commas or spaces)")
+            wrong.append(
+                f"command line: cannot read {override!r}: write key=value (quote it if it holds commas or spaces)"
+            )
     if wrong:
         raise UserError(*wrong)
     return parsed
 
 
 @cache
-def _parse_word(word: str) -> Override:
-    return OverridesParser.create().parse_overrides([word])[0]
+def _parse_one(override: str) -> Override:
+    return OverridesParser.create().parse_overrides([override])[0]
 
 
 def values_of(override: Override) -> list[str]:
@@ -54,10 +60,10 @@ def variants(overrides: list[Override]) -> Iterator[list[str]]:
             yield line(first | {i: value})
 
 
-def cells(words: list[str]) -> Iterator[list[str]]:
-    """Yield the override words of every combination of the swept values, as Hydra's sweeper makes them."""
+def cells(overrides: list[str]) -> Iterator[list[str]]:
+    """Yield the overrides of every combination of the swept values, as Hydra's sweeper makes them."""
     choices = []
-    for override in parse(words):
+    for override in parse(overrides):
         if override.is_sweep_override():
             choices.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
         else:

@@ -47,8 +47,8 @@ def overrides_of(reference: str, is_tiny: bool) -> list[str]:
 
 @cache
 def _composed(reference: str, is_tiny: bool) -> tuple[dict[str, Any], str]:
-    words = overrides_of(reference, is_tiny)
-    if not any(override.key_or_group == "experiment" for override in parse(words)):
+    overrides = overrides_of(reference, is_tiny)
+    if not any(override.key_or_group == "experiment" for override in parse(overrides)):
         raise UserError(f"{reference}: names no experiment: write {MARK}experiment=NAME")
-    found = composed(words)
+    found = composed(overrides)
     return found.values, found.experiment

@@ -75,7 +75,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
         except (OSError, yaml.YAMLError):
             content = None
         if not isinstance(content, dict):
-            # Hydra has its own words for what is broken or empty.
+            # Hydra reports what is broken or empty.
             return super().load_config(config_path)
         place = f"{self.scheme()}://{self.path}"
         return ConfigResult(provider=self.provider, path=place, config=OmegaConf.create(content), header=dict(header))

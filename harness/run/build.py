@@ -20,6 +20,7 @@ from harness.run.instantiate import instantiate
 from harness.training.checkpoints import AtomicCheckpointIO
 from harness.training.epoch_lines import EpochLines
 from harness.training.global_batch_norm import GlobalBatchNorm
+from harness.training.interfaces import ExperimentData, ExperimentModule, missing_members
 from harness.training.resume import Mark, PositionSeeds, ResumePoint, seed_generators
 from harness.training.run_log import RunLog
 from harness.training.sharding import Sharded
@@ -29,8 +30,8 @@ class Built(NamedTuple):
     """What a run is made of."""
 
     trainer: pl.Trainer
-    module: Any
-    data: Any
+    module: ExperimentModule
+    data: ExperimentData
     resume: ResumePoint | None
 
 
@@ -57,13 +58,13 @@ def check_hardware(hardware: dict[str, Any]) -> None:
         raise UserError(f"hardware.devices: {hardware['devices']} GPUs asked for, {there} are there")
 
 
-def build_data(config: dict[str, Any]) -> Any:
+def build_data(config: dict[str, Any]) -> ExperimentData:
     """Return the DataModule, its data known to be there.
 
     Raises:
         UserError: if they are not, with the expected layout.
     """
-    data = instantiate(config["data"], "data")
+    data: ExperimentData = _conforming(config["data"], "data", ExperimentData, "datamodules.base.BaseDataModule")
     try:
         data.check_test() if config["mode"] == "test" else data.check()
     except (OSError, ValueError) as error:
@@ -71,19 +72,28 @@ def build_data(config: dict[str, Any]) -> Any:
     return data
 
 
-def build_module(config: dict[str, Any]) -> Any:
+def build_module(config: dict[str, Any]) -> ExperimentModule:
     """Return the LightningModule, its networks not built yet.
 
     Raises:
         UserError: if its weights cannot be sharded, but shall be.
     """
-    module = instantiate(with_weights(config["model"], config), "model")
-    if config["hardware"]["strategy"] == "fsdp" and not getattr(module, "can_be_sharded", True):
+    node = with_weights(config["model"], config)
+    module: ExperimentModule = _conforming(node, "model", ExperimentModule, "lightning_modules.base.BasePaper")
+    if config["hardware"]["strategy"] == "fsdp" and not module.can_be_sharded:
         raise UserError(
             f"hardware.strategy=fsdp: {type(module).__name__} reads or averages its weights between steps, when each"
             " process has a part of them: take hardware=ddp or ddp_bf16"
         )
     return module
+
+
+def _conforming(node: dict[str, Any], key: str, protocol: type, base: str) -> Any:
+    """Return the object that a node names, which has what the harness expects of it."""
+    built = instantiate(node, key)
+    if missing := missing_members(built, protocol):
+        raise UserError(f"{key}._target_: {node['_target_']} lacks {', '.join(missing)}: derive it from {base}")
+    return built
 
 
 def _environment() -> list[Any]:
@@ -99,7 +109,7 @@ def _environment() -> list[Any]:
         raise UserError(f"srun: {error}") from None
 
 
-def build(job: Job, folder: Path, data: Any) -> Built:
+def build(job: Job, folder: Path, data: ExperimentData) -> Built:
     """Return everything a run needs."""
     config, name = job.config, identity(job.config)
     seed_generators(config["seed"])
@@ -126,7 +136,7 @@ def build(job: Job, folder: Path, data: Any) -> Built:
 
     # The threads were set before torch was imported.
     hardware = {key: value for key, value in config["hardware"].items() if key != "threads"}
-    if hardware["strategy"] == "ddp" and getattr(module, "has_unused_parameters", False):
+    if hardware["strategy"] == "ddp" and module.has_unused_parameters:
         hardware["strategy"] = "ddp_find_unused_parameters_true"
     if hardware["strategy"] == "fsdp":
         hardware["strategy"] = Sharded()

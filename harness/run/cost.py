@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.config.identity import identity
 from harness.config.job import Job
+from harness.training.interfaces import ExperimentData, ExperimentModule
 
 
 class _Saved:
@@ -28,7 +29,7 @@ class _Saved:
         return tensor
 
 
-def measure(module: Any, data: Any, batch_size: int) -> dict[str, Any]:
+def measure(module: ExperimentModule, data: ExperimentData, batch_size: int) -> dict[str, Any]:
     """Return parameters (all, trained, the tuner's), FLOPs of a step and memory in bytes of one process.
 
     Args:
@@ -63,7 +64,7 @@ def measure(module: Any, data: Any, batch_size: int) -> dict[str, Any]:
     }
 
 
-def show_cost(job: Job, module: Any, data: Any) -> None:
+def show_cost(job: Job, module: ExperimentModule, data: ExperimentData) -> None:
     """Print what one step of one process costs."""
     from harness.core.screen import show_table
 

@@ -26,7 +26,7 @@ def run_dependencies(job: Job, run: Callable[[Job], Outcome]) -> Outcome | None:
         outcome = _run_once(reference, job, run)
         if outcome.status != "done":
             why = f"{reference}: {outcome.status}, but this run needs its weights ({outcome.folder})"
-            return Outcome(outcome.status, lines=[*outcome.lines, why], words=job.words)
+            return Outcome(outcome.status, lines=[*outcome.lines, why], overrides=job.overrides)
     return None
 
 

@@ -14,13 +14,13 @@ from harness.core.ranks import rank
 from harness.core.run_folder import RunFolder
 
 
-def finished(config: dict[str, Any], experiment: str, words: Sequence[str], group: str | None) -> Outcome | None:
+def finished(config: dict[str, Any], experiment: str, overrides: Sequence[str], group: str | None) -> Outcome | None:
     """Answer for a run that is finished; returns None if it has to be started or resumed.
 
     Args:
         config: the resolved config.
         experiment: the experiment's name.
-        words: the overrides.
+        overrides: those that were given.
         group: the sweep that the run belongs to, which shows a table of its own.
 
     Raises:
@@ -28,13 +28,13 @@ def finished(config: dict[str, Any], experiment: str, words: Sequence[str], grou
     """
     if config["mode"] != "fit" or config["force"]:
         return None
-    folder = RunFolder(run_folder(config, experiment, list(words)))
+    folder = RunFolder(run_folder(config, experiment, list(overrides)))
     if folder.status != "done" or folder.result is None:
         return None
     compare_files(folder, config)
     if rank() == 0:
         _show(folder, group)
-    return Outcome("done", str(folder.path), words=list(words))
+    return Outcome("done", str(folder.path), overrides=list(overrides))
 
 
 def _show(folder: RunFolder, group: str | None) -> None:

@@ -49,4 +49,6 @@ def run_in_own_process(job: Job) -> Outcome:
             signal.signal(number, handler)
         if answer.exists():
             return Outcome(**json.loads(answer.read_text()))
-    return Outcome("failed", lines=[f"a rank died (exit code {code}); its own words stand above"], words=job.words)
+    return Outcome(
+        "failed", lines=[f"a rank died (exit code {code}); its own output stands above"], overrides=job.overrides
+    )

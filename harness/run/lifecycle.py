@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from common.errors import UserError, disk_error
 from common.files import read_json, write_json
@@ -23,6 +23,7 @@ from harness.run.dependencies import run_dependencies
 from harness.run.finished import compare_files, finished, other_data
 from harness.run.launch import run_in_own_process
 from harness.run.quiet import be_quiet
+from harness.training.interfaces import ExperimentData, Finishing, Rewindable
 
 if TYPE_CHECKING:
     from harness.run.build import Built
@@ -38,16 +39,16 @@ def run(job: Job) -> Outcome:
     except PreemptedError:
         # Before the run had a folder: while it waited for another one, or read its data.
         print(f"{job.experiment}: stopped on request before it began", flush=True)
-        return Outcome("preempted", words=job.words)
+        return Outcome("preempted", overrides=job.overrides)
 
 
 def _run(job: Job) -> Outcome:
     mode = job.config["mode"]
     try:
-        if before := finished(job.config, job.experiment, job.words, job.group):
+        if before := finished(job.config, job.experiment, job.overrides, job.group):
             return before
     except UserError as error:
-        return Outcome("bad input", lines=error.lines, words=job.words)
+        return Outcome("bad input", lines=error.lines, overrides=job.overrides)
     process.set_threads(job.config["hardware"]["threads"])
     if mode in {"fit", "test"} and (unmet := _run_dependencies(job)):
         return unmet
@@ -65,15 +66,15 @@ def _run_dependencies(job: Job) -> Outcome | None:
             build_data(job.config)
             build_module(job.config)
         except UserError as error:
-            return Outcome("bad input", lines=error.lines, words=job.words)
+            return Outcome("bad input", lines=error.lines, overrides=job.overrides)
     return run_dependencies(job, run)
 
 
 def run_rank(job: Job) -> Outcome:
     """Run a job as one rank."""
     be_quiet()
-    folder = RunFolder(run_folder(job.config, job.experiment, job.words))
-    outcome = Outcome("done", str(folder.path), words=job.words)
+    folder = RunFolder(run_folder(job.config, job.experiment, job.overrides))
+    outcome = Outcome("done", str(folder.path), overrides=job.overrides)
     try:
         outcome.status = {"check": _check, "cost": _cost}.get(job.config["mode"], _fit_or_test)(job, folder)
     except UserError as error:
@@ -134,7 +135,7 @@ def _fit_or_test(job: Job, folder: RunFolder) -> str:
         folder.release()
 
 
-def _take_folder(job: Job, folder: RunFolder, data: Any) -> None:
+def _take_folder(job: Job, folder: RunFolder, data: ExperimentData) -> None:
     """Make the folder ours, a run that is to be made again set aside, and write what the run is made of."""
     from harness.core.lock_file import changes_since, described, lock
 
@@ -157,7 +158,7 @@ def _take_folder(job: Job, folder: RunFolder, data: Any) -> None:
             "contents": open_data(config["data"]),
             "files": compared_files(config),
         }
-        write_json(folder.path / "lock.json", lock(config, job.words, hashes, before))
+        write_json(folder.path / "lock.json", lock(config, job.overrides, hashes, before))
         folder.set_status("running")
     except OSError as error:
         raise disk_error(error, folder.path) from None
@@ -174,7 +175,7 @@ def _is_to_repeat(folder: RunFolder, config: dict[str, Any]) -> bool:
     return bool(config["force"]) and folder.status == "done"
 
 
-def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | None) -> str:
+def _guarded(job: Job, folder: RunFolder, data: ExperimentData, weights: dict[str, Any] | None) -> str:
     """Train and test, and write the status that this ends with."""
     from harness.run.build import build
 
@@ -196,7 +197,7 @@ def _guarded(job: Job, folder: RunFolder, data: Any, weights: dict[str, Any] | N
         return _failed(folder, error)
     finally:
         for logger in built.trainer.loggers if built else []:
-            if hasattr(logger, "finish"):
+            if isinstance(logger, Finishing):
                 logger.finish(failed=failed)
     return "done"
 
@@ -251,7 +252,7 @@ def _drop_later_rows(folder: RunFolder, built: "Built") -> None:
 
     if rank() == 0:
         for logger in built.trainer.loggers:
-            if hasattr(logger, "cut_back"):
+            if isinstance(logger, Rewindable):
                 logger.cut_back(rows_at(folder.resume_point()))
 
 
@@ -269,7 +270,8 @@ def _fit(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] | 
             built.module.start_from(weights["state_dict"])
         except RuntimeError as error:
             raise misfit(job.config["ckpt"], weights, built.module.hparams, error) from None
-    built.trainer.fit(built.module, datamodule=built.data, ckpt_path=point and str(point), weights_only=True)
+    module, data = cast("Any", built.module), cast("Any", built.data)
+    built.trainer.fit(module, datamodule=data, ckpt_path=point and str(point), weights_only=True)
     if built.resume:
         built.resume.save_end(built.trainer)
 
@@ -287,9 +289,8 @@ def _test(job: Job, folder: RunFolder, built: "Built", weights: dict[str, Any] |
     # Networks that are only read get their weights when the test sets them up.
     path = given or (folder.checkpoints / "best.ckpt" if built.module.has_training else None)
     try:
-        built.trainer.test(
-            built.module, datamodule=built.data, ckpt_path=path and str(path), verbose=False, weights_only=True
-        )
+        module, data = cast("Any", built.module), cast("Any", built.data)
+        built.trainer.test(module, datamodule=data, ckpt_path=path and str(path), verbose=False, weights_only=True)
     except RuntimeError as error:
         if not given or "Error(s) in loading state_dict" not in str(error):
             raise

@@ -1,4 +1,4 @@
-"""A clean run prints nothing but its own words: known chatter of the libraries is turned off, the rest stays."""
+"""A clean run prints nothing but its own lines: known chatter of the libraries is turned off, the rest stays."""
 
 import logging
 import os

@@ -8,6 +8,7 @@ from harness.config.job import Job
 from harness.core.run_folder import RunFolder, sorted_pictures
 from harness.core.screen import show_result
 from harness.run.build import Built
+from harness.training.interfaces import Summarizing
 from harness.training.run_log import last_values
 
 
@@ -22,7 +23,7 @@ def write_result(job: Job, folder: RunFolder, built: Built, test_seconds: float)
     """
     parameters = list(built.module.parameters())
     fitted = job.config["mode"] == "fit"
-    tuner, best = getattr(built.module, "tuner", None), folder.checkpoints / "best.ckpt"
+    tuner, best = built.module.tuner, folder.checkpoints / "best.ckpt"
     before = (folder.result or {}).get("cost", {})
     metrics = last_values(folder.path / "metrics.jsonl")
     cost = {
@@ -39,7 +40,7 @@ def write_result(job: Job, folder: RunFolder, built: Built, test_seconds: float)
     result = {
         "experiment": job.experiment,
         "identity": identity(job.config),
-        "overrides": job.words,
+        "overrides": job.overrides,
         "headline": job.config.get("headline") or [],
         "metrics": metrics,
         # The validation metric of the tested weights: what a sweeper that searches looks at.
@@ -50,7 +51,7 @@ def write_result(job: Job, folder: RunFolder, built: Built, test_seconds: float)
     }
     write_json(folder.path / "result.json", result)
     for logger in built.trainer.loggers:
-        if hasattr(logger, "set_summary"):
+        if isinstance(logger, Summarizing):
             # Named as claims name them.
             logger.set_summary(metrics | {f"cost/{key}": v for key, v in cost.items() if v is not None})
     folder.set_status("done")

@@ -28,18 +28,18 @@ from harness.sweeps.outcomes import note_outcome, numbered
 Cells = dict[int, tuple[list[str], Composed]]
 
 
-def cells(words: list[str], config: DictConfig) -> Cells:
+def cells(overrides: list[str], config: DictConfig) -> Cells:
     """Return the runs of a sweep, of a claim those of its arms, numbered as in the whole grid.
 
     Args:
-        words: the command line's overrides.
+        overrides: the command line's overrides.
         config: the composed config of one run.
 
     Raises:
         UserError: if one cannot be composed.
     """
     params: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-    task = [word for word, override in zip(words, parse(words), strict=True) if not override.is_hydra_override()]
+    task = [text for text, parsed in zip(overrides, parse(overrides), strict=True) if not parsed.is_hydra_override()]
     swept = parse([*(f"{key}={value}" for key, value in (params["params"] or {}).items()), *task])
     try:
         (grid,) = BasicSweeper.split_arguments(swept, None)
@@ -53,23 +53,23 @@ def cells(words: list[str], config: DictConfig) -> Cells:
     }
 
 
-def launch(runs: Cells, words: list[str], task: Callable[[DictConfig], Any], folder: Path) -> None:
+def launch(runs: Cells, overrides: list[str], task: Callable[[DictConfig], Any], folder: Path) -> None:
     """Launch the runs that are not finished, and note the others in the sweep's folder.
 
     Args:
         runs: all runs of the sweep.
-        words: the command line's overrides.
+        overrides: the command line's overrides.
         task: what Hydra is to call with the config of each run.
         folder: the sweep's folder.
     """
     missing = [number for number, (own, config) in runs.items() if not _noted(number, own, config, folder)]
     if missing:
-        run_and_report(lambda: _launch([numbered(runs[number][0], number) for number in missing], words, task))
+        run_and_report(lambda: _launch([numbered(runs[number][0], number) for number in missing], overrides, task))
 
 
-def _noted(number: int, words: list[str], config: Composed, folder: Path) -> bool:
+def _noted(number: int, overrides: list[str], config: Composed, folder: Path) -> bool:
     try:
-        outcome = finished(config.values, config.experiment, words, folder.name)
+        outcome = finished(config.values, config.experiment, overrides, folder.name)
     except UserError:
         # The run itself says so, and is one of those that the table counts.
         return False
@@ -78,10 +78,10 @@ def _noted(number: int, words: list[str], config: Composed, folder: Path) -> boo
     return outcome is not None
 
 
-def _launch(runs: list[list[str]], words: list[str], task: Callable[[DictConfig], Any]) -> None:
+def _launch(runs: list[list[str]], overrides: list[str], task: Callable[[DictConfig], Any]) -> None:
     with own_hydra():
         hydra: Any = GlobalHydra.instance().hydra
-        config = hydra.compose_config("config", [*words, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN, True)
+        config = hydra.compose_config("config", [*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN, True)
         callbacks = Callbacks(config)
         callbacks.on_multirun_start(config=config, config_name="config")
         context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)

@@ -61,20 +61,22 @@ def note_outcome(folder: Path, number: int, outcome: Outcome) -> None:
     write_json(folder / f"{number}.json", asdict(outcome))
 
 
-def numbered(words: list[str], number: int) -> list[str]:
+def numbered(overrides: list[str], number: int) -> list[str]:
     """Return the overrides of a run for a launcher, which would number it by its place among those launched."""
-    return [*words, f"+hydra.job.env_set.{slurm_array.RUN}={number}"]
+    return [*overrides, f"+hydra.job.env_set.{slurm_array.RUN}={number}"]
 
 
-def number_of(words: Sequence[str], place: int) -> tuple[int, list[str]]:
+def number_of(overrides: Sequence[str], place: int) -> tuple[int, list[str]]:
     """Return the number of a run and its own overrides from what a launcher was given, `place` without a number."""
-    *own, last = words
+    *own, last = overrides
     key, _, number = last.partition("=")
-    return (int(number), own) if key.endswith(f".{slurm_array.RUN}") else (place, list(words))
+    return (int(number), own) if key.endswith(f".{slurm_array.RUN}") else (place, list(overrides))
 
 
-def _value(words: list[str], key: str) -> str:
-    return next((word.partition("=")[2] for word in words if word.partition("=")[0].lstrip("+~") == key), "")
+def _value(overrides: list[str], key: str) -> str:
+    return next(
+        (override.partition("=")[2] for override in overrides if override.partition("=")[0].lstrip("+~") == key), ""
+    )
 
 
 def end(folder: Path, axes: list[str]) -> int:
@@ -91,7 +93,7 @@ def end(folder: Path, axes: list[str]) -> int:
     found = {int(path.stem): Outcome(**json.loads(path.read_text())) for path in noted}
     for number, own in enumerate((read_json(folder / "submitted.json") or {}).get("runs", [])):
         # A job that SLURM lost has left nothing.
-        found.setdefault(number, Outcome("failed", words=own))
+        found.setdefault(number, Outcome("failed", overrides=own))
     outcomes = [outcome for _, outcome in sorted(found.items())]
     results = [(outcome.folder and read_json(Path(outcome.folder) / "result.json")) or {} for outcome in outcomes]
     headline: list[str] = next((result["headline"] for result in results if result.get("headline")), [])
@@ -100,7 +102,7 @@ def end(folder: Path, axes: list[str]) -> int:
         metrics = result.get("metrics", {}) if outcome.status == "done" else {}
         figures = [metrics.get(key) for key in headline]
         seconds = result.get("cost", {}).get("seconds") if metrics else None
-        swept = [_value(outcome.words, key) for key in axes]
+        swept = [_value(outcome.overrides, key) for key in axes]
         rows.append([number, *swept, outcome.status, *figures, seconds, Path(outcome.folder).name])
     short = [key.removeprefix("test/") for key in headline]
     show_table(f"sweep {folder.name}", ["run", *axes, "status", *short, "seconds", "folder"], rows)

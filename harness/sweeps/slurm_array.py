@@ -44,18 +44,20 @@ _OTHERS = {"_target_", "submitit_folder", "name", "mem_gb", "signal_delay_s", "m
 _OTHERS |= {"stderr_to_stdout", "setup", "additional_parameters"}
 
 
-def without_launcher(words: Sequence[str]) -> list[str]:
-    """Return the words less those that choose how runs are launched."""
-    return [word for word in words if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
+def without_launcher(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides except those that choose how runs are launched."""
+    return [
+        override for override in overrides if not override.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))
+    ]
 
 
-def submit(folder: Path, runs: Sequence[Sequence[str]], words: Sequence[str], launcher: Mapping[str, Any]) -> int:
+def submit(folder: Path, runs: Sequence[Sequence[str]], overrides: Sequence[str], launcher: Mapping[str, Any]) -> int:
     """Submit the runs of a sweep, and say how to look.
 
     Args:
         folder: the sweep's own folder, empty.
-        runs: the words of each run.
-        words: what was typed.
+        runs: the overrides of each run.
+        overrides: those that were typed.
         launcher: options of `conf/hydra/launcher/slurm_detached.yaml`.
 
     Returns:
@@ -74,11 +76,11 @@ def submit(folder: Path, runs: Sequence[Sequence[str]], words: Sequence[str], la
         )
     try:
         _freeze(folder / "code")
-        for place in ("words", "logs"):
+        for place in ("overrides", "logs"):
             (folder / place).mkdir()
         for number, own in enumerate(runs):
-            (folder / "words" / f"{number}").write_text("".join(f"{word}\n" for word in own))
-        scripts = {"run": _script(folder, launcher, len(runs)), "end": _last_script(folder, words, launcher)}
+            (folder / "overrides" / f"{number}").write_text("".join(f"{override}\n" for override in own))
+        scripts = {"run": _script(folder, launcher, len(runs)), "end": _last_script(folder, overrides, launcher)}
         for name, text in scripts.items():
             (folder / f"{name}.sh").write_text(text)
     except OSError as error:
@@ -89,9 +91,11 @@ def submit(folder: Path, runs: Sequence[Sequence[str]], words: Sequence[str], la
     except UserError:
         subprocess.run(["scancel", array], check=False)  # noqa: S603, S607
         raise
-    write_json(folder / "submitted.json", {"array": array, "last": last, "words": list(words), "runs": list(runs)})
+    write_json(
+        folder / "submitted.json", {"array": array, "last": last, "overrides": list(overrides), "runs": list(runs)}
+    )
     print(f"submitted: {len(runs)} runs as job {array}, the end of the sweep as job {last}; logs are in {folder}/logs")
-    given = [shlex.quote(word) for word in words if word.startswith("runs=")]
+    given = [shlex.quote(override) for override in overrides if override.startswith("runs=")]
     print(" ".join(["to look: python run.py mode=status", *given]))
     return 0
 
@@ -130,17 +134,17 @@ def _script(folder: Path, launcher: Mapping[str, Any], count: int) -> str:
         [
             *lines,
             f"export QUIRE_SWEEP={folder.name} {RUN}=$SLURM_ARRAY_TASK_ID",
-            f"mapfile -t words < {shlex.quote(str(folder / 'words'))}/$SLURM_ARRAY_TASK_ID",
-            f'srun --kill-on-bad-exit=1 {_command(folder)} "${{words[@]}}"',
+            f"mapfile -t overrides < {shlex.quote(str(folder / 'overrides'))}/$SLURM_ARRAY_TASK_ID",
+            f'srun --kill-on-bad-exit=1 {_command(folder)} "${{overrides[@]}}"',
             "",
         ]
     )
 
 
-def _last_script(folder: Path, words: Sequence[str], launcher: Mapping[str, Any]) -> str:
+def _last_script(folder: Path, overrides: Sequence[str], launcher: Mapping[str, Any]) -> str:
     given = {key: launcher.get(key) for key in ("partition", "qos", "account", "constraint")}
     lines = _header(folder, launcher, f"{launcher['name']}-end", "end.out", given | _additional(launcher))
-    said = shlex.join(without_launcher(words))
+    said = shlex.join(without_launcher(overrides))
     return "\n".join([*lines, f"export QUIRE_SWEEP={folder.name} {END}=1", f"{_command(folder)} {said}", ""])
 
 
@@ -153,12 +157,12 @@ def _command(folder: Path) -> str:
     return f"{shlex.quote(sys.executable)} -u {shlex.quote(str(folder / 'code' / 'run.py'))}"
 
 
-def _sbatch(script: Path, *words: str) -> str:
+def _sbatch(script: Path, *arguments: str) -> str:
     # A job of a job is not asked for: the variables of one would be taken for ours.
     kept = {"SLURM_CONF", "SLURM_CLUSTERS"}
     clean = {key: v for key, v in os.environ.items() if key in kept or not key.startswith(("SLURM_", "QUIRE_"))}
     done = subprocess.run(  # noqa: S603
-        ["sbatch", "--parsable", *words, str(script)],  # noqa: S607
+        ["sbatch", "--parsable", *arguments, str(script)],  # noqa: S607
         env=clean,
         capture_output=True,
         text=True,

@@ -51,10 +51,10 @@ def as_the_queue_tells(folder: Path) -> Iterator[None]:
             print(f"no longer waited for; jobs go on: squeue -j {known} tells of them, scancel {known} ends them")
             raise SystemExit(130) from None
         for place, (own, given, job) in enumerate(zip(returned, job_overrides, jobs, strict=True)):
-            number, words = outcomes.number_of(given, initial_job_idx + place)
+            number, overrides = outcomes.number_of(given, initial_job_idx + place)
             if isinstance(own, _Lost) and not (folder / f"{number}.json").exists():
                 line = f"run {number}: job {job.job_id} is gone from the queue without an end: see {job.paths.folder}"
-                outcomes.note_outcome(folder, number, Outcome("failed", lines=[line], words=words))
+                outcomes.note_outcome(folder, number, Outcome("failed", lines=[line], overrides=overrides))
                 print_errors([line])
         return returned
 

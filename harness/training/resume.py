@@ -13,6 +13,7 @@ import torch
 from harness.core import slurm
 from harness.core.process import PreemptedError
 from harness.training.epoch_sums import add_epoch_sums, epoch_sums
+from harness.training.interfaces import Rewindable
 
 # Batches between two agreements of the ranks on saving or stopping.
 _AGREE_EVERY = 8
@@ -116,8 +117,8 @@ class ResumePoint(pl.Callback):
         self._asked_to_stop = True
 
     @staticmethod
-    def _row_logs(trainer: pl.Trainer) -> list[Any]:
-        return [logger for logger in trainer.loggers if hasattr(logger, "cut_back")]
+    def _row_logs(trainer: pl.Trainer) -> list[Rewindable]:
+        return [logger for logger in trainer.loggers if isinstance(logger, Rewindable)]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Save when it is time, on all ranks or none; never inside an accumulation of gradients."""

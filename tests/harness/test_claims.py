@@ -121,7 +121,7 @@ def test_a_changed_claim_has_its_own_folder(tmp_path):
         ("claim.statements.training.parts=[]", None),
         ("claim.arms.ce.wrds=x", "claim.arms.ce.wrds"),
         ("seeds=x", "seeds: is 'x', should be a whole number"),
-        ("experiment=uosr_digits", "with these words no run belongs to any of its arms"),
+        ("experiment=uosr_digits", "with these overrides no run belongs to any of its arms"),
         ("claim.statements.few_shot.text=[1]", "claim.statements.few_shot.text"),
     ],
 )
@@ -154,7 +154,7 @@ def test_publish_writes_what_is_complete_and_refuses_the_rest(words, tmp_path, m
     words.remove("seeds=3")
     with pytest.raises(UserError, match="is not done"):
         result_modes.answer([*words, "mode=publish"])
-    with pytest.raises(UserError, match="without other words"):
+    with pytest.raises(UserError, match="without other overrides"):
         result_modes.answer([*words, "mode=publish", "seed=0"])
     assert not (tmp_path / "results").exists()
     for run in runs_of(words):

@@ -22,7 +22,7 @@ def test_finished_runs_are_noted_and_the_others_launched(more, tmp_path, monkeyp
 
     def finished(config, experiment, own, group):
         is_done = config["seed"] == 1 and config["model"]["optimizer"]["lr"] == 0.01
-        return Outcome("done", "there", words=own) if is_done else None
+        return Outcome("done", "there", overrides=own) if is_done else None
 
     def task(config):
         values, number = plain(config), int(os.environ[slurm_array.RUN])
@@ -37,7 +37,7 @@ def test_finished_runs_are_noted_and_the_others_launched(more, tmp_path, monkeyp
     # What a run calls its own overrides, and so its folder, has no number in it.
     assert all(own[3] == runs[own[0]][0] for own in launched)
     assert [path.name for path in tmp_path.glob("*.json")] == ["3.json"]
-    assert read_json(tmp_path / "3.json")["words"] == runs[3][0]
+    assert read_json(tmp_path / "3.json")["overrides"] == runs[3][0]
     assert slurm_array.RUN not in os.environ
 
 

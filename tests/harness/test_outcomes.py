@@ -38,7 +38,7 @@ def test_a_sweep_that_cannot_begin_leaves_the_one_before(tmp_path):
 
 def test_jobs_that_may_wait_are_not_taken_for_ended_without_a_queue_to_ask(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    write_json(tmp_path / "submitted.json", {"array": "7", "last": "8", "words": [], "runs": [[], []]})
+    write_json(tmp_path / "submitted.json", {"array": "7", "last": "8", "overrides": [], "runs": [[], []]})
     (tmp_path / "0.json").write_text("{}")
     with pytest.raises(UserError, match="submitted as job 7, and there is no squeue here"), outcomes.begun(tmp_path):
         pass
@@ -60,7 +60,7 @@ def test_a_run_asked_to_stop_before_it_began_is_preempted(when, monkeypatch, tmp
     # What a run does while it waits for another one.
     monkeypatch.setattr(lifecycle, "_run_dependencies", lambda job: os.kill(os.getpid(), signal.SIGUSR1))
     outcome = lifecycle.run(job)
-    assert (outcome.status, outcome.words) == ("preempted", ["seed=1"])
+    assert (outcome.status, outcome.overrides) == ("preempted", ["seed=1"])
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert slurm.wants_requeue()
 
