@@ -200,7 +200,7 @@ class Composed(NamedTuple):
         """Return the plain values of a composed config."""
         choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
         if choices.get("experiment") is None:
-            raise UserError("no experiment chosen: experiment=NAME; `python run.py` prints the shelf")
+            raise UserError("no experiment chosen: experiment=NAME; `python run.py` lists them")
         with without_hydra(config):
             interpolated = {".".join(map(str, path)) for _, _, path in _interpolations(config)}
         return cls(plain(config), choices, frozenset(interpolated))

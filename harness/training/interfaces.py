@@ -122,4 +122,5 @@ class Finishing(Protocol):
 def missing_members(target: object, protocol: type) -> list[str]:
     """Return what an object lacks of a protocol."""
     names = {name for name in vars(protocol) if not name.startswith("_")} | set(protocol.__annotations__)
-    return sorted(name for name in names if not hasattr(type(target), name) and name not in getattr(target, "__dict__", {}))
+    own = getattr(target, "__dict__", {})
+    return sorted(name for name in names if not hasattr(type(target), name) and name not in own)

@@ -1,4 +1,4 @@
-"""What is answered without running anything: the shelf, help, the composed config, cost, check."""
+"""What is answered without running anything: the listing, help, the composed config, cost, check."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ from tests.cli.forks import ENVIRONMENT, ROOT
 from tests.cli.quire import call
 
 
-def test_the_shelf_lists_every_experiment():
-    shelf = call()
-    assert shelf.returncode == 0
+def test_the_listing_has_every_experiment():
+    listing = call()
+    assert listing.returncode == 0
     for name in options("experiment"):
-        assert f"\n{name} " in shelf.stdout
+        assert f"\n{name} " in listing.stdout
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["experiment=uosr", "--cfg", "job"], ["experiment=uosr", "seed=x"]])
