@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 from torch import Tensor
-from torch import distributed as dist
+
+from networks.distributed import gather_objects, gather_to_first
 
 
 class Collector:
@@ -21,7 +22,7 @@ class Collector:
 
         A sample that several processes saw (samplers pad so that all have equally many) is kept once.
         """
-        return _joined(_to_first(self._mine()))
+        return _joined(gather_to_first(self._mine()))
 
     def gather_everywhere(self) -> dict[str, Tensor]:
         """Return the same on every process.
@@ -29,11 +30,7 @@ class Collector:
         Raises:
             ValueError: if no process has a row.
         """
-        parts = [self._mine()]
-        if not _is_alone():
-            parts = [{} for _ in range(dist.get_world_size())]
-            dist.all_gather_object(parts, self._mine())
-        found = _joined(parts)
+        found = _joined(gather_objects(self._mine()))
         if found is None:
             raise ValueError("nothing was collected")
         return found
@@ -43,10 +40,6 @@ class Collector:
         return {name: torch.cat([batch[name] for batch in self.batches]) for name in names}
 
 
-def _is_alone() -> bool:
-    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
-
-
 def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor] | None:
     parts = [part for part in parts if part]
     if not parts:
@@ -54,13 +47,3 @@ def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor] | None:
     columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     _, rows = np.unique(columns["index"].numpy(), return_index=True)
     return {name: column[torch.from_numpy(rows)] for name, column in columns.items()}
-
-
-def _to_first(columns: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Return the columns of every process on the first process, an empty list on the others."""
-    if _is_alone():
-        return [columns]
-    first = dist.get_rank() == 0
-    parts: list[dict[str, Tensor]] = [{} for _ in range(dist.get_world_size())]
-    dist.gather_object(columns, parts if first else None, dst=0)
-    return parts if first else []

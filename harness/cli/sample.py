@@ -1,89 +1,159 @@
-"""`mode=sample run=FOLDER n=64 steps=50`: pictures of a finished run's model; `mesh=true` adds surfaces."""
+"""`mode=sample run=FOLDER sample.count=64`: pictures of a run's model, and surfaces where it has any.
 
+What may be asked is what the model's class declares as `sample_options`; `sample=help` lists it.
+"""
+
+import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, NamedTuple
 
 from common.errors import UserError, disk_error, suggestion
-from common.files import read_json
-from harness.cli.ply import write_ply
+from common.files import read_json, write_json
+from harness.config import signatures
+from harness.config.overrides import parse
 from harness.core.process import collect_garbage, set_threads
-from harness.run.build import build_module, check_hardware
-from harness.training.checkpoints import read_ours
+from harness.core.screen import show_table
 
-_KEYS = ("run", "n", "steps", "seed", "mesh", "hardware", "force", "mode")
+_KEYS = ("run", "sample", "hardware", "force", "mode")
+# What is typed most, by its short name.
+_ALIASES = {"n": "count", "steps": "steps", "seed": "seed", "mesh": "mesh"}
+_BOUNDS = {"count": 1, "steps": 1, "seed": 0}
 _DEVICES = ("auto", "cpu", "gpu")
-_ON_SHEET, _COLUMNS = 64, 8
+MAX_ON_SHEET, SHEET_COLUMNS = 64, 8
+
+
+class _Request(NamedTuple):
+    """What was asked: the run, its lock, the options of the model, and how to draw."""
+
+    folder: Path
+    lock: dict[str, Any]
+    options: dict[str, Any]
+    changed: dict[str, Any]
+    hardware: str
+    force: bool
 
 
 def answer(overrides: list[str]) -> int:
     """Draw pictures and write them under the run's folder; returns the exit code."""
-    given = _read(overrides)
-    folder = Path(given.get("run", ""))
-    count, steps, seed = (_whole(given, name) for name in ("n", "steps", "seed"))
-    count = 64 if count is None else count
-    locked = read_json(folder / "lock.json") if "run" in given else None
-    if locked is None:
+    given = {override.key_or_group: override.value() for override in parse(overrides)}
+    folder = Path(str(given.get("run", "")))
+    lock = read_json(folder / "lock.json") if "run" in given else None
+    if lock is None:
         raise UserError(f"run={folder}: not a run folder (no lock.json in it): give run=runs/EXPERIMENT/NAME")
-    hardware = given.get("hardware", "auto")
-    if hardware not in _DEVICES:
-        raise UserError(f"mode=sample: hardware is {hardware!r}{suggestion(hardware, _DEVICES)}")
-    if hardware == "gpu":
-        check_hardware({"accelerator": "gpu", "devices": 1, "num_nodes": 1})
-    # As many as the run had; a run from before there was a key for them had one.
-    set_threads(locked["config"]["hardware"].get("threads", 1))
-    device = "cuda" if hardware != "cpu" and torch.cuda.is_available() else "cpu"
-    seed = locked["config"]["seed"] if seed is None else seed
-    place = folder / "samples" / f"n{count}-steps{'auto' if steps is None else steps}-seed{seed}"
-    with_meshes = given.get("mesh", "false")
-    if with_meshes not in ("true", "false"):
-        raise UserError(f"mode=sample: mesh is {with_meshes!r}, should be true or false")
-    if place.exists() and given.get("force") != "true":
-        raise UserError(f"{place}: is there already: force=true draws it again, or take another seed=")
-    module = _trained(folder, locked, device)
-    collect_garbage()
-    try:
-        meshes = module.meshes(count, seed=seed) if with_meshes == "true" else ()
-        _write(place, module.generate(count, steps=steps, seed=seed), meshes, count)
-    except OSError as error:
-        raise disk_error(error, place) from None
-    except ValueError as error:
-        raise UserError(f"run={folder}: {error}") from None
-    beside = f"{count} pictures" + (" and meshes" if with_meshes == "true" else "")
-    print(f"samples: {place}/grid.png and {beside} beside it")
+    target = lock["config"]["model"]["_target_"]
+    declared = signatures.declared_options(target, "sample_options")
+    if declared is None:
+        raise UserError(f"run={folder}: {target.rpartition('.')[2]} makes no images")
+    if given.get("sample") == "help":
+        return _show_help(target, declared)
+    request = _checked(folder, lock, given, declared)
+    place = folder / "samples" / _name(request, declared.defaults)
+    if place.exists() and not request.force:
+        raise UserError(f"{place}: exists already: force=true draws it again, or take another seed=")
+    checkpoint, remarks = _weights(folder, lock)
+    _draw(request, checkpoint, place, {"run": str(folder), "checkpoint": checkpoint.name, "remarks": remarks})
+    for remark in remarks:
+        print(f"samples: {remark}")
+    print(f"samples: {place}/grid.png and {len(list(place.glob('[0-9]*.png')))} pictures next to it")
     return 0
 
 
-def _read(overrides: list[str]) -> dict[str, str]:
-    pairs = [override.partition("=") for override in overrides]
-    wrong = [f"mode=sample: no such key {key!r}{suggestion(key, _KEYS)}" for key, _, _ in pairs if key not in _KEYS]
+def _show_help(target: str, declared: signatures.Options) -> int:
+    rows = [
+        [f"sample.{name}", json.dumps(value), " ".join(declared.help.get(name, "").split())]
+        for name, value in declared.defaults.items()
+    ]
+    show_table(f"what {target.rpartition('.')[2]} can be asked", ["option", "default", ""], rows)
+    return 0
+
+
+def _checked(folder: Path, lock: dict[str, Any], given: dict[str, Any], declared: signatures.Options) -> _Request:
+    """Return the request, every key and value of it checked."""
+    options, wrong = {}, list[str]()
+    for key, value in given.items():
+        if key in _KEYS:
+            continue
+        name = _ALIASES.get(key) or key.removeprefix("sample.")
+        if error := _error(key, name, value, declared.signature):
+            wrong.append(error)
+        options[name] = value
+    hardware, force = given.get("hardware", "auto"), given.get("force", False)
+    if hardware not in _DEVICES:
+        wrong.append(f"hardware: is {hardware!r}{suggestion(str(hardware), _DEVICES)}")
+    if not isinstance(force, bool):
+        wrong.append(f"force: is {force!r}, should be true or false")
     if wrong:
-        raise UserError(*wrong)
-    return {key: value for key, _, value in pairs}
+        raise UserError(*(f"mode=sample: {line}" for line in wrong))
+    whole = declared.defaults | options
+    if whole.get("seed") is None:
+        whole["seed"] = lock["config"]["seed"]
+    return _Request(folder, lock, whole, options, hardware, force)
 
 
-def _whole(given: dict[str, str], name: str) -> int | None:
-    least = 0 if name == "seed" else 1
-    value = given.get(name)
-    if value is None:
-        return None
-    if not value.isdecimal() or int(value) < least:
-        raise UserError(f"mode=sample: {name} is {value!r}, should be a whole number, at least {least}")
-    return int(value)
+def _error(key: str, name: str, value: Any, signature: signatures.Signature) -> str | None:
+    """Return what is wrong with one option, None if nothing is."""
+    if name not in signature.params or (key == name and key not in _ALIASES):
+        known = [f"sample.{option}" for option in signature.params]
+        return f"{key}: no such option{suggestion(key, known if key in _ALIASES or '.' in key else [*_KEYS, *known])}"
+    if expected := signatures.fits(value, signature.params[name].annotation, signature.scope):
+        return f"{key}: is {value!r}, should be {expected}"
+    if name in _BOUNDS and isinstance(value, int) and value < _BOUNDS[name]:
+        return f"{key}: is {value}, should be at least {_BOUNDS[name]}"
+    return None
 
 
-def _trained(folder: Path, locked: dict[str, Any], device: str) -> Any:
-    """Return the run's model with its tested weights."""
-    config = locked["config"]
-    checkpoint = folder / "checkpoints" / "best.ckpt"
-    if not checkpoint.is_file():
-        status = (read_json(folder / "status.json") or {}).get("status", "not begun")
-        raise UserError(f"run={folder}: has no checkpoints/best.ckpt ({status}): let the run end first")
-    content = read_ours(str(checkpoint), folder.resolve().parent.name, config["model"]["_target_"])
+def _name(request: _Request, defaults: Mapping[str, Any]) -> str:
+    """Return the name of the samples' folder: count, seed, and every option that is not its default."""
+    named = {name: request.options[name] for name in ("count", "seed")}
+    named |= {name: value for name, value in request.changed.items() if value != defaults[name]}
+    named["seed"] = request.options["seed"]
+    return "_".join(f"{name}-{str(value).lower().replace('/', '-')}" for name, value in named.items())
+
+
+def _weights(folder: Path, lock: dict[str, Any]) -> tuple[Path, list[str]]:
+    """Return the weights to draw with, and what has to be said of them."""
+    status = (read_json(folder / "status.json") or {}).get("status", "not begun")
+    tiny = ["of a tiny run (debug=tiny), which shows nothing of the method"] if lock["config"].get("is_tiny") else []
+    best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    if status == "done" and best.is_file():
+        return best, tiny
+    for checkpoint in (last, best):
+        if checkpoint.is_file():
+            return checkpoint, [f"of an unfinished run ({status}), from {checkpoint.name}", *tiny]
+    raise UserError(f"run={folder}: has no checkpoint yet ({status})")
+
+
+def _draw(request: _Request, checkpoint: Path, place: Path, about: dict[str, Any]) -> None:
+    # As many as the run had; a run from before there was a key for them had one.
+    set_threads(request.lock["config"]["hardware"].get("threads", 1))
+    import torch
+
+    from harness.run.build import check_hardware
+
+    if request.hardware == "gpu":
+        check_hardware({"accelerator": "gpu", "devices": 1, "num_nodes": 1})
+    device = "cuda" if request.hardware != "cpu" and torch.cuda.is_available() else "cpu"
+    module = _trained(request, checkpoint, device)
+    collect_garbage()
+    try:
+        meshes = module.meshes(request.options) if request.options.get("mesh") else ()
+        _write(place, module.generate(request.options), meshes, request.options["count"], about)
+    except OSError as error:
+        raise disk_error(error, place) from None
+    except ValueError as error:
+        raise UserError(f"run={request.folder}: {error}") from None
+
+
+def _trained(request: _Request, checkpoint: Path, device: str) -> Any:
+    """Return the run's model with the weights of a checkpoint."""
+    from harness.run.build import build_module
+    from harness.training.checkpoints import read_ours
+
+    config = request.lock["config"]
+    content = read_ours(str(checkpoint), None, config["model"]["_target_"])
     module = build_module(config)
     module.prepare(load=False)
     module.on_load_checkpoint(content)
@@ -91,23 +161,26 @@ def _trained(folder: Path, locked: dict[str, Any], device: str) -> Any:
     return module.eval().requires_grad_(False).to(device)
 
 
-def _write(place: Path, batches: Iterator[Any], meshes: Iterable[Any], count: int) -> None:
-    """Write pictures, their sheet and meshes into a folder that appears when all are there."""
+def _write(place: Path, batches: Iterator[Any], meshes: Iterable[Any], count: int, about: Mapping[str, Any]) -> None:
+    """Write pictures, their sheet and meshes into a folder that appears when it is complete."""
     from PIL import Image
     from torchvision.utils import make_grid
 
+    from harness.cli.ply import write_ply
+
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent) as name:
-        temporary, shown = Path(name), []
+        temporary, on_sheet = Path(name), []
         pictures = (picture for batch in batches for picture in batch.cpu())
         for number, picture in zip(range(count), pictures, strict=False):
             pixels = ((picture.clamp(-1, 1) + 1) * 127.5).round().byte()
-            shown += [pixels] if number < _ON_SHEET else []
+            on_sheet += [pixels] if number < MAX_ON_SHEET else []
             Image.fromarray(_rgb(pixels)).save(temporary / f"{number:05d}.png")
-        grid = make_grid(shown, nrow=min(_COLUMNS, len(shown)), padding=2, pad_value=255)
+        grid = make_grid(on_sheet, nrow=min(SHEET_COLUMNS, len(on_sheet)), padding=2, pad_value=255)
         Image.fromarray(_rgb(grid)).save(temporary / "grid.png")
         for number, mesh in enumerate(meshes):
             write_ply(temporary / f"{number:05d}.ply", *mesh)
+        write_json(temporary / "samples.json", about)
         if place.exists():
             shutil.rmtree(place)
         temporary.chmod(0o755)
@@ -117,5 +190,5 @@ def _write(place: Path, batches: Iterator[Any], meshes: Iterable[Any], count: in
 
 
 def _rgb(pixels: Any) -> Any:
-    """Return [h, w, 3], or [h, w] of a grey picture, from [c, h, w]."""
+    """Return [h, w, 3], or [h, w] of a gray picture, from [c, h, w]."""
     return pixels.permute(1, 2, 0).squeeze(-1).numpy()

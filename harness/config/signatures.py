@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,6 +185,45 @@ def typed_dict(dotted: str) -> Signature | None:
     module, _, name = dotted.rpartition(".")
     scope = _scope(module)
     return fields(ast.Name(name), scope) if scope else None
+
+
+class Options(NamedTuple):
+    """Options that a class declares: their fields, their defaults, and a line of help for each."""
+
+    signature: Signature
+    defaults: dict[str, Any]
+    help: dict[str, str]
+
+
+def declared_options(target: str, attribute: str) -> Options | None:
+    """Return what a class attribute `attribute: SomeTypedDict = {...}` declares, None if there is none.
+
+    The defaults are written as plain values; the text under a field of the TypedDict is its help.
+    """
+    found = _look_up(target)
+    return _declared(found[0], found[1], attribute) if found and isinstance(found[0], ast.ClassDef) else None
+
+
+def _declared(node: ast.ClassDef, scope: Scope, attribute: str) -> Options | None:
+    for item in node.body:
+        is_it = isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id == attribute
+        if is_it and isinstance(item, ast.AnnAssign) and item.value is not None:
+            signature, typed = fields(item.annotation, scope), _resolve_class(item.annotation, scope)
+            assert signature is not None
+            assert typed is not None
+            return Options(signature, ast.literal_eval(item.value), _help(*typed))
+    return next((found for base in _bases(node, scope) if (found := _declared(*base, attribute))), None)
+
+
+def _help(node: ast.ClassDef, scope: Scope) -> dict[str, str]:
+    """Return the text under each field of a TypedDict, those of its bases first."""
+    texts: dict[str, str] = {}
+    for base in _bases(node, scope):
+        texts |= _help(*base)
+    for item, following in pairwise(node.body):
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and isinstance(following, ast.Expr):
+            texts[item.target.id] = str(ast.literal_eval(following.value))
+    return texts
 
 
 def nested(value: Any, annotation: ast.expr | None, scope: Scope, path: str) -> Iterator[tuple[str, Any, Signature]]:

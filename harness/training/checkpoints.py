@@ -57,8 +57,13 @@ def _save(checkpoint: dict[str, Any], file: IO[bytes]) -> None:
         raise
 
 
-def read_ours(path: str, experiment: str, target: str) -> dict[str, Any]:
+def read_ours(path: str, experiment: str | None, target: str) -> dict[str, Any]:
     """Load a checkpoint named by the user.
+
+    Args:
+        path: the file.
+        experiment: the experiment that it has to belong to, None for any.
+        target: the `_target_` of the model that it has to belong to.
 
     Raises:
         UserError: if it is missing, truncated, foreign, or of another experiment.
@@ -76,10 +81,11 @@ def read_ours(path: str, experiment: str, target: str) -> dict[str, Any]:
     ours = content.get("quire") if isinstance(content, dict) else None
     if not ours:
         raise UserError(f"ckpt={path}: not a checkpoint of Quire (no mark of an experiment in it)")
-    if (ours["experiment"], ours["target"]) != (experiment, target):
+    wanted = experiment or ours["experiment"]
+    if (ours["experiment"], ours["target"]) != (wanted, target):
         raise UserError(
-            f"ckpt={path}: of experiment {ours['experiment']!r} ({ours['target']}), but this run is {experiment!r}"
-            f" ({target}): give a checkpoint under runs/{experiment}/"
+            f"ckpt={path}: of experiment {ours['experiment']!r} ({ours['target']}), but this run is {wanted!r}"
+            f" ({target}): give a checkpoint under runs/{wanted}/"
         )
     return content
 

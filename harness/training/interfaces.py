@@ -51,10 +51,10 @@ class ExperimentModule(Protocol):
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one step's forward and backward pass without a trainer."""
 
-    def generate(self, count: int, *, steps: int | None, seed: int | None) -> "Iterator[Tensor]":
+    def generate(self, options: Any) -> "Iterator[Tensor]":
         """Yield generated images float [b, c, h, w] in -1..1."""
 
-    def meshes(self, count: int, *, seed: int | None) -> Iterator[tuple[Any, Any, Any]]:
+    def meshes(self, options: Any) -> Iterator[tuple[Any, Any, Any]]:
         """Yield vertices, triangles and colors of generated surfaces."""
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -22,9 +22,9 @@ from lightning_modules.neural_dependency.networks import (
 )
 from lightning_modules.neural_dependency.options import Options
 from lightning_modules.neural_dependency.reading import ReadingOptions
-from lightning_modules.neural_dependency.regulariser import (
+from lightning_modules.neural_dependency.regularizer import (
     DependencyRegulariser,
-    RegulariserOptions,
+    RegularizerOptions,
     build_regulariser,
 )
 from lightning_modules.neural_dependency.report import Report, Tested
@@ -57,7 +57,7 @@ class NeuralDependency(BasePaper):
             new categories, one that knows them all, whose logits the new ones imitate.
         reading: how the logits are read, see `ReadingOptions`.
         unseen: how new categories are fitted, see `UnseenOptions`.
-        regulariser: a term of the training loss that cuts or keeps dependencies, see `RegulariserOptions`.
+        regulariser: a term of the training loss that cuts or keeps dependencies, see `RegularizerOptions`.
         noise: deviation of the noise on the images of one more accuracy, images being about -1..1; 0 leaves
             it out.
         wordnet: file of hyponyms that tells how near ImageNet's categories are, or null.
@@ -80,7 +80,7 @@ class NeuralDependency(BasePaper):
         source: SourceOptions | None,
         reading: ReadingOptions,
         unseen: UnseenOptions,
-        regulariser: RegulariserOptions,
+        regulariser: RegularizerOptions,
         noise: float,
         wordnet: str | None,
         solver: Literal["gram", "head"],

@@ -4,7 +4,7 @@ from typing import Any, Literal, TypedDict
 
 from lightning_modules.neural_dependency.networks import NetworkOptions, SourceOptions
 from lightning_modules.neural_dependency.reading import ReadingOptions
-from lightning_modules.neural_dependency.regulariser import RegulariserOptions
+from lightning_modules.neural_dependency.regularizer import RegularizerOptions
 from lightning_modules.neural_dependency.unseen.protocol import UnseenOptions
 from lightning_modules.optimisation import OptimizerOptions
 
@@ -20,7 +20,7 @@ class Options(TypedDict):
     source: SourceOptions | None
     reading: ReadingOptions
     unseen: UnseenOptions
-    regulariser: RegulariserOptions
+    regulariser: RegularizerOptions
     noise: float
     wordnet: str | None
     solver: Literal["gram", "head"]

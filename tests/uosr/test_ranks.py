@@ -10,8 +10,8 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from lightning_modules.collecting import Collector
-from lightning_modules.uosr.objectives.ranks import gather_rows
 from lightning_modules.uosr.outputs import load_outputs
+from networks.distributed import gather_rows
 from tests.cli.forks import start_server
 from tests.uosr.build import LENGTHS, World, batch, built, trainer
 

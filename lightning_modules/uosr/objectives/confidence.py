@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, Objective, TwoStageObjective, correct
-from lightning_modules.uosr.objectives.ranks import gather_rows
+from networks.distributed import gather_rows
 
 
 class LearnedConfidenceOptions(TypedDict):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_modules.neural_dependency.regulariser import DependencyRegulariser
+from lightning_modules.neural_dependency.regularizer import DependencyRegulariser
 from tests.neural_dependency.synthetic import least_squares, logits, shared
 
 

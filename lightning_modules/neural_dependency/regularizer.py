@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from scipy.sparse import load_npz
 from torch import Tensor, nn
-from torch import distributed as dist
 
 from common.errors import UserError
+from networks.distributed import sum_for_averaged_gradients
 
 # What a variance is not divided below, as a share of the mean variance of all logits.
 _FLOOR = 1e-6
@@ -86,13 +86,7 @@ class DependencyRegulariser(nn.Module):
         terms = (logits, predicted, logits**2, predicted**2, logits * predicted)
         sums = torch.stack([term.sum(dim=0) for term in terms])
         count = sums.new_full((1,), len(logits))
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            total = sums.detach().clone()
-            dist.all_reduce(total)
-            dist.all_reduce(count)
-            # DDP averages gradients over the processes, but the sums of all have to be added up.
-            sums = total + dist.get_world_size() * (sums - sums.detach())
-        return sums / count
+        return sum_for_averaged_gradients(sums) / sum_for_averaged_gradients(count)
 
     def _smoothed(self, moments: Tensor) -> Tensor:
         """Return the moments in the smoothed place, with the gradient of the batch's own."""
@@ -104,7 +98,7 @@ class DependencyRegulariser(nn.Module):
         return smooth + (moments - moments.detach())
 
 
-class RegulariserOptions(TypedDict):
+class RegularizerOptions(TypedDict):
     """A term of the training loss.
 
     `kind` is none, cut or keep; `weight` is beta; `momentum` smooths the moments over batches; `dependencies` is the
@@ -117,11 +111,11 @@ class RegulariserOptions(TypedDict):
     dependencies: str | None
 
 
-def build_regulariser(options: RegulariserOptions, data: Any) -> DependencyRegulariser:
+def build_regulariser(options: RegularizerOptions, data: Any) -> DependencyRegulariser:
     """Return the regulariser of the dependencies that an earlier run has kept.
 
     Args:
-        options: see `RegulariserOptions`; `kind` is cut or keep.
+        options: see `RegularizerOptions`; `kind` is cut or keep.
         data: the DataModule, whose `shared_attributes()` says which categories have nothing in common.
 
     Raises:

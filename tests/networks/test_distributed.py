@@ -1,0 +1,73 @@
+"""What processes tell each other, in one process and in two."""
+
+import pytest
+import torch
+from torch import distributed as dist
+
+from networks.distributed import (
+    gather_objects,
+    gather_rows,
+    gather_to_first,
+    sum_for_averaged_gradients,
+    world_size,
+)
+from tests.cli.forks import start_server
+
+
+def test_one_process_is_the_identity():
+    rows = torch.arange(6.0).reshape(3, 2).requires_grad_()
+    assert world_size() == 1
+    assert torch.equal(gather_rows(rows), rows)
+    assert not gather_rows(rows).requires_grad
+    assert sum_for_averaged_gradients(rows) is rows
+    assert gather_objects("a") == gather_to_first("a") == ["a"]
+
+
+def _as_rank(rank, file, answers):
+    dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
+    rows = torch.full((2, 2), rank + 1.0, requires_grad=True)
+    total = sum_for_averaged_gradients(rows)
+    (total**2).sum().backward()
+    # What DDP does with the gradients.
+    gradient = rows.grad.clone()
+    dist.all_reduce(gradient)
+    answers.put(
+        (
+            rank,
+            gather_rows(rows).tolist(),
+            total.tolist(),
+            (gradient / 2).tolist(),
+            gather_objects(f"of {rank}"),
+            gather_to_first(rank * 10),
+        )
+    )
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    start_server()
+    context = torch.multiprocessing.get_context("forkserver")
+    queue, file = context.Queue(), tmp_path_factory.mktemp("ranks") / "rendezvous"
+    ranks = [context.Process(target=_as_rank, args=(rank, file, queue)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    found = sorted(queue.get(timeout=300) for _ in ranks)
+    for process in ranks:
+        process.join(60)
+    return [row[1:] for row in found]
+
+
+def test_rows_come_in_rank_order(answers):
+    assert [answer[0] for answer in answers] == [[[1.0, 1.0], [1.0, 1.0], [2.0, 2.0], [2.0, 2.0]]] * 2
+
+
+def test_a_sum_and_the_averaged_gradient_are_those_of_one_process(answers):
+    assert [answer[1] for answer in answers] == [[[3.0, 3.0], [3.0, 3.0]]] * 2
+    # With x = w and y = w + 1, the loss (x + y)^2 has the gradient 4 (x + y) by w.
+    assert [answer[2] for answer in answers] == [[[12.0, 12.0], [12.0, 12.0]]] * 2
+
+
+def test_objects_of_all_and_on_the_first(answers):
+    assert [answer[3] for answer in answers] == [["of 0", "of 1"]] * 2
+    assert [answer[4] for answer in answers] == [[0, 10], []]
