@@ -28,7 +28,7 @@ from timm.models.vision_transformer import Block, VisionTransformer  # noqa: E40
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from tuners.build import build_tuner  # noqa: E402
+from common.targets import build_target  # noqa: E402
 from tuners.tuner import Tuner  # noqa: E402
 
 CLASSES = 100
@@ -158,7 +158,7 @@ class Tuned(Training):
 def tuner(name: str) -> Tuner:
     """Return the tuner of conf/tuner/NAME.yaml."""
     node = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/tuner/{name}.yaml"))
-    return build_tuner(node)
+    return build_target(node, "tuner")
 
 
 def by_peft(network: nn.Module, images: Tensor) -> Training:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.findings import Findings, PictureLogger, TableLogger
-from tuners.build import build_tuner
+from common.targets import build_target
 from tuners.tuner import Tuner
 
 
@@ -108,7 +108,7 @@ class BasePaper(pl.LightningModule):
     def attach_tuner(self) -> None:
         """Attach the tuner that the config names, if any; everything outside the tunable part stays trained."""
         if self.tuner is None and self._has_tuner():
-            tuner = build_tuner(self.hparams["tuner"])
+            tuner = build_target(self.hparams["tuner"], "tuner")
             tuner.attach(self.tunable, *self.example(), patterns=self.site_patterns)
             self.tuner = tuner
             self._leaves_out = self.names_weights and not self._given_weights and not tuner.trains_backbone

@@ -1,12 +1,13 @@
 """What an earlier run of this project has trained, whatever its paper: backbone and head from its folder alone."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+
+from common.targets import target_class
 
 
 class TrainedClassifier(NamedTuple):
@@ -27,14 +28,13 @@ def load_classifier(folder: Path) -> TrainedClassifier:
     """Rebuild the LightningModule of a finished run with its best weights, and return what classifies in it."""
     checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
     target = json.loads((folder / "lock.json").read_text())["config"]["model"]["_target_"]
-    place, name = target.rsplit(".", 1)
-    module: Any = getattr(import_module(place), name)(**checkpoint["hyper_parameters"])
+    module: Any = target_class(target, "model")(**checkpoint["hyper_parameters"])
     module.configure_model()
     # With a tuner the checkpoint leaves out what it shares with a file, and puts it in here.
     module.on_load_checkpoint(checkpoint)
     head = getattr(getattr(module, "network", module), "head", None)
     if not isinstance(head, nn.Linear):
-        return TrainedClassifier(name, None, None)
+        return TrainedClassifier(type(module).__name__, None, None)
     module.load_state_dict(checkpoint["state_dict"])
     module.requires_grad_(False).eval()
-    return TrainedClassifier(name, module.tunable, head)
+    return TrainedClassifier(type(module).__name__, module.tunable, head)

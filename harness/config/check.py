@@ -6,12 +6,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from common.errors import UserError, suggestion
+from common.targets import GIVEN, NOT_ARGUMENTS, not_allowed
 from harness.config import signatures
 from harness.config.claim_schema import errors_in_claim
 from harness.config.compose import Composed, composed
 from harness.config.origin import origin
 from harness.config.references import dependency_job, overrides_of, references
-from harness.config.targets import ALLOWED, GIVEN, NOT_ARGUMENTS
 
 # The scalars of conf/config.yaml, the groups, and the two lines an experiment says of itself.
 KNOWN = {
@@ -107,8 +107,8 @@ def _check_target(node: dict[str, Any], key: str, found: _Findings) -> None:
     target = node.get("_target_")
     if not isinstance(target, str):
         found.add(key, "lacks _target_, the class to build")
-    elif not target.startswith(ALLOWED):
-        found.add(f"{key}._target_", f"{target!r} is not allowed: targets start with {', '.join(ALLOWED)}")
+    elif reason := not_allowed(target, key):
+        found.add(f"{key}._target_", reason)
     elif (signature := signatures.find(target)) is None:
         found.add(f"{key}._target_", f"there is no {target!r}")
     else:

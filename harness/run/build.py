@@ -11,12 +11,12 @@ from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEn
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from common.errors import UserError
+from common.targets import build_target
 from harness.config.dependency_paths import with_weights
 from harness.config.identity import identity
 from harness.config.job import Job
 from harness.core import slurm
 from harness.core.ranks import launched_outside, rank
-from harness.run.instantiate import instantiate
 from harness.training.checkpoints import AtomicCheckpointIO
 from harness.training.epoch_lines import EpochLines
 from harness.training.global_batch_norm import GlobalBatchNorm
@@ -90,7 +90,7 @@ def build_module(config: dict[str, Any]) -> ExperimentModule:
 
 def _conforming(node: dict[str, Any], key: str, protocol: type, base: str) -> Any:
     """Return the object that a node names, which has what the harness expects of it."""
-    built = instantiate(node, key)
+    built = build_target(node, key)
     if missing := missing_members(built, protocol):
         raise UserError(f"{key}._target_: {node['_target_']} lacks {', '.join(missing)}: derive it from {base}")
     return built
@@ -122,7 +122,7 @@ def build(job: Job, folder: Path, data: ExperimentData) -> Built:
             if not node.get("monitor"):
                 # "The latest" is that of the end of training, also when no validation came after it.
                 given["save_on_train_epoch_end"] = True
-            callbacks.append(instantiate(node, f"callbacks.{key}", **given))
+            callbacks.append(build_target(node, f"callbacks.{key}", **given))
     callbacks.append(Mark(job.experiment, config["model"]["_target_"], name))
     on_screen = sys.stdout.isatty()
     callbacks.append(RichProgressBar(leave=False) if on_screen else EpochLines())
@@ -132,7 +132,7 @@ def build(job: Job, folder: Path, data: ExperimentData) -> Built:
     loggers: list[Any] = [RunLog(str(folder))]
     for key, node in (config["logger"] or {}).items():
         given = {"folder": str(folder), "save_dir": str(folder), "run": about}
-        loggers.append(instantiate(node, f"logger.{key}", **given))
+        loggers.append(build_target(node, f"logger.{key}", **given))
 
     # The threads were set before torch was imported.
     hardware = {key: value for key, value in config["hardware"].items() if key != "threads"}

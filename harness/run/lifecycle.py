@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from common.errors import UserError, disk_error
 from common.files import read_json, write_json
 from common.fingerprint import compared_files, open_data
+from common.targets import build_target
 from harness.config.dependency_paths import dependency_folder, with_weights
 from harness.config.identity import config_identity, identity, run_folder
 from harness.config.job import Job, Outcome
@@ -99,9 +100,8 @@ def _check(job: Job, folder: RunFolder) -> str:
 def _cost(job: Job, folder: RunFolder) -> str:  # noqa: ARG001
     from harness.run.build import build_module
     from harness.run.cost import show_cost
-    from harness.run.instantiate import instantiate
 
-    show_cost(job, build_module(job.config), instantiate(job.config["data"], "data"))
+    show_cost(job, build_module(job.config), build_target(job.config["data"], "data"))
     return "done"
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from common.errors import UserError
+from common.targets import build_target
 from harness.core.run_folder import RunFolder, is_complete_checkpoint
-from harness.run.instantiate import instantiate
 from harness.training.checkpoints import AtomicCheckpointIO
 
 
@@ -64,4 +64,4 @@ def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
 
 def test_only_allowed_targets_are_built():
     with pytest.raises(UserError, match="not allowed"):
-        instantiate({"_target_": "os.system", "command": "true"}, "model")
+        build_target({"_target_": "os.system", "command": "true"}, "model")

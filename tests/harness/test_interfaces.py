@@ -1,6 +1,7 @@
 """What the harness expects of modules and data is what their base classes have, and anything else is refused."""
 
 import pytest
+import pytorch_lightning as pl
 
 from common.errors import UserError
 from datamodules.base import BaseDataModule
@@ -33,10 +34,13 @@ def test_members_of_an_object_count():
     assert {"tuner", "has_training", "start_from", "generate"} <= lacking
 
 
-def test_a_class_that_is_no_module_or_no_data_is_refused():
+def test_a_module_or_data_without_what_the_harness_expects_is_refused(monkeypatch):
+    for home, parent in (("lightning_modules", pl.LightningModule), ("datamodules", pl.LightningDataModule)):
+        plain = type("Plain", (parent,), {"__module__": f"{home}.base"})
+        monkeypatch.setattr(f"{home}.base.Plain", plain, raising=False)
     config = {
-        "model": {"_target_": "datamodules.base.BaseDataModule", "batch_size": 1, "num_workers": 0, "seed": 0},
-        "data": {"_target_": "lightning_modules.base.BasePaper"},
+        "model": {"_target_": "lightning_modules.base.Plain"},
+        "data": {"_target_": "datamodules.base.Plain"},
         "hardware": {"strategy": "auto"},
         "mode": "fit",
     }

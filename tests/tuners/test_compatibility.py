@@ -19,10 +19,10 @@ from timm.layers import StdConv2d
 from torch import nn
 
 from common.errors import UserError
+from common.targets import build_target
 from networks.small_conv_net import SITE_PATTERNS, SmallConvNet
 from tests.tuners.members import Model, hooks_on
 from tests.tuners.u_backbones import CLIP, Case, build
-from tuners.build import build_tuner
 from tuners.tuner import Tuner
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ PATTERNS = {"by patterns": SITE_PATTERNS}
 
 
 def of_config(name: str) -> Tuner:
-    return build_tuner(OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/tuner/{name}.yaml")))
+    return build_target(OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/tuner/{name}.yaml")), "tuner")
 
 
 def cell(name: str, family: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import timm
 import torch
 from omegaconf import OmegaConf
 
-from tuners.build import build_tuner
+from common.targets import build_target
 from tuners.sidetune import SideTune
 
 COUNTS = {
@@ -28,7 +28,7 @@ CONF = Path(__file__).parents[2] / "conf" / "tuner"
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_count_on_vit_b(name):
-    tuner = build_tuner(OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml")))
+    tuner = build_target(OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml")), "tuner")
     with torch.device("meta"):
         backbone = timm.create_model("vit_base_patch16_224", num_classes=0)
         tuner.attach(backbone, torch.empty(1, 3, 224, 224))
@@ -47,7 +47,9 @@ def test_lr_of_full_is_below_the_others():
 def test_the_head_inside_a_backbone_counts_as_backbone():
     with torch.device("meta"):
         backbone = timm.create_model("vit_base_patch16_224", num_classes=100)
-        tuner = build_tuner({"_target_": "tuners.full.Full", "lr": 1e-3}).attach(backbone, torch.empty(1, 3, 224, 224))
+        tuner = build_target({"_target_": "tuners.full.Full", "lr": 1e-3}, "tuner").attach(
+            backbone, torch.empty(1, 3, 224, 224)
+        )
     assert tuner.num_trainable() - COUNTS["full"] == 76_900
 
 

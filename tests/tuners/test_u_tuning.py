@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from common.errors import UserError
+from common.targets import build_target
 from tests.tuners.u_backbones import BUILDERS, PATTERNS, build, output_of, spec, vit
 from tuners.branches import Adapter, Bank
-from tuners.build import build_tuner
 from tuners.sites import sites
 from tuners.u_tuning import UTuning
 
@@ -188,7 +188,7 @@ def test_parameter_counts_of_vit_base(specs, count):
 
 @pytest.mark.parametrize("name", OURS)
 def test_config_files_start_as_the_network(name):
-    tuner = build_tuner(OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml")))
+    tuner = build_target(OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml")), "tuner")
     network = vit()
     before = network(IMAGE)
     tuner.attach(network, IMAGE)
@@ -208,7 +208,7 @@ def test_config_file_by_override(kind, query, gate, init):
     config = OmegaConf.load(CONF / "u_mha.yaml")
     for key, value in (("tuner", kind), ("query", query), ("gate", gate), ("init", init)):
         OmegaConf.update(config, f"specs.0.{key}", value)
-    build_tuner(OmegaConf.to_container(config)).attach(vit(), IMAGE)
+    build_target(OmegaConf.to_container(config), "tuner").attach(vit(), IMAGE)
 
 
 @pytest.mark.parametrize("name", ["timm_resnet", "timm_resnetv2", "plain_conv"])
