@@ -15,9 +15,9 @@ from lightning_modules.dvdp.costs import macs_of_levels
 from lightning_modules.dvdp.denoising_loss import denoising_loss
 from lightning_modules.dvdp.evaluation import EvaluationOptions, build_distances, step_counts
 from lightning_modules.dvdp.image_generation import ImageGenerator
-from lightning_modules.dvdp.networks import LevelNetworks, UNetOptions, uneven_use
+from lightning_modules.dvdp.networks import LevelNetworkOptions, LevelNetworks, uneven_use
 from lightning_modules.dvdp.options import DVDPOptions, ImageData, check_options
-from lightning_modules.dvdp.parameterisation import Prediction
+from lightning_modules.dvdp.parameterization import DVDPPrediction
 from lightning_modules.dvdp.pictures import sheet
 from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.projection import at_level, deviations
@@ -65,11 +65,11 @@ class DVDP(BasePaper):
         channels: int,
         image_size: int,
         process: ProcessOptions,
-        prediction: Prediction,
+        prediction: DVDPPrediction,
         level_scale: bool,
         level_weight: list[float] | None,
         batch_scale: list[int] | None,
-        network: UNetOptions,
+        network: LevelNetworkOptions,
         ema: float,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,

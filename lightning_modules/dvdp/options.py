@@ -5,8 +5,8 @@ from typing import Any, Protocol, TypedDict
 
 from common.errors import UserError
 from lightning_modules.dvdp.evaluation import EvaluationOptions
-from lightning_modules.dvdp.networks import UNetOptions, check_network
-from lightning_modules.dvdp.parameterisation import Prediction
+from lightning_modules.dvdp.networks import LevelNetworkOptions, check_network
+from lightning_modules.dvdp.parameterization import DVDPPrediction
 from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.sampler import SamplerOptions, visits
 from lightning_modules.optimisation import OptimizerOptions, WarmCosine
@@ -18,11 +18,11 @@ class DVDPOptions(TypedDict):
     channels: int
     image_size: int
     process: ProcessOptions
-    prediction: Prediction
+    prediction: DVDPPrediction
     level_scale: bool
     level_weight: list[float] | None
     batch_scale: list[int] | None
-    network: UNetOptions
+    network: LevelNetworkOptions
     ema: float
     optimizer: OptimizerOptions
     schedule: WarmCosine

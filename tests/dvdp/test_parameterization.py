@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.dvdp.parameterisation import amplitudes, clean_image, target
+from lightning_modules.dvdp.parameterization import amplitudes, clean_image, target
 from lightning_modules.dvdp.projection import at_level, coarse, detail
 from tests.dvdp.build import images, process_of
 

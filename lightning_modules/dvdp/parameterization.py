@@ -1,14 +1,14 @@
-"""What the network is given and what it predicts (spec, section 2.4): eps, or a v of each part.
+"""What the network is given and what it predicts: eps, or a v of each part.
 
 With y = x_0 / sigma_k the images of every level have deviation one. For each part (coarse and detail) let A be its
-lambda bar times sigma_k and c = 1 / sqrt(A^2 + s^2). The network sees c x of each part. It predicts eps, or
+lambda bar times sigma_k and c = 1 / sqrt(A^2 + s^2). The network sees c x of each part, of signal level c A and noise
+level c s. It predicts eps, or
 
     v = c (A eps - s y),  from which  y = c (A (c x) - s v)  and  eps = c (s (c x) + A v).
 
-Unlike eps, v tells x_0 without a division by A, which is tiny for a detail that has faded.
+Unlike eps, v gives x_0 without a division by A, which is tiny for a detail that has faded.
 """
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,43 +16,34 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lightning_modules.dvdp.process import Process
-from lightning_modules.dvdp.projection import coarse, scaled
+from lightning_modules.dvdp.projection import PerPart, coarse
+from networks.diffusion.parameterization import Levels
 
-Prediction = Literal["eps", "v"]
-Both = tuple[Tensor, Tensor]
+DVDPPrediction = Literal["eps", "v"]
 
 
 class Amplitudes(NamedTuple):
-    """A and c of the coarse and of the detail part, and s, each [b, 1, 1, 1]; sigma is the level's deviation."""
+    """A and c of the coarse and of the detail part, and s [b, 1, 1, 1]; sigma is the level's deviation."""
 
-    signal: Both
-    scale: Both
+    signal: PerPart
+    scale: PerPart
     noise: Tensor
     sigma: Tensor | float
     is_scaled: bool
 
-    def of_noise(self) -> Both:
+    @property
+    def of_noise(self) -> PerPart:
         """Return c A, the factor of eps in v and of the scaled state in y."""
-        return _product(self.scale, self.signal)
+        return self.scale.each(torch.mul, self.signal)
 
-    def of_clean(self) -> Both:
+    @property
+    def of_clean(self) -> PerPart:
         """Return c s, the factor of -y in v and of -v in y."""
-        return _of_both(lambda c: c * self.noise, self.scale)
+        return self.scale.each(lambda c: c * self.noise)
 
     def input(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return what the network sees of a state."""
-        return scaled(x, *self.scale) if self.is_scaled else x
-
-
-def _of_both(change: Callable[[Tensor], Tensor], parts: Both) -> Both:
-    """Return both parts changed, one object again where there is no detail part."""
-    first = change(parts[0])
-    return first, (first if parts[1] is parts[0] else change(parts[1]))
-
-
-def _product(one: Both, other: Both) -> Both:
-    first = one[0] * other[0]
-    return first, (first if one[1] is one[0] else one[1] * other[1])
+        return self.scale * x if self.is_scaled else x
 
 
 def amplitudes(
@@ -73,22 +64,24 @@ def amplitudes(
     """
     of_coarse, of_detail, noise = process.amplitudes(level, time, device)
     deviation: Tensor | float = 1.0 if sigma is None else sigma
-    signal = _of_both(lambda part: part * deviation, (of_coarse, of_detail))
-    scale = _of_both(lambda part: (part**2 + noise**2).rsqrt(), signal)
+    signal = PerPart(of_coarse, of_detail).each(lambda part: part * deviation)
+    scale = signal.each(lambda part: (part**2 + noise**2).rsqrt())
     return Amplitudes(signal, scale, noise, deviation, sigma is not None)
 
 
 def target(
-    kind: Prediction, at: Amplitudes, clean: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"]
+    kind: DVDPPrediction, at: Amplitudes, clean: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b c h w"]:
     """Return what the network has to predict of a state made of `clean` and `noise`."""
-    if kind == "eps":
-        return noise
-    return scaled(noise, *at.of_noise()) - scaled(clean / at.sigma, *at.of_clean())
+    return Levels(at.of_noise, at.of_clean).target(kind, clean / at.sigma, noise)
 
 
 def clean_image(
-    kind: Prediction, at: Amplitudes, x: Float[Tensor, "b c h w"], output: Float[Tensor, "b c h w"], bound: float | None
+    kind: DVDPPrediction,
+    at: Amplitudes,
+    x: Float[Tensor, "b c h w"],
+    output: Float[Tensor, "b c h w"],
+    bound: float | None,
 ) -> Float[Tensor, "b c h w"]:
     """Return the estimate of x_0 at that level.
 
@@ -96,17 +89,18 @@ def clean_image(
         kind: what the network predicts.
         at: numbers of the state's time.
         x: the state.
-        output: what the network said.
+        output: the network's prediction.
         bound: x_0 is clamped to -bound..bound, 2^k at level k; None to leave it.
     """
     if kind == "v":
-        of_state = _product(at.of_noise(), at.scale)
-        estimate = at.sigma * (scaled(x, *of_state) - scaled(output, *at.of_clean()))
+        # The state's scale c is part of its factor, so that the state is split into its parts once.
+        levels = Levels(at.of_noise.each(torch.mul, at.scale), at.of_clean)
+        estimate = at.sigma * levels.clean(kind, x, output)
     else:
-        estimate = scaled(x - at.noise * output, *_of_both(lambda a: at.sigma / a, at.signal))
+        estimate = at.signal.each(lambda a: at.sigma / a) * (x - at.noise * output)
     if bound is None:
         return estimate
-    if kind == "eps" and at.signal[1] is not at.signal[0]:
+    if kind == "eps" and at.signal.has_detail:
         # The detail was divided by its amplitude, which is tiny near a turning point: clamped together with it, the
         # coarse part would be lost in its noise. The steps multiply it by that amplitude again.
         known = coarse(estimate)
