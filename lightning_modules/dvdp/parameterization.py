@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_modules.dvdp.process import Process
 from lightning_modules.dvdp.projection import PerPart, coarse
-from networks.diffusion.parameterization import Levels
+from networks.diffusion.parameterization import clean_of_velocity, velocity
 
 DVDPPrediction = Literal["eps", "v"]
 
@@ -73,7 +73,7 @@ def target(
     kind: DVDPPrediction, at: Amplitudes, clean: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"]
 ) -> Float[Tensor, "b c h w"]:
     """Return what the network has to predict of a state made of `clean` and `noise`."""
-    return Levels(at.of_noise, at.of_clean).target(kind, clean / at.sigma, noise)
+    return noise if kind == "eps" else velocity(at.of_noise, at.of_clean, clean / at.sigma, noise)
 
 
 def clean_image(
@@ -94,8 +94,7 @@ def clean_image(
     """
     if kind == "v":
         # The state's scale c is part of its factor, so that the state is split into its parts once.
-        levels = Levels(at.of_noise.each(torch.mul, at.scale), at.of_clean)
-        estimate = at.sigma * levels.clean(kind, x, output)
+        estimate = at.sigma * clean_of_velocity(at.of_noise.each(torch.mul, at.scale), at.of_clean, x, output)
     else:
         estimate = at.signal.each(lambda a: at.sigma / a) * (x - at.noise * output)
     if bound is None:

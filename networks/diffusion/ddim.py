@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -31,7 +30,7 @@ def step_coefficients(prediction: Prediction, now: Levels, then: Levels) -> tupl
 
     The step keeps the estimates of x_0 and eps: x' = signal' x_0 + noise' eps (Song et al. 2021, equation 12).
     """
-    signal, noise, signal_then, noise_then = (cast(Tensor, level) for level in (*now, *then))
+    signal, noise, signal_then, noise_then = *now, *then
     if prediction == "eps":
         return signal_then / signal, noise_then - noise * signal_then / signal
     if prediction == "x0":

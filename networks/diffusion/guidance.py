@@ -27,6 +27,7 @@ def guided(
 
     def predict(x: Tensor, timesteps: Tensor) -> Tensor:
         output = network(torch.cat([x, x]), torch.cat([timesteps, timesteps]), pair)
-        return torch.lerp(*output.to(x.dtype).chunk(2), weight)
+        of_base, of_conditions = output.to(x.dtype).chunk(2)
+        return torch.lerp(of_base, of_conditions, weight)
 
     return predict

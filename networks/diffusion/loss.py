@@ -32,7 +32,8 @@ def timestep_weights(
     if weighting == "uniform":
         return torch.ones_like(snr)
     # The error of x_0 is that of eps divided by the SNR, and that of v divided by the SNR + 1.
-    return snr.clamp(max=max_snr) / {"x0": 1, "eps": snr, "v": snr + 1}[prediction]
+    ratio = {"x0": torch.ones_like(snr), "eps": snr, "v": snr + 1}[prediction]
+    return snr.clamp(max=max_snr) / ratio
 
 
 def denoising_loss(

@@ -24,11 +24,25 @@ class Factor(Protocol):
         ...
 
 
-class Levels(NamedTuple):
-    """Signal and noise level of timesteps, as factors of images [b, c, h, w]."""
+def velocity(
+    signal: Factor, noise: Factor, clean: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b c h w"]:
+    """Return v of a clean image and its noise."""
+    return signal * eps - noise * clean
 
-    signal: Factor
-    noise: Factor
+
+def clean_of_velocity(
+    signal: Factor, noise: Factor, x: Float[Tensor, "b c h w"], v: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b c h w"]:
+    """Return x_0 of a noisy image and its v."""
+    return signal * x - noise * v
+
+
+class Levels(NamedTuple):
+    """Signal and noise level of timesteps: scalars, or [b, 1, 1, 1]."""
+
+    signal: Tensor
+    noise: Tensor
 
     def diffuse(self, clean: Float[Tensor, "b c h w"], eps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the noisy image."""
@@ -40,14 +54,14 @@ class Levels(NamedTuple):
         """Return what a network has to predict of the noisy image."""
         if prediction == "eps":
             return eps
-        return clean if prediction == "x0" else self.signal * eps - self.noise * clean
+        return clean if prediction == "x0" else velocity(self.signal, self.noise, clean, eps)
 
     def clean(
         self, prediction: Prediction, x: Float[Tensor, "b c h w"], output: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
         """Return the estimate of x_0 that a network's output implies for a noisy image x."""
         if prediction == "v":
-            return self.signal * x - self.noise * output
+            return clean_of_velocity(self.signal, self.noise, x, output)
         return output if prediction == "x0" else (x - self.noise * output) / self.signal
 
     def eps(

@@ -47,10 +47,12 @@ class SchedulerSampler:
     Attributes:
         scheduler: the scheduler, whose state is begun anew for every batch.
         steps: number of steps.
+        convert: from timestep, noisy images and prediction to what the scheduler takes, None if it takes the prediction.
     """
 
     scheduler: Any
     steps: int
+    convert: Callable[[int, Tensor, Tensor], Tensor] | None = None
 
     @property
     def calls(self) -> int:
@@ -84,6 +86,8 @@ class SchedulerSampler:
         for timestep in scheduler.timesteps:
             inputs = scheduler.scale_model_input(x, timestep)
             output = predict(inputs, timestep.to(x.device).expand(len(x))).to(x.dtype)
+            if self.convert is not None:
+                output = self.convert(int(timestep), inputs, output)
             x = scheduler.step(output, timestep, x, **options).prev_sample
             if on_step is not None:
                 on_step()
@@ -113,7 +117,22 @@ def build_sampler(
     if not 1 <= steps <= schedule.timesteps:
         raise UserError(f"steps is {steps}, should be 1 to {schedule.timesteps}")
     check_threshold(threshold)
+    if name == "pndm":
+        return _pndm(schedule, prediction, steps, threshold)
     return SchedulerSampler(_scheduler(name, schedule, prediction, threshold), steps)
+
+
+def _pndm(schedule: Schedule, prediction: Prediction, steps: int, threshold: float | None) -> ImageSampler:
+    from diffusers import PNDMScheduler
+
+    if threshold is not None:
+        raise UserError("sampler pndm: has no dynamic thresholding; threshold has to be null")
+    # It extrapolates from predictions of several timesteps, to a higher order if these are eps and at even distances;
+    # at the last timesteps of a cosine schedule, which "leading" leaves out, it diverges.
+    scheduler = PNDMScheduler(
+        **schedule.library_options, timestep_spacing="leading", skip_prk_steps=True, set_alpha_to_one=True
+    )
+    return SchedulerSampler(scheduler, steps, lambda time, x, output: schedule.at(time).eps(prediction, x, output))
 
 
 def _scheduler(name: SamplerName, schedule: Schedule, prediction: Prediction, threshold: float | None) -> Any:
@@ -123,10 +142,6 @@ def _scheduler(name: SamplerName, schedule: Schedule, prediction: Prediction, th
         "prediction_type": _LIBRARY_PREDICTIONS[prediction],
         "timestep_spacing": "trailing",
     }
-    if name == "pndm":
-        if threshold is not None or prediction == "x0":
-            raise UserError("sampler pndm: has no threshold and takes predictions of eps or v only")
-        return diffusers.PNDMScheduler(**shared, skip_prk_steps=True, set_alpha_to_one=True)
     if threshold is not None:
         # The bound of diffusers' own dynamic thresholding would make it a clamp to 1.
         shared |= {"thresholding": True, "dynamic_thresholding_ratio": threshold, "sample_max_value": float("inf")}

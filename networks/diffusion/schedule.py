@@ -75,7 +75,10 @@ class Schedule:
             "beta_end": beta_end,
         }
         """Arguments with which any scheduler of diffusers has the same schedule."""
-        self._signal, self._noise = noise_levels(DDPMScheduler(**self.library_options).betas)
+        # Numbers even where a model is built on the meta device, to count its cost.
+        with torch.device("cpu"):
+            scheduler: Any = DDPMScheduler(**self.library_options)
+            self._signal, self._noise = noise_levels(scheduler.betas)
 
     def levels(self, timesteps: Int[Tensor, " b"], device: torch.device | str = "cpu") -> Levels:
         """Return the levels of timesteps, each [b, 1, 1, 1].
@@ -98,4 +101,4 @@ class Schedule:
 
     def draw_timesteps(self, count: int, generator: torch.Generator | None = None) -> Int[Tensor, " b"]:
         """Draw noisy timesteps uniformly, on the CPU."""
-        return torch.randint(self.timesteps, (count,), generator=generator)
+        return torch.randint(self.timesteps, (count,), generator=generator, device="cpu")

@@ -91,7 +91,8 @@ class UNet(nn.Module):
         """
         if conditions is not None and (conditions.tokens is not None or conditions.vector is not None):
             raise UserError("an unconditional U-Net takes local conditions only, no tokens and no vector")
-        folded = fold(with_local(x, conditions and conditions.local, self.local_channels), self.stem)
+        local = None if conditions is None else conditions.local
+        folded = fold(with_local(x, local, self.local_channels), self.stem)
         return unfold(self.unet(folded, timesteps).sample, self.stem)
 
 
