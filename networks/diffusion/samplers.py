@@ -47,7 +47,7 @@ class SchedulerSampler:
     Attributes:
         scheduler: the scheduler, whose state is begun anew for every batch.
         steps: number of steps.
-        convert: from timestep, noisy images and prediction to what the scheduler takes, None if it takes the prediction.
+        convert: from timestep, noisy images and prediction to what the scheduler takes; None for the prediction itself.
     """
 
     scheduler: Any

@@ -57,3 +57,4 @@ def test_the_loss_runs_where_costs_are_counted():
             lambda x, timesteps: x, schedule, "v", images, schedule.draw_timesteps(2), images, "min_snr"
         )
     assert loss.shape == (2,)
+    assert 0 < float(schedule.at(500).signal) < 1
