@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
@@ -11,6 +11,15 @@ from common.errors import UserError
 from common.findings import Findings, PictureLogger, TableLogger
 from common.targets import build_target
 from tuners.tuner import Tuner
+
+
+class SampleOptions(TypedDict):
+    """What `mode=sample` may ask of every model that makes images."""
+
+    count: int
+    """Number of images."""
+    seed: int | None
+    """Seed of all noise; null: the run's."""
 
 
 class BasePaper(pl.LightningModule):
@@ -174,28 +183,28 @@ class BasePaper(pl.LightningModule):
             checkpoint["state_dict"] |= {key: own[key] for key in self._frozen_keys()}
         self.tuner.backbone_hash = about["backbone"]
 
-    def generate(self, count: int, *, steps: int | None = None, seed: int | None = None) -> Iterator[Tensor]:
+    def generate(self, options: Any) -> Iterator[Tensor]:
         """Yield generated images float [b, c, h, w] in -1..1, a batch at a time: what `mode=sample` writes.
 
+        A paper that makes images declares what may be asked as `sample_options`, a TypedDict derived from
+        `SampleOptions` with its defaults as plain values.
+
         Args:
-            count: number of images.
-            steps: for models that sample by steps, how many; the model's own number unless told.
-            seed: seed of all noise; the model's own unless told.
+            options: the declared options.
 
         Raises:
-            ValueError: if the model makes no images, or takes no such steps.
+            UserError: if the model makes no images, or not with these options.
         """
         raise UserError(f"{type(self).__name__} makes no images")
 
-    def meshes(self, count: int, *, seed: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
-        """Yield vertices [n, 3], triangles [m, 3] and colours [n, 3] of generated surfaces: `mode=sample mesh=true`.
+    def meshes(self, options: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield vertices [n, 3], triangles [m, 3] and colors [n, 3] of generated surfaces, if an option `mesh` is true.
 
         Args:
-            count: number of surfaces, those of the same objects as the images of `generate`.
-            seed: as for `generate`.
+            options: as for `generate`, whose images show the same objects.
 
         Raises:
-            ValueError: if the model has no surfaces.
+            UserError: if the model has no surfaces.
         """
         raise UserError(f"{type(self).__name__} makes no meshes")
 

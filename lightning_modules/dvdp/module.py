@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from lightning_modules.dvdp.denoising_loss import denoising_loss
 from lightning_modules.dvdp.evaluation import EvaluationOptions, build_distances, step_counts
 from lightning_modules.dvdp.image_generation import ImageGenerator
 from lightning_modules.dvdp.networks import LevelNetworkOptions, LevelNetworks, uneven_use
-from lightning_modules.dvdp.options import DVDPOptions, ImageData, check_options
+from lightning_modules.dvdp.options import DVDPOptions, DVDPSampleOptions, ImageData, check_options
 from lightning_modules.dvdp.parameterization import DVDPPrediction
 from lightning_modules.dvdp.pictures import sheet
 from lightning_modules.dvdp.process import Process, ProcessOptions
@@ -56,6 +56,7 @@ class DVDP(BasePaper):
     """
 
     can_be_sharded = False
+    sample_options: ClassVar[DVDPSampleOptions] = {"count": 64, "seed": None, "steps": None}
     deviations: Tensor
     images_seen: Tensor
 
@@ -217,7 +218,7 @@ class DVDP(BasePaper):
         self.log("val/loss", sum(share * value for share, value in zip(self.process.shares, values, strict=True)))
         options = self.options["sampler"]
         if (count := options["sheet"]) and self.trainer.is_global_zero:
-            images = torch.cat(list(self.generate(count, steps=options["steps"])))
+            images = torch.cat(list(self.generate({"count": count, "seed": None, "steps": options["steps"]})))
             self.show_picture("training_samples", sheet(images), f"step {self.global_step}")
 
     # Drawing images.
@@ -241,21 +242,17 @@ class DVDP(BasePaper):
         with trainer.precision_plugin.forward_context() if trainer else nullcontext():
             return self._averaged(x, level, time)
 
-    def generate(
-        self, count: int, *, steps: int | None = None, seed: int | None = None
-    ) -> Iterator[Float[Tensor, "b c h w"]]:
-        """Yield images in -1..1, a batch at a time; image k depends on its place, the seed and the batch size alone.
+    def generate(self, options: DVDPSampleOptions) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Yield images in -1..1, a batch at a time; image k depends on its index, the seed and the batch size alone.
 
         Args:
-            count: number of images.
-            steps: reverse steps; those of the test unless told.
-            seed: seed of all noise; that of the model unless told.
+            options: what was asked for.
 
         Raises:
-            UserError: if the steps cannot be shared out over the levels.
+            UserError: if the steps cannot be divided over the levels.
         """
-        sampler = self.sampler(steps or self.options["evaluation"]["steps"])
-        yield from self._generator(seed).images(sampler, count)
+        sampler = self.sampler(options["steps"] or self.options["evaluation"]["steps"])
+        yield from self._generator(options["seed"]).images(sampler, options["count"])
 
     # Test.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
 from common.errors import UserError
+from lightning_modules.base import SampleOptions
 from lightning_modules.dvdp.evaluation import EvaluationOptions
 from lightning_modules.dvdp.networks import LevelNetworkOptions, check_network
 from lightning_modules.dvdp.parameterization import DVDPPrediction
@@ -31,6 +32,13 @@ class DVDPOptions(TypedDict):
     compile: bool
     channels_last: bool
     seed: int
+
+
+class DVDPSampleOptions(SampleOptions):
+    """What `mode=sample` may ask of `DVDP`."""
+
+    steps: int | None
+    """Reverse steps; null: those of the test."""
 
 
 class ImageData(Protocol):
