@@ -19,6 +19,7 @@ FIRST_PARTY = {name.removesuffix(".py") for name in [*RUN_TIME, *DEVELOPMENT, "b
 # Declared packages that no import names.
 IMPORTED_BY_NONE = {
     "hydra-joblib-launcher": "hydra/launcher=joblib",
+    "hydra-submitit-launcher": "hydra/launcher=submitit_slurm",
     "tensorboard": "written by Lightning's TensorBoardLogger",
     "torch-fidelity": "the Inception network of torchmetrics",
     "hydra-optuna-sweeper": "hydra/sweeper=optuna",
