@@ -1,26 +1,26 @@
-"""StyleGAN2's mapping, synthesis and discriminator, module for module those of stylegan2-ada-pytorch."""
+"""StyleGAN2's mapping and synthesis, module for module those of stylegan2-ada-pytorch."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.precision import single_precision
-from networks.stylegan2_layers import (
-    Conv2d,
+from networks.gan.stylegan2_layers import (
     FullyConnected,
+    NoiseMode,
     SynthesisLayer,
     ToRGB,
     binomial_filter,
+    channels_at,
     double,
     second_moment_norm,
 )
+from networks.precision import single_precision
 
-
-def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Return the number of channels of feature maps of a size."""
-    return min(channel_base // resolution, channel_max)
+Noise = NoiseMode | Sequence[Tensor]
+"""The noise of a network: a mode, or a tensor [b or 1, 1, h, w] for each of its convolutions, in their order."""
 
 
 class MappingNetwork(nn.Module):
@@ -80,7 +80,7 @@ class MappingNetwork(nn.Module):
 
     @torch.no_grad()
     def follow(self, w: Float[Tensor, "b w"]) -> None:
-        """Take w up into its moving average."""
+        """Update the moving average with w."""
         self.w_avg.lerp_(w.detach().float().mean(dim=0), 1 - self.average_decay)
 
 
@@ -121,11 +121,12 @@ class SynthesisBlock(nn.Module):
         self.torgb = ToRGB(outputs, image_channels, w_dim, conv_clamp=conv_clamp)
 
     def forward(
-        self, x: Tensor | None, image: Tensor | None, ws: Float[Tensor, "b n w"], noise: str = "random"
+        self, x: Tensor | None, image: Tensor | None, ws: Float[Tensor, "b n w"], noise: Noise = "random"
     ) -> tuple[Tensor, Tensor]:
         """Return feature maps and image; `ws` are the latents of the convolutions and of the image."""
-        x = self.const.expand(len(ws), -1, -1, -1) if self.convolutions == 1 else self.conv0(x, ws[:, 0], noise)
-        x = self.conv1(x, ws[:, self.convolutions - 1], noise)
+        of_layers = [noise] * self.convolutions if isinstance(noise, str) else noise
+        x = self.const.expand(len(ws), -1, -1, -1) if self.convolutions == 1 else self.conv0(x, ws[:, 0], of_layers[0])
+        x = self.conv1(x, ws[:, self.convolutions - 1], of_layers[-1])
         # Images are summed in single precision over all sizes.
         added = self.torgb(x, ws[:, self.convolutions]).float()
         if image is not None:
@@ -165,14 +166,31 @@ class SynthesisNetwork(nn.Module):
             self.add_module(f"b{side}", block)
             inputs = outputs
 
-    def forward(self, ws: Float[Tensor, "b n w"], noise: str = "random") -> Float[Tensor, "b c h w"]:
-        """Return the image; `noise` is "random", "const" or "none"."""
+    @property
+    def noise_sides(self) -> list[int]:
+        """Side of the noise of each convolution, in their order."""
+        return [self.sides[0], *(side for side in self.sides[1:] for _ in range(2))]
+
+    def forward(self, ws: Float[Tensor, "b n w"], noise: Noise = "random") -> Float[Tensor, "b c h w"]:
+        """Return the image.
+
+        Args:
+            ws: latents, one for every layer.
+            noise: "random", "const" or "none", or a tensor for each of `noise_sides` (see `draw_noise`), so that
+                several passes can share what was drawn.
+
+        Raises:
+            ValueError: if there are more or fewer tensors of noise than convolutions.
+        """
+        if not isinstance(noise, str) and len(noise) != len(self.noise_sides):
+            raise ValueError(f"noise has {len(noise)} tensors, should have {len(self.noise_sides)}")
         x, image, place = None, None, 0
         for side in self.sides:
             block = self.get_submodule(f"b{side}")
             assert isinstance(block, SynthesisBlock)
-            x, image = block(x, image, ws[:, place : place + block.convolutions + 1], noise)
-            place += block.convolutions
+            end = place + block.convolutions
+            x, image = block(x, image, ws[:, place : end + 1], noise if isinstance(noise, str) else noise[place:end])
+            place = end
         assert image is not None
         return image
 
@@ -217,107 +235,11 @@ class StyleGAN2(nn.Module):
         self.mapping = MappingNetwork(z_dim, c_dim, w_dim, layers=mapping_layers)
 
     def forward(
-        self, z: Float[Tensor, "b z"], c: Float[Tensor, "b c"] | None = None, noise: str = "random"
+        self, z: Float[Tensor, "b z"], c: Float[Tensor, "b c"] | None = None, noise: Noise = "random"
     ) -> Float[Tensor, "b c h w"]:
-        """Return images of z."""
+        """Return images of z; `noise` as in `SynthesisNetwork.forward`."""
         return self.synthesis(self.latents(self.mapping(z, c)), noise)
 
     def latents(self, w: Float[Tensor, "b w"]) -> Float[Tensor, "b n w"]:
         """Return the same w for every layer."""
         return w[:, None].expand(-1, self.synthesis.num_ws, -1)
-
-
-class DiscriminatorBlock(nn.Module):
-    """Two convolutions, of which the second halves the size, beside a skip ("resnet" architecture)."""
-
-    def __init__(
-        self, channels: int, outputs: int, *, image_channels: int | None = None, conv_clamp: float | None = None
-    ) -> None:
-        super().__init__()
-        if image_channels:
-            self.fromrgb = Conv2d(image_channels, channels, 1, conv_clamp=conv_clamp)
-        self.has_image = bool(image_channels)
-        self.conv0 = Conv2d(channels, channels, 3, conv_clamp=conv_clamp)
-        self.conv1 = Conv2d(channels, outputs, 3, down=2, conv_clamp=conv_clamp)
-        self.skip = Conv2d(channels, outputs, 1, bias=False, is_active=False, down=2)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h/2 w/2"]:
-        """Return feature maps of half the size."""
-        x = self.fromrgb(x) if self.has_image else x
-        gain = math.sqrt(0.5)
-        return self.skip(x, gain) + self.conv1(self.conv0(x), gain)
-
-
-class DiscriminatorEpilogue(nn.Module):
-    """From 4 x 4 maps to a number: the deviation over groups of samples as one more map, convolution, two layers."""
-
-    def __init__(self, channels: int, cmap_dim: int, *, group: int = 4, conv_clamp: float | None = None) -> None:
-        super().__init__()
-        self.group, self.cmap_dim = group, cmap_dim
-        self.conv = Conv2d(channels + 1, channels, 3, conv_clamp=conv_clamp)
-        self.fc = FullyConnected(channels * 16, channels, is_active=True)
-        self.out = FullyConnected(channels, cmap_dim or 1)
-
-    def forward(self, x: Float[Tensor, "b c 4 4"], condition: Float[Tensor, "b m"] | None) -> Float[Tensor, " b"]:
-        """Return logits."""
-        x = self.out(self.fc(self.conv(self._with_deviation(x)).flatten(1)))
-        if condition is None:
-            return x[:, 0]
-        return (x * condition).sum(dim=1) / math.sqrt(self.cmap_dim)
-
-    def _with_deviation(self, x: Float[Tensor, "b c 4 4"]) -> Float[Tensor, "b c+1 4 4"]:
-        batch = len(x)
-        # The reference takes no batch that its groups do not divide; the last one of a test may be any.
-        group = math.gcd(batch, self.group)
-        parts = x.float().reshape(group, batch // group, *x.shape[1:])
-        deviation = (parts.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-        shown = deviation.to(x.dtype).reshape(1, -1, 1, 1, 1).expand(group, -1, 1, *x.shape[2:])
-        return torch.cat([x, shown.reshape(batch, 1, *x.shape[2:])], dim=1)
-
-
-class Discriminator(nn.Module):
-    """The residual discriminator, on request with a condition by projection.
-
-    Args:
-        resolution: side of the images, a power of two.
-        image_channels: channels of the images.
-        c_dim: size of the condition; 0 for none.
-        channel_base: channels times side.
-        channel_max: most channels.
-        group: samples that the deviation is taken over.
-        conv_clamp: most that activations may be, or None.
-    """
-
-    def __init__(
-        self,
-        resolution: int,
-        image_channels: int,
-        *,
-        c_dim: int = 0,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        group: int = 4,
-        conv_clamp: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.sides = [2**k for k in range(int(math.log2(resolution)), 2, -1)]
-        for side in self.sides:
-            block = DiscriminatorBlock(
-                channels_at(side, channel_base, channel_max),
-                channels_at(side // 2, channel_base, channel_max),
-                image_channels=image_channels if side == resolution else None,
-                conv_clamp=conv_clamp,
-            )
-            self.add_module(f"b{side}", block)
-        last = channels_at(4, channel_base, channel_max)
-        if c_dim:
-            self.mapping = MappingNetwork(0, c_dim, last, has_average=False)
-        self.b4 = DiscriminatorEpilogue(last, last if c_dim else 0, group=group, conv_clamp=conv_clamp)
-        self.c_dim = c_dim
-
-    def forward(self, image: Float[Tensor, "b c h w"], c: Float[Tensor, "b c"] | None = None) -> Float[Tensor, " b"]:
-        """Return logits: above 0 for real."""
-        x = image
-        for side in self.sides:
-            x = self.get_submodule(f"b{side}")(x)
-        return self.b4(x, self.mapping(None, c) if self.c_dim else None)

@@ -1,4 +1,4 @@
-"""How well geometry is read from images whose geometry is known, beside a flat face and the data's mean shape."""
+"""Errors of geometry that is predicted from images whose geometry is known, next to simpler predictions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,25 +7,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_modules.geod.depth_metrics import MeanMetrics, eroded, mad, side
-from lightning_modules.geod.geometry import normals_of_depth
-from lightning_modules.geod.guidance import resize_depth
-from lightning_modules.geod.inverse_renderer import Shape
-from lightning_modules.geod.poses import focal_in_pixels
+from lightning_modules.geod.evaluation.depth_metrics import MeanMetrics, eroded, mad, side
+from lightning_modules.geod.inverse.renderer import Shape
+from networks.cameras import focal_in_pixels, normals_of_depth
+from networks.reprojection import resize_depth
 
-_MOST = 2048
+_MAX_IMAGES = 2048
 
 
 def mean_depth(source: Any) -> Float[Tensor, "h w"] | None:
     """Return the mean depth at every pixel over up to 2048 images, None where depth is not known."""
-    count = min(len(source), _MOST)
+    count = min(len(source), _MAX_IMAGES)
     if "depth" not in source[0]:
         return None
     return torch.stack([torch.as_tensor(source[k]["depth"]) for k in range(count)]).mean(dim=0)
 
 
-class ReadingErrors(nn.Module):
-    """MAD (degrees) and SIDE (times 100) inside the object: of a reading, of the mean shape, and of a flat face.
+class PredictionErrors(nn.Module):
+    """MAD (degrees) and SIDE (times 100) inside the object: of predictions, of the mean shape, and of a flat face.
 
     Args:
         mean: the mean depth of the training images.
@@ -40,17 +39,17 @@ class ReadingErrors(nn.Module):
         self.metrics = MeanMetrics([f"{name}_{kind}" for name in names for kind in ("mad", "side")])
 
     def update(self, batch: Mapping[str, Any], shape: Shape | None) -> None:
-        """Take up images whose depth is known, and what was read from them."""
+        """Add images whose depth is known, and the shape that was predicted from them, if any."""
         truth = batch["depth"]
         size = truth.shape[-1]
         focal = focal_in_pixels(batch["camera"], size)
         normals, inside = normals_of_depth(truth, focal), eroded(batch["mask"].float())
         mean = self.mean.expand_as(truth)
-        readings = {"mean_shape": (mean, inside), "flat": (torch.full_like(truth, float(self.mean.mean())), inside)}
+        predictions = {"mean_shape": (mean, inside), "flat": (torch.full_like(truth, float(self.mean.mean())), inside)}
         if shape is not None:
             valid = resize_depth(shape.valid, size) > 0.99
-            readings["ir"] = (resize_depth(shape.depth[: len(truth)], size), inside * eroded(valid.float()))
-        for name, (depth, mask) in readings.items():
+            predictions["ir"] = (resize_depth(shape.depth[: len(truth)], size), inside * eroded(valid.float()))
+        for name, (depth, mask) in predictions.items():
             errors = {
                 "mad": mad(normals_of_depth(depth, focal), normals, mask),
                 "side": side(depth, truth, mask),
@@ -59,11 +58,11 @@ class ReadingErrors(nn.Module):
                 self.metrics[f"{name}_{kind}"].update(values[values.isfinite()])
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the errors over all processes and begin anew."""
-        found = {}
+        """Return the errors over all processes, and start over."""
+        errors = {}
         for name in self.metrics:
             metric = self.metrics[name]
             if metric.update_called:
-                found[name] = metric.compute()
+                errors[name] = metric.compute()
                 metric.reset()
-        return found
+        return errors

@@ -1,7 +1,7 @@
-"""The oracle: a network that was trained on a renderer's truth, for evaluation only (spec, section 6).
+"""The oracle: a network that was trained on a renderer's truth, for evaluation only (geod §6).
 
-It says what normals the object in a generated image has, so that the generator's own depth can be held against them.
-It shares neither weights nor images with anything that is trained on or judged by it (trap 12).
+It predicts the normals of the object in a generated image, with which the generator's own depth is compared. It shares
+neither weights nor images with any network that it evaluates.
 """
 
 from itertools import pairwise
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
-from lightning_modules.geod.weights import kept_as, read_weights
+from lightning_modules.geod.weights import read_weights, state_of_part
 
 
-class Seen(NamedTuple):
-    """What the oracle sees in b images: unit normals [b, h, w, 3] and the object's mask [b, h, w] of 0 and 1."""
+class NormalPrediction(NamedTuple):
+    """What is predicted from b images: unit normals [b, h, w, 3] and the object's mask [b, h, w] of 0 and 1."""
 
     normals: Tensor
     mask: Tensor
@@ -49,33 +49,33 @@ class NormalOracle(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b h w 3"], Float[Tensor, "b h w"]]:
         """Return unit normals and the logits of the mask; the side is a multiple of 8."""
-        x, beside = self.first(image), []
+        x, skips = self.first(image), []
         for down in self.down:
-            beside.append(x)
+            skips.append(x)
             x = down(x)
         for up in self.up:
-            skip = beside.pop()
+            skip = skips.pop()
             x = functional.interpolate(x, skip.shape[-2:], mode="nearest")
             x = up(torch.cat([x, skip], dim=1))
         out = self.last(x).float()
         return functional.normalize(out[:, :3].permute(0, 2, 3, 1), dim=-1), out[:, 3]
 
-    def shape(self, image: Float[Tensor, "b 3 h w"]) -> Seen:
-        """Return what is seen in images in -1..1."""
+    def predict(self, image: Float[Tensor, "b 3 h w"]) -> NormalPrediction:
+        """Return normals and mask of images in -1..1."""
         normals, logits = self(image)
-        return Seen(normals, (logits > 0).float())
+        return NormalPrediction(normals, (logits > 0).float())
 
 
 def load_oracle(path: str) -> NormalOracle:
     """Return the frozen network of a checkpoint of the experiment that trains it.
 
     Raises:
-        UserError: if the file is not there or holds no oracle.
+        UserError: if the file is missing or holds no oracle.
     """
     content = read_weights(path, "evaluation.oracle")
-    state, told = kept_as("oracle", content), content.get("hyper_parameters", {})
-    if not state or "width" not in told:
+    state, options = state_of_part("oracle", content), content.get("hyper_parameters", {})
+    if not state or "width" not in options:
         raise UserError(f"evaluation.oracle: {path} is not a checkpoint of an oracle")
-    oracle = NormalOracle(told["width"])
+    oracle = NormalOracle(options["width"])
     oracle.load_state_dict(state)
     return oracle.eval().requires_grad_(False)

@@ -1,6 +1,6 @@
 """The five networks of the inverse renderer, module for module those of Unsup3D, so that its checkpoints load.
 
-All are made for images of 64 pixels (spec, section 2.2); other powers of two have more or fewer halvings.
+All are made for images of 64 pixels (geod §2.2); other powers of two have more or fewer halvings.
 """
 
 import math
@@ -35,14 +35,14 @@ def _widths(size: int, width: int) -> list[int]:
 
 def _code(widths: Sequence[int], code: int) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for place, (a, b) in enumerate(zip((3, *widths[:-1]), widths, strict=True)):
-        norm = [_norm(b)] if place < len(widths) - 1 else []
+    for stage, (a, b) in enumerate(zip((3, *widths[:-1]), widths, strict=True)):
+        norm = [_norm(b)] if stage < len(widths) - 1 else []
         layers += [_halve(a, b), *norm, nn.LeakyReLU(0.2, inplace=True)]
     return [*layers, nn.Conv2d(widths[-1], code, 4, bias=False), nn.ReLU(inplace=True)]
 
 
 class VectorEncoder(nn.Module):
-    """Reads a short vector from an image: light (4 numbers) or view (6), each in -1..1."""
+    """Predicts a short vector from an image: light (4 numbers) or view (6), each in -1..1."""
 
     def __init__(self, size: int, numbers: int, width: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class VectorEncoder(nn.Module):
 
 
 class MapDecoder(nn.Module):
-    """Reads a map of the size of the image through a narrow code: depth (1 channel, unbounded) or albedo (3, -1..1)."""
+    """Predicts a map of the image's size through a narrow code: depth (1 channel, unbounded) or albedo (3, -1..1)."""
 
     def __init__(self, size: int, channels: int, width: int, code: int, *, bounded: bool) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class MapDecoder(nn.Module):
 
 
 class ConfidenceDecoder(nn.Module):
-    """Reads how sure the reconstruction is: deviations of pixels, and of features a quarter the size.
+    """Predicts how sure the reconstruction is: deviations of pixels, and of features a quarter the size.
 
     Channel 0 is for the image as it is, channel 1 for its mirrored hypothesis.
     """

@@ -1,7 +1,7 @@
 """The geometry branch of the discriminator: an image taken apart into shape, albedo, light and view, as in Unsup3D.
 
-It learns from real images alone: whatever it reads has to give the image back, and so does its mirror image, since
-objects are symmetric. Its depth, warped to the view of the image, has the normals that teach the generator.
+It learns from real images alone: what it predicts has to reconstruct the image, and so has its mirror image, since
+objects are symmetric. The normals of its depth, warped to the view of the image, teach the generator.
 """
 
 import math
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
-from lightning_modules.geod.geometry import back_project, focal_length, normals_of_depth, rotation
-from lightning_modules.geod.inverse_networks import ConfidenceDecoder, MapDecoder, VectorEncoder
-from lightning_modules.geod.rasteriser import rasterise
+from lightning_modules.geod.inverse.rasterizer import rasterize
+from lightning_modules.geod.inverse.unsup3d_networks import ConfidenceDecoder, MapDecoder, VectorEncoder
+from networks.cameras import back_project, focal_length, normals_of_depth, rotation
 from networks.precision import single_precision
 
 
 class InverseRendererOptions(TypedDict):
-    """The networks, the camera, and what they may say (spec, section 2.3).
+    """The networks, the camera, and the ranges of what they predict (geod §2.3).
 
-    `size`: side of the images that it reads, a power of two of at least 16; others are resized. `width` and `code`:
+    `size`: side of its input images, a power of two of at least 16; others are resized. `width` and `code`:
     channels of the first layer and of the code of depth and albedo; light and view have half the width, the confidence
     half the code. `min_depth`, `max_depth`: the canonical depth. `rot_center`: depth of the point that objects turn
     about. `fov` in degrees. `rotation_range` in degrees, `translation_range` across and along the view in units of
@@ -58,8 +58,8 @@ class Shape(NamedTuple):
     shift: Tensor
 
 
-class Reading(NamedTuple):
-    """Everything that is read from b images; tensors of 2b have the mirrored hypothesis in their second half.
+class ScenePrediction(NamedTuple):
+    """Everything that is predicted from b images; tensors of 2b have the mirrored hypothesis in their second half.
 
     `image` [b, 3, h, w] is the input at the renderer's size, `albedo` and `canonical` [2b, 3, h, w] are in -1..1 (the
     second lit), `reconstruction` [2b, 3, h, w] in the input's view, and the deviations have a channel for each half.
@@ -75,7 +75,7 @@ class Reading(NamedTuple):
 
 
 class InverseRenderer(nn.Module):
-    """Networks named as in Unsup3D's checkpoints, and the way from what they read to the input's view.
+    """Networks named as in Unsup3D's checkpoints, and the way from what they predict to the input's view.
 
     Raises:
         UserError: if the size is no power of two of at least 16, or the depths do not rise.
@@ -101,20 +101,20 @@ class InverseRenderer(nn.Module):
 
     @property
     def far(self) -> float:
-        """The depth of nothing: half the range behind the largest."""
+        """The depth where there is no surface: half the range behind the largest."""
         low, high = self.options["min_depth"], self.options["max_depth"]
         return high + (high - low) / 2
 
     def resize(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 s s"]:
-        """Return images at the size that is read."""
+        """Return images at the size of the input."""
         if image.shape[-1] == self.size:
             return image
         return functional.interpolate(image, (self.size, self.size), mode="bilinear", align_corners=False)
 
-    # What the networks say, in units.
+    # The networks' outputs, in units.
 
     def canonical_depth(self, raw: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-        """Return depth from the network's map, less the mean of each image; borders are far (section 2.3, 1)."""
+        """Return depth from the network's map, less the mean of each image; borders are far (geod §2.3)."""
         low, high = self.options["min_depth"], self.options["max_depth"]
         depth = torch.tanh(raw - raw.mean(dim=(1, 2), keepdim=True))
         depth = (1 + depth) / 2 * high + (1 - depth) / 2 * low
@@ -124,7 +124,7 @@ class InverseRenderer(nn.Module):
         return depth * (1 - border) + border * (0.7 * high + 0.3 * low)
 
     def view(self, numbers: Float[Tensor, "b 6"]) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3"]]:
-        """Return rotation and translation of the object (section 2.3, 5)."""
+        """Return rotation and translation of the object (geod §2.3)."""
         across, along = self.options["translation_range"]
         ranges = numbers.new_tensor([across, across, along])
         return rotation(numbers[:, :3] * math.radians(self.options["rotation_range"])), numbers[:, 3:] * ranges
@@ -132,24 +132,24 @@ class InverseRenderer(nn.Module):
     def shade(
         self, albedo: Float[Tensor, "n 3 h w"], depth: Float[Tensor, "n h w"], light: Float[Tensor, "n 4"]
     ) -> Float[Tensor, "n 3 h w"]:
-        """Return the albedo under Lambert's light, in -1..1 (section 2.3, 3 and 4)."""
+        """Return the albedo under Lambert's light, in -1..1 (geod §2.3)."""
         strengths = []
-        for place, (low, high) in enumerate((self.options["ambient_range"], self.options["diffuse_range"])):
-            strengths.append((low + (high - low) * (light[:, place] + 1) / 2)[:, None, None])
-        towards = functional.normalize(torch.cat([light[:, 2:], torch.ones_like(light[:, :1])], dim=1), dim=1)
-        cosine = (normals_of_depth(depth, self.focal) * towards[:, None, None]).sum(dim=-1).clamp_min(0)
+        for k, (low, high) in enumerate((self.options["ambient_range"], self.options["diffuse_range"])):
+            strengths.append((low + (high - low) * (light[:, k] + 1) / 2)[:, None, None])
+        direction = functional.normalize(torch.cat([light[:, 2:], torch.ones_like(light[:, :1])], dim=1), dim=1)
+        cosine = (normals_of_depth(depth, self.focal) * direction[:, None, None]).sum(dim=-1).clamp_min(0)
         shading = strengths[0] + strengths[1] * cosine
         return (albedo / 2 + 0.5) * shading[:, None] * 2 - 1
 
     # From the canonical view to the input's and back.
 
     def _turned(self, points: Tensor, turn: Tensor, shift: Tensor) -> Tensor:
-        centre = points.new_tensor([0, 0, self.options["rot_center"]])
-        return (points - centre) @ turn.transpose(1, 2) + centre + shift[:, None]
+        center = points.new_tensor([0, 0, self.options["rot_center"]])
+        return (points - center) @ turn.transpose(1, 2) + center + shift[:, None]
 
     def _turned_back(self, points: Tensor, turn: Tensor, shift: Tensor) -> Tensor:
-        centre = points.new_tensor([0, 0, self.options["rot_center"]])
-        return (points - centre - shift[:, None]) @ turn + centre
+        center = points.new_tensor([0, 0, self.options["rot_center"]])
+        return (points - center - shift[:, None]) @ turn + center
 
     def _project(self, points: Float[Tensor, "n p 3"]) -> Float[Tensor, "n p 2"]:
         return points[..., :2] / points[..., 2:] * self.focal + (self.size - 1) / 2
@@ -157,46 +157,46 @@ class InverseRenderer(nn.Module):
     def warp_depth(
         self, canonical: Float[Tensor, "n h w"], turn: Float[Tensor, "n 3 3"], shift: Float[Tensor, "n 3"]
     ) -> Float[Tensor, "n h w"]:
-        """Return the depth that the input's view sees; `far` where it sees nothing (section 2.3, 6)."""
+        """Return the depth that the input's view sees; `far` where it sees nothing (geod §2.3)."""
         points = self._turned(back_project(canonical, self.focal).flatten(1, 2), turn, shift)
         low, high = self.options["min_depth"], self.options["max_depth"]
-        depth = rasterise(self._project(points), points[..., 2], self.size, far=self.far)
+        depth = rasterize(self._project(points), points[..., 2], self.size, far=self.far)
         return depth.clamp(low - (high - low) / 2, self.far)
 
-    def show(
+    def render_view(
         self,
         canonical: Float[Tensor, "n c h w"],
         depth: Float[Tensor, "n h w"],
         turn: Float[Tensor, "n 3 3"],
         shift: Float[Tensor, "n 3"],
     ) -> Float[Tensor, "n c h w"]:
-        """Return a canonical image as a view with that depth sees it (section 2.3, 7)."""
+        """Return a canonical image as seen by a view with that depth (geod §2.3)."""
         points = self._turned_back(back_project(depth, self.focal).flatten(1, 2), turn, shift)
-        places = self._project(points) / ((self.size - 1) / 2) - 1
-        grid = places.reshape(len(depth), self.size, self.size, 2)
+        positions = self._project(points) / ((self.size - 1) / 2) - 1
+        grid = positions.reshape(len(depth), self.size, self.size, 2)
         return functional.grid_sample(canonical, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
-    # Reading.
+    # Prediction.
 
-    def shape(self, image: Float[Tensor, "b 3 h w"]) -> Shape:
-        """Read the geometry of images in -1..1; the input keeps its gradient."""
+    def predict_shape(self, image: Float[Tensor, "b 3 h w"]) -> Shape:
+        """Predict the geometry of images in -1..1; the input keeps its gradient."""
         image = self.resize(image)
         with single_precision(image):
-            # Half the digits would already be lost in the networks' depth: normals are differences of neighbours.
+            # Half the digits would already be lost in the networks' depth: normals are differences of neighbors.
             raw, numbers = self.netD(image.float())[:, 0], self.netV(image.float())
             canonical = self.canonical_depth(raw)
             canonical = torch.cat([canonical, canonical.flip(-1)])
             turn, shift = self.view(numbers)
             depth = self.warp_depth(canonical, turn.repeat(2, 1, 1), shift.repeat(2, 1))
-            seen = (depth.detach() < self.far).float()
-            own, mirrored = seen.chunk(2)
+            has_surface = (depth.detach() < self.far).float()
+            own, mirrored = has_surface.chunk(2)
             normals = normals_of_depth(depth[: len(image)], self.focal)
         return Shape(canonical, depth, own * mirrored, normals, turn, shift)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Reading:
-        """Read everything from images in -1..1."""
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> ScenePrediction:
+        """Predict everything from images in -1..1."""
         image = self.resize(image)
-        shape = self.shape(image)
+        shape = self.predict_shape(image)
         albedo, light = self.netA(image), self.netL(image)
         pixels, features = self.netC(image)
         with single_precision(image):
@@ -205,5 +205,7 @@ class InverseRenderer(nn.Module):
             canonical = self.shade(albedo, shape.canonical, light.float().repeat(2, 1))
             turn, shift = shape.turn.repeat(2, 1, 1), shape.shift.repeat(2, 1)
             valid = shape.valid.repeat(2, 1, 1)[:, None]
-            reconstruction = self.show(canonical, shape.depth, turn, shift) * valid
-        return Reading(image.float(), shape, albedo, canonical, reconstruction, pixels.float(), features.float())
+            reconstruction = self.render_view(canonical, shape.depth, turn, shift) * valid
+        return ScenePrediction(
+            image.float(), shape, albedo, canonical, reconstruction, pixels.float(), features.float()
+        )

@@ -1,4 +1,4 @@
-"""What the inverse renderer learns from: both hypotheses have to give a real image back (spec, section 2.4)."""
+"""What the inverse renderer learns from: both hypotheses have to reconstruct a real image (geod §2.4)."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchvision.models import vgg16
 
 from common.errors import UserError
-from lightning_modules.geod.inverse_renderer import Reading
+from lightning_modules.geod.inverse.renderer import ScenePrediction
 from lightning_modules.geod.weights import load_all, read_weights
 
 _EPS = 1e-7
@@ -38,7 +38,7 @@ class PerceptualFeatures(nn.Module):
     """VGG16 up to relu3_3, frozen: images in -1..1 to maps [b, 256, h/4, w/4].
 
     Raises:
-        UserError: if the weights are not there.
+        UserError: if the weights are missing.
     """
 
     mean: Tensor
@@ -98,22 +98,24 @@ def roughness(depth: Float[Tensor, "n h w"]) -> Float[Tensor, ""]:
     return depth.diff(n=2, dim=1).abs().mean() + depth.diff(n=2, dim=2).abs().mean()
 
 
-def inverse_loss(reading: Reading, options: InverseLossOptions, features: nn.Module | None = None) -> Float[Tensor, ""]:
-    """Return the loss of a reading of real images.
+def inverse_loss(
+    prediction: ScenePrediction, options: InverseLossOptions, features: nn.Module | None = None
+) -> Float[Tensor, ""]:
+    """Return the loss of what was predicted from real images.
 
     Args:
-        reading: what was read.
+        prediction: what was predicted.
         options: see `InverseLossOptions`.
         features: the network of `build_features`.
     """
-    mask = reading.shape.valid[:, None]
-    total = options["smoothness"] * roughness(reading.shape.canonical[: len(mask)])
-    target = None if features is None else features(reading.image)
+    mask = prediction.shape.valid[:, None]
+    total = options["smoothness"] * roughness(prediction.shape.canonical[: len(mask)])
+    target = None if features is None else features(prediction.image)
     weights = (1.0, options["flip_weight"])
-    for place, (weight, found) in enumerate(zip(weights, reading.reconstruction.chunk(2), strict=True)):
-        loss = photometric_loss(found, reading.image, mask, reading.pixel_deviation[:, [place]])
+    for k, (weight, reconstruction) in enumerate(zip(weights, prediction.reconstruction.chunk(2), strict=True)):
+        loss = photometric_loss(reconstruction, prediction.image, mask, prediction.pixel_deviation[:, [k]])
         if features is not None and target is not None:
-            compared = feature_loss(features(found), target, mask, reading.feature_deviation[:, [place]])
-            loss = loss + options["perceptual_weight"] * compared
+            perceptual = feature_loss(features(reconstruction), target, mask, prediction.feature_deviation[:, [k]])
+            loss = loss + options["perceptual_weight"] * perceptual
         total = total + weight * loss
     return total

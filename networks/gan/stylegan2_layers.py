@@ -1,17 +1,38 @@
 """Layers of StyleGAN2 in plain torch, with the parameter names of stylegan2-ada-pytorch (Karras et al. 2020).
 
-Weights are drawn with deviation one and scaled when they are used ("equalised learning rate"), so that checkpoints of
+Weights are drawn with deviation one and scaled when they are used ("equalized learning rate"), so that checkpoints of
 the reference load by name.
 """
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.errors import UserError
+
 _GAIN = math.sqrt(2)
+
+NoiseMode = Literal["random", "const", "none"]
+"""Noise that is drawn when it is used, the noise that each layer keeps, or none."""
+
+
+def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
+    """Return the number of channels of feature maps of a size."""
+    return min(channel_base // resolution, channel_max)
+
+
+def check_side(key: str, side: int) -> None:
+    """Check that doubling from 4 pixels leads to a side.
+
+    Raises:
+        UserError: naming the config's key, if it does not.
+    """
+    if side < 8 or side & (side - 1):
+        raise UserError(f"{key} is {side}, should be a power of two of at least 8: StyleGAN2 doubles and halves")
 
 
 def leaky(x: Tensor, gain: float = 1.0, clamp: float | None = None) -> Tensor:
@@ -26,7 +47,7 @@ def second_moment_norm(x: Float[Tensor, "b n"]) -> Float[Tensor, "b n"]:
 
 
 class FullyConnected(nn.Module):
-    """A linear layer with an equalised learning rate, times `lr_multiplier`.
+    """A linear layer with an equalized learning rate, times `lr_multiplier`.
 
     Args:
         inputs: numbers in.
@@ -137,11 +158,22 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("resample_filter", binomial_filter())
         self.up, self.conv_clamp = up, conv_clamp
 
-    def forward(self, x: Tensor, w: Float[Tensor, "b d"], noise: str = "random", gain: float = 1.0) -> Tensor:
-        """Apply the layer; `noise` is "random", "const" or "none"."""
+    def forward(
+        self, x: Tensor, w: Float[Tensor, "b d"], noise: NoiseMode | Tensor = "random", gain: float = 1.0
+    ) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            x: feature maps [b, i, h, w].
+            w: latents.
+            noise: "random", "const" or "none", or the noise itself, [b or 1, 1, hh, ww] of the output's size.
+            gain: factor of the output.
+        """
         kernel = self.resample_filter if self.up == 2 else None
         x = modulated_conv(x, self.weight, self.affine(w), kernel=kernel)
-        if noise == "random":
+        if isinstance(noise, Tensor):
+            x = x + noise.to(x.dtype) * self.noise_strength
+        elif noise == "random":
             x = x + torch.randn_like(x[:, :1]) * self.noise_strength
         elif noise == "const":
             x = x + self.noise_const.to(x.dtype) * self.noise_strength
@@ -166,7 +198,7 @@ class ToRGB(nn.Module):
 
 
 class Conv2d(nn.Module):
-    """A convolution with an equalised learning rate; `down` = 2 filters and halves.
+    """A convolution with an equalized learning rate; `down` = 2 filters and halves.
 
     Args:
         inputs: channels in.

@@ -1,6 +1,6 @@
-"""Geometry from a pre-trained depth model instead of an inverse renderer (spec, section 2.7).
+"""Geometry from a pre-trained depth model instead of an inverse renderer (geod §2.7).
 
-Scenes are not symmetric objects, so the paper cannot have read rooms with its inverse renderer; this is our reading.
+Scenes are not symmetric objects, so the paper cannot have predicted rooms with its inverse renderer: our choice.
 """
 
 from pathlib import Path
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
-from lightning_modules.geod.geometry import focal_length, normals_of_depth
-from lightning_modules.geod.inverse_renderer import Shape
+from lightning_modules.geod.inverse.renderer import Shape
+from networks.cameras import focal_length, normals_of_depth
 from networks.precision import single_precision
 
 
@@ -21,7 +21,7 @@ class PretrainedOptions(TypedDict):
     """A depth model of transformers.
 
     `path`: its folder, or null for none. `says`: "depth", or "disparity" (DPT, Depth Anything), which is known up to
-    scale and shift. Its smallest and largest are laid at `near` and `far`. `size`: side of the images that it sees.
+    scale and shift. Its smallest and largest are mapped to `near` and `far`. `size`: side of the images that it sees.
     `fov`: of the camera that its depth is taken to be of, in degrees.
     """
 
@@ -38,7 +38,7 @@ class PretrainedGeometry(nn.Module):
 
     Args:
         options: see `PretrainedOptions`.
-        size: side of the depth and normals that are asked for.
+        size: side of the predicted depth and normals.
 
     Raises:
         UserError: if there is no such model.
@@ -64,15 +64,16 @@ class PretrainedGeometry(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
 
-    def shape(self, image: Float[Tensor, "b 3 h w"]) -> Shape:
-        """Read depth and normals of images in -1..1; the input keeps its gradient."""
+    def predict_shape(self, image: Float[Tensor, "b 3 h w"]) -> Shape:
+        """Predict depth and normals of images in -1..1; the input keeps its gradient."""
         side = (self.options["size"],) * 2
-        seen = functional.interpolate(image.float(), side, mode="bilinear", align_corners=False, antialias=True)
+        inputs = functional.interpolate(image.float(), side, mode="bilinear", align_corners=False, antialias=True)
         with single_precision(image):
-            said = self.network((seen / 2 + 0.5 - self.mean) / self.deviation).predicted_depth
-        said = functional.interpolate(said[:, None], (self.size, self.size), mode="bilinear", align_corners=False)[:, 0]
-        low, high = said.amin(dim=(1, 2), keepdim=True), said.amax(dim=(1, 2), keepdim=True)
-        share = (said - low) / (high - low).clamp_min(1e-6)
+            output = self.network((inputs / 2 + 0.5 - self.mean) / self.deviation).predicted_depth
+        side = (self.size, self.size)
+        output = functional.interpolate(output[:, None], side, mode="bilinear", align_corners=False)[:, 0]
+        low, high = output.amin(dim=(1, 2), keepdim=True), output.amax(dim=(1, 2), keepdim=True)
+        share = (output - low) / (high - low).clamp_min(1e-6)
         near, far = self.options["near"], self.options["far"]
         if self.options["says"] == "disparity":
             depth = 1 / (1 / far + share * (1 / near - 1 / far))

@@ -1,7 +1,7 @@
-"""A depth-map mesh rasterised in plain torch: the depth that another camera sees, differentiable in every vertex.
+"""A depth-map mesh rasterized in plain torch: the depth that another camera sees, differentiable in every vertex.
 
 The z-buffer is filled without gradients: every triangle tests the pixels of a small window, the nearest hit wins. Then
-the depth of the winners alone, one triangle a pixel, is computed again with gradients (spec, section 5).
+the depth of the winners alone, one triangle a pixel, is computed again with gradients (geod §2.3).
 """
 
 from functools import cache
@@ -44,14 +44,14 @@ def _winners(pixels: Tensor, depth: Tensor, size: int, window: int) -> Tensor:
     most = torch.stack([x.amax(-1).floor() - left, y.amax(-1).floor() - top]).clamp(-1, window - 1)
     buffer = torch.full((batch * size * size,), torch.inf, device=depth.device, dtype=depth.dtype)
     winner = torch.full((batch * size * size,), -1, device=depth.device)
-    # A triangle is looked at once for every pixel of its own box, so small ones cost little.
+    # A triangle is tested once for every pixel of its bounding box, so small ones cost little.
     wide, tall = most[0].long() + 1, most[1].long() + 1
     boxes = (wide * tall).reshape(-1)
     which = torch.repeat_interleave(torch.arange(batch * count, device=depth.device), boxes)
-    place = torch.arange(len(which), device=depth.device) - (boxes.cumsum(0) - boxes)[which]
+    position = torch.arange(len(which), device=depth.device) - (boxes.cumsum(0) - boxes)[which]
     across = wide.reshape(-1)[which]
-    px = left.reshape(-1)[which] + place % across
-    py = top.reshape(-1)[which] + place // across
+    px = left.reshape(-1)[which] + position % across
+    py = top.reshape(-1)[which] + position // across
     w0, w1, w2, area = _edges(x.reshape(-1, 3)[which], y.reshape(-1, 3)[which], px, py)
     sign = area.sign()
     inside = (torch.stack([w0 * sign, w1 * sign, w2 * sign]).amin(0) >= -1e-4 * area.abs()) & (area.abs() > _EPS)
@@ -66,7 +66,7 @@ def _winners(pixels: Tensor, depth: Tensor, size: int, window: int) -> Tensor:
     return winner.reshape(batch, size * size)
 
 
-def rasterise(
+def rasterize(
     pixels: Float[Tensor, "b n 2"], depth: Float[Tensor, "b n"], size: int, *, far: float, window: int = 8
 ) -> Float[Tensor, "b h w"]:
     """Return the depth of the nearest surface at every pixel, `far` where there is none.

@@ -1,6 +1,6 @@
 """pi-GAN's generator (Chan et al. 2021): a SIREN that z modulates, rendered from samples along rays.
 
-Layers and initial weights are those of its repository (GeoD spec, section 2.8); rays are rendered as EG3D's are.
+Layers and initial weights are those of its repository (geod §2.8); rays are rendered as EG3D's are.
 """
 
 import math
@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from networks.gan.stylegan2 import Noise
+from networks.gan.volume_rendering import RaySteps, Rendering, march
 from networks.precision import single_precision
-from networks.volume_rendering import RaySteps, Rendering, march
 
 
 class PiGANOptions(TypedDict):
@@ -67,7 +68,7 @@ class PiGAN(nn.Module):
 
     def __init__(self, options: PiGANOptions, size: int) -> None:
         super().__init__()
-        self.options, self.raw_size = options, size
+        self.options, self.neural_resolution = options, size
         width, layers = options["width"], options["layers"]
         numbers = 2 * (layers + 1) * width
         parts: list[nn.Module] = []
@@ -96,16 +97,16 @@ class PiGAN(nn.Module):
         return self.options["z_dim"]
 
     @property
-    def box(self) -> float:
+    def box_warp(self) -> float:
         """Side of the cube that scenes fill."""
         return self.options["box"]
 
     @property
-    def reach(self) -> float:
+    def ray_length(self) -> float:
         """Length of the rays."""
         return self.options["rays"]["far"] - self.options["rays"]["near"]
 
-    def field(self, z: Float[Tensor, "b z"], camera: Tensor | None = None, noise: str = "random") -> Film:
+    def field(self, z: Float[Tensor, "b z"], camera: Tensor | None = None, noise: Noise = "random") -> Film:
         """Return the scenes of z; camera and noise change nothing."""
         with single_precision(z):
             numbers = self.mapping(z.float())
@@ -115,33 +116,37 @@ class PiGAN(nn.Module):
     def query(
         self, field: Film, points: Float[Tensor, "b p 3"], directions: Float[Tensor, "b p 3"] | None = None
     ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b 3 p"]]:
-        """Return density (before its activation) and colours in 0..1 at points seen along directions."""
-        x = points * (2 / self.box)
+        """Return density (before its activation) and colors in 0..1 at points seen along directions."""
+        x = points * (2 / self.box_warp)
         for place, layer in enumerate(self.layers):
             x = layer(x, field.frequencies[:, place], field.phases[:, place])
         density = self.density(x)[..., 0]
         directions = torch.zeros_like(points) if directions is None else directions
-        seen = torch.cat([directions, x], dim=-1)
-        colour = self.colour_layer(seen, field.frequencies[:, -1], field.phases[:, -1])
-        return density, torch.sigmoid(self.colour(colour)).transpose(1, 2)
+        inputs = torch.cat([directions, x], dim=-1)
+        color = self.colour_layer(inputs, field.frequencies[:, -1], field.phases[:, -1])
+        return density, torch.sigmoid(self.colour(color)).transpose(1, 2)
 
     def _noise(self) -> float:
         fade = self.options["noise_fade_steps"]
         return self.options["density_noise"] * max(0.0, 1 - int(self.calls) / fade) if fade else 0.0
 
     def render(self, field: Film, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
-        """Return what cameras see of scenes; jitter draws the samples' places at random."""
+        """Return what cameras see of scenes; jitter draws the positions of the samples at random."""
         noise = self._noise() if self.training else 0.0
         # Once a step of the generator, twice with a second view: the discriminator's renderings take no gradient.
         self.calls += int(self.training and torch.is_grad_enabled())
-        look = partial(self.query, field)
         image, depth, weight = march(
-            look, camera, self.raw_size, self.options["rays"], jitter=jitter, density_noise=noise
+            partial(self.query, field),
+            camera,
+            self.neural_resolution,
+            self.options["rays"],
+            jitter=jitter,
+            density_noise=noise,
         )
         return Rendering(image, depth, weight, image)
 
     def forward(
-        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: str = "const"
+        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: Noise = "const"
     ) -> Rendering:
         """Return what cameras see of the scenes of z."""
         return self.render(self.field(z, camera, noise), camera, jitter=jitter)

@@ -1,4 +1,4 @@
-"""How far depth and normals are from the truth: SIDE and MAD, as Unsup3D defines them (spec, section 2.9)."""
+"""How far depth and normals are from the truth: SIDE and MAD, as Unsup3D defines them (geod §2.9)."""
 
 from collections.abc import Iterable
 from typing import cast

@@ -1,6 +1,6 @@
 """The tri-plane generator of EG3D (Chan et al. 2022), module for module: StyleGAN2, planes, decoder, super-resolution.
 
-What is not its: the planes' size and channels are options, and there may be no super-resolution.
+Other than in EG3D the planes' size and channels are options, and there may be no super-resolution.
 """
 
 from typing import NamedTuple, TypedDict
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
-from networks.stylegan2 import StyleGAN2, SynthesisBlock
-from networks.stylegan2_layers import FullyConnected, binomial_filter
-from networks.volume_rendering import RaySteps, Rendering, march
+from networks.gan.stylegan2 import Noise, StyleGAN2, SynthesisBlock
+from networks.gan.stylegan2_layers import FullyConnected, binomial_filter, check_side
+from networks.gan.volume_rendering import RaySteps, Rendering, march
 
 
 class TriPlaneOptions(TypedDict):
-    """The generator (GeoD spec, section 2.8).
+    """The generator (geod §2.8).
 
     `z_dim`, `w_dim`, `mapping_layers`, `channel_base`, `channel_max`, `conv_clamp`: see StyleGAN2. `pose_conditioned`:
     whether the mapping sees the camera. `plane_size`, `plane_channels`: the three planes. `decoder_width`: hidden
@@ -44,14 +44,14 @@ class TriPlaneOptions(TypedDict):
 
 
 class Decoder(nn.Module):
-    """From the mean of the three planes' features to density and colours in about 0..1."""
+    """From the mean of the three planes' features to density and colors in about 0..1."""
 
     def __init__(self, inputs: int, width: int, outputs: int) -> None:
         super().__init__()
         self.net = nn.Sequential(FullyConnected(inputs, width), nn.Softplus(), FullyConnected(width, 1 + outputs))
 
     def forward(self, features: Float[Tensor, "b c p"]) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b d p"]]:
-        """Return density before its activation, and colours; points come last, so that nothing is transposed."""
+        """Return density before its activation, and colors; points come last, so that nothing is transposed."""
         out = features
         for layer in self.net:
             out = layer.along(out) if isinstance(layer, FullyConnected) else layer(out)
@@ -70,7 +70,7 @@ class SuperResolution(nn.Module):
         self.block0 = SynthesisBlock(features, first, w_dim, self.start * up, 3, up=up, conv_clamp=conv_clamp)
         self.block1 = SynthesisBlock(first, second, w_dim, size, 3, conv_clamp=conv_clamp)
         if not is_large:
-            # Not used; in EG3D's weights all the same.
+            # Not used, but part of EG3D's weights.
             self.register_buffer("resample_filter", binomial_filter())
 
     def forward(self, features: Tensor, w: Float[Tensor, "b w"]) -> Float[Tensor, "b 3 s s"]:
@@ -103,6 +103,7 @@ class TriPlaneGenerator(nn.Module):
 
     def __init__(self, options: TriPlaneOptions, size: int) -> None:
         super().__init__()
+        check_side("triplane.plane_size", options["plane_size"])
         if not options["upsampled"] and options["raw_size"] != size:
             raise UserError(
                 f"triplane.raw_size is {options['raw_size']}, images are {size}: without triplane.upsampled they are"
@@ -133,24 +134,24 @@ class TriPlaneGenerator(nn.Module):
         return self.options["z_dim"]
 
     @property
-    def box(self) -> float:
+    def box_warp(self) -> float:
         """Side of the cube that scenes fill."""
         return self.options["box"]
 
     @property
-    def reach(self) -> float:
+    def ray_length(self) -> float:
         """Length of the rays."""
         return self.options["rays"]["far"] - self.options["rays"]["near"]
 
     @property
-    def raw_size(self) -> int:
-        """Side of depth and weight."""
+    def neural_resolution(self) -> int:
+        """Side of rendered images, depth and weight in pixels, before any super-resolution."""
         return self.options["raw_size"]
 
     def field(
-        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"] | None = None, noise: str = "random"
+        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"] | None = None, noise: Noise = "random"
     ) -> Field:
-        """Return the scenes of z; in training mode the average of w follows."""
+        """Return the scenes of z; in training mode the average of w is updated. `noise` is the backbone's."""
         w = self.backbone.mapping(z, camera if self.options["pose_conditioned"] else None)
         if self.training:
             self.backbone.mapping.follow(w)
@@ -160,27 +161,27 @@ class TriPlaneGenerator(nn.Module):
     def query(
         self, field: Field, points: Float[Tensor, "b p 3"]
     ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b d p"]]:
-        """Return density (before its activation) and colours at points of the world."""
-        places = points * (2 / self.options["box"])
+        """Return density (before its activation) and colors at points of the world."""
+        positions = points * (2 / self.options["box"])
         # The three planes see (x, y), (x, z) and (z, x): EG3D's choice, which its checkpoints need.
-        pairs = torch.stack([places[..., :2], places[..., [0, 2]], places[..., [2, 0]]], dim=1)
+        pairs = torch.stack([positions[..., :2], positions[..., [0, 2]], positions[..., [2, 0]]], dim=1)
         batch, count = points.shape[:2]
         planes = field.planes.float().flatten(0, 1)
-        found = functional.grid_sample(
+        features = functional.grid_sample(
             planes, pairs.reshape(batch * 3, 1, count, 2), mode="bilinear", padding_mode="zeros", align_corners=False
         )
-        return self.decoder(found[:, :, 0].unflatten(0, (batch, 3)).mean(dim=1))
+        return self.decoder(features[:, :, 0].unflatten(0, (batch, 3)).mean(dim=1))
 
     def render(self, field: Field, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
-        """Return what cameras see of scenes; jitter draws the samples' places at random."""
-        steps, size = self.options["rays"], self.raw_size
+        """Return what cameras see of scenes; jitter draws the positions of the samples at random."""
+        steps, size = self.options["rays"], self.neural_resolution
         features, depth, weight = march(lambda x, _: self.query(field, x), camera, size, steps, jitter=jitter)
         raw = features[:, :3]
         image = self.superresolution(features, field.w) if self.options["upsampled"] else raw
         return Rendering(image, depth, weight, raw)
 
     def forward(
-        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: str = "const"
+        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: Noise = "const"
     ) -> Rendering:
         """Return what cameras see of the scenes of z."""
         return self.render(self.field(z, camera, noise), camera, jitter=jitter)

@@ -6,31 +6,32 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from common.errors import UserError
-from lightning_modules.geod.players import Generator
+from networks.gan.generator3d import Generator3D
 
 
 class Mesh(NamedTuple):
-    """Vertices float32 [n, 3] in the world's units, triangles int32 [m, 3], colours uint8 [n, 3]."""
+    """Vertices float32 [n, 3] in the world's units, triangles int32 [m, 3], colors uint8 [n, 3]."""
 
     vertices: NDArray[np.float32]
     triangles: NDArray[np.int32]
-    colours: NDArray[np.uint8]
+    colors: NDArray[np.uint8]
 
 
 @torch.no_grad()
 def extract_mesh(
-    generator: Generator, z: Tensor, camera: Tensor, *, resolution: int = 96, level: float | None = None
+    generator: Generator3D, z: Tensor, camera: Tensor, *, resolution: int = 96, level: float | None = None
 ) -> Mesh:
     """Return the surface at which density passes a level.
 
     Args:
         generator: the generator, in eval mode.
         z: one latent [1, d].
-        camera: one camera [1, 25], for generators that are told it.
+        camera: one camera [1, 25], for generators that see it.
         resolution: points along each side of the cube that the scene fills.
-        level: density, after its activation; unless told a fifth of the way up to the largest one, and at most 10,
+        level: density, after its activation; unless given a fifth of the way up to the largest one, and at most 10,
             which is where EG3D's scenes are cut.
 
     Raises:
@@ -39,17 +40,17 @@ def extract_mesh(
     from skimage.measure import marching_cubes
 
     field = generator.field(z, camera, "const")
-    half = generator.box / 2
+    half = generator.box_warp / 2
     line = torch.linspace(-half, half, resolution, device=z.device)
     points = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(1, -1, 3)
     raw = torch.cat([generator.query(field, part)[0][0] for part in points.split(2**18, dim=1)])
-    density = torch.nn.functional.softplus(raw - 1).reshape(resolution, resolution, resolution).cpu().numpy()
+    density = functional.softplus(raw - 1).reshape(resolution, resolution, resolution).cpu().numpy()
     low, high = float(density.min()), float(density.max())
     level = min(10.0, low + (high - low) / 5) if level is None else level
     if not low < level < high:
         raise UserError(f"no surface: density is {low:.2g} to {high:.2g} and never passes {level:.2g}")
     vertices, triangles, _, _ = marching_cubes(density, level)
     vertices = (vertices * (2 * half / (resolution - 1)) - half).astype(np.float32)
-    places = torch.from_numpy(vertices).to(z.device)[None]
-    colours = torch.cat([generator.query(field, part)[1][0, :3].T for part in places.split(2**18, dim=1)])
-    return Mesh(vertices, triangles.astype(np.int32), (colours.clamp(0, 1) * 255).byte().cpu().numpy())
+    positions = torch.from_numpy(vertices).to(z.device)[None]
+    colors = torch.cat([generator.query(field, part)[1][0, :3].T for part in positions.split(2**18, dim=1)])
+    return Mesh(vertices, triangles.astype(np.int32), (colors.clamp(0, 1) * 255).byte().cpu().numpy())
