@@ -41,8 +41,8 @@ class HalfLifeAverage(nn.Module):
         self.images_seen += images
         for average, weight in zip(self.module.parameters(), network.parameters(), strict=True):
             average.lerp_(weight, 1 - decay)
-        for average, buffer in zip(self.module.buffers(), network.buffers(), strict=True):
-            average.copy_(buffer)
+        for copied, buffer in zip(self.module.buffers(), network.buffers(), strict=True):
+            copied.copy_(buffer)
 
     def train(self, mode: bool = True) -> "HalfLifeAverage":
         """Stay in eval mode: an average draws images and is never trained."""

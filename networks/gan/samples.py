@@ -53,7 +53,9 @@ class Samples3D:
         return torch.cat([torch.empty(0, 25), *(drawn[k] for k in indices)]).to(self.device)
 
     def _batches(self, indices: Sequence[int], batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return zip(self.latents(indices).split(batch), self.cameras(indices).split(batch), strict=True)
+        latents, cameras = self.latents(indices), self.cameras(indices)
+        for first in range(0, len(indices), batch):
+            yield latents[first : first + batch], cameras[first : first + batch]
 
     def images(self, indices: Sequence[int], batch: int = _BATCH) -> Iterator[Float[Tensor, "b 3 h w"]]:
         """Yield the images of samples in -1..1, a batch at a time."""

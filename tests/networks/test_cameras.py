@@ -7,16 +7,22 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from lightning_modules.geod.geometry import (
+from common.errors import UserError
+from networks.cameras import (
+    PoseOptions,
     back_project,
+    draw_cameras,
+    focal_in_pixels,
     focal_length,
+    label_cameras,
     normals_of_depth,
     normals_of_points,
+    orbit_cameras,
     rotation,
+    split_camera,
+    turned_cameras,
 )
-from lightning_modules.geod.guidance import guidance_loss
-from lightning_modules.geod.poses import PoseOptions, cameras, draw_cameras, focal_in_pixels, turned_cameras
-from networks.volume_rendering import cast_rays, split_camera
+from networks.gan.volume_rendering import cast_rays
 from tests.geod.build import bump
 
 POSES = PoseOptions(kind="gaussian", yaw=0.3, pitch=0.15, radius=2.775, fov=18.837)
@@ -30,12 +36,11 @@ def test_the_field_of_view_is_between_the_outermost_pixel_centres():
 
 
 def test_a_facing_plane_has_one_normal_and_ray_lengths_do_not_give_it():
-    # Trap 2.
     flat = torch.zeros(1, 32, 32, 3)
     flat[..., 2] = 1
     focal = focal_length(32, 18.837)
     assert torch.allclose(normals_of_depth(torch.full((1, 32, 32), 2.7), focal), flat, atol=1e-4)
-    camera = cameras(torch.zeros(1), torch.zeros(1), POSES, 32)
+    camera = orbit_cameras(torch.zeros(1), torch.zeros(1), POSES, 32)
     lengths = 2.7 / cast_rays(camera, 32).cosines.reshape(1, 32, 32)
     assert (normals_of_depth(lengths, focal) - flat).abs().max() > 0.05
 
@@ -66,19 +71,6 @@ def test_points_and_depth_give_the_same_normals():
     assert torch.allclose(both[1], normals_of_depth(depth, focal)[0])
 
 
-def test_a_hollow_face_costs_at_least_five_times_a_shallow_one():
-    # Trap 1: with one sign wrong this turns round.
-    from tests.geod.test_guidance import shape_of
-
-    focal = torch.tensor([focal_length(32, 18.837)])
-    truth = bump()
-    shallow, hollow = 3.0 - 0.85 * (3.0 - truth), 6.0 - truth
-    read = shape_of(truth)
-    right = guidance_loss(truth, focal, read)
-    assert right < 1e-4
-    assert guidance_loss(hollow, focal, read) > 5 * guidance_loss(shallow, focal, read)
-
-
 def test_rotations_are_about_x_then_y_then_z():
     angles = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     expected = torch.from_numpy(Rotation.from_euler("xyz", angles.double().numpy()).as_matrix()).float()
@@ -99,14 +91,14 @@ def test_turned_cameras_turn_the_object_of_a_label():
     assert turned[[3, 7, 11]].norm().item() == pytest.approx(front[[3, 7, 11]].norm().item(), abs=1e-5)
     assert torch.equal(turned[16:], front[16:])
     ours = turned_cameras(turns, POSES, 32)
-    assert torch.allclose(ours, cameras(turns[:, 0], turns[:, 1], POSES, 32))
+    assert torch.allclose(ours, orbit_cameras(turns[:, 0], turns[:, 1], POSES, 32))
 
 
 def test_cameras_look_at_the_origin_from_their_radius():
-    camera = cameras(torch.tensor([0.4, -0.2]), torch.tensor([0.1, 0.3]), POSES, 32)
+    camera = orbit_cameras(torch.tensor([0.4, -0.2]), torch.tensor([0.1, 0.3]), POSES, 32)
     to_world, intrinsics = split_camera(camera)
-    centre = to_world[:, :3, :3].transpose(1, 2) @ -to_world[:, :3, 3:]
-    assert torch.allclose(centre[..., 0], torch.tensor([0.0, 0.0, 2.775]).expand(2, 3), atol=1e-5)
+    center = to_world[:, :3, :3].transpose(1, 2) @ -to_world[:, :3, 3:]
+    assert torch.allclose(center[..., 0], torch.tensor([0.0, 0.0, 2.775]).expand(2, 3), atol=1e-5)
     assert torch.allclose(focal_in_pixels(camera, 32), torch.full((2,), focal_length(32, 18.837)))
     assert intrinsics[0, 2].tolist() == [0, 0, 1]
 
@@ -114,7 +106,7 @@ def test_cameras_look_at_the_origin_from_their_radius():
 @pytest.mark.parametrize("kind", ["gaussian", "uniform", "labels"])
 def test_drawn_cameras_depend_on_the_generator_alone(kind):
     options = POSES | {"kind": kind}
-    labels = cameras(torch.linspace(-1, 1, 9), torch.zeros(9), POSES, 32)
+    labels = orbit_cameras(torch.linspace(-1, 1, 9), torch.zeros(9), POSES, 32)
     draw = [draw_cameras(500, options, 32, torch.Generator().manual_seed(3), labels) for _ in range(2)]
     assert torch.equal(*draw)
     yaw = torch.asin(-split_camera(draw[0])[0][:, 0, 2])
@@ -122,3 +114,17 @@ def test_drawn_cameras_depend_on_the_generator_alone(kind):
     assert yaw.std().item() == pytest.approx(float(widths[kind]), rel=0.12)
     if kind == "labels":
         assert {tuple(row) for row in draw[0].tolist()} == {tuple(row) for row in labels.tolist()}
+
+
+def test_label_cameras_are_spread_over_the_data():
+    labels = orbit_cameras(torch.linspace(-1, 1, 9), torch.zeros(9), POSES, 32)
+
+    class Source:
+        cameras = labels.numpy()
+
+        def __len__(self):
+            return 9
+
+    assert torch.equal(label_cameras(Source(), 3), labels[[0, 4, 8]])
+    with pytest.raises(UserError, match="the data have no cameras"):
+        label_cameras([1, 2], 2)

@@ -5,9 +5,9 @@ import torch
 from omegaconf import OmegaConf
 
 from common.errors import UserError
-from networks.pigan import FilmSiren, PiGAN
-from networks.triplane import SuperResolution, TriPlaneGenerator
-from tests.networks.test_volume_rendering import camera
+from networks.gan.pigan import FilmSiren, PiGAN
+from networks.gan.triplane import SuperResolution, TriPlaneGenerator
+from tests.networks.gan.test_volume_rendering import camera
 
 RAYS = {"near": 2.2, "far": 3.45, "samples": 8, "more_samples": 0, "unit": 1.0, "background": 0.0}
 TRIPLANE = {
@@ -59,7 +59,7 @@ def test_one_interface(kind):
     assert rendering.depth.max() < 3.45
     assert 0 <= rendering.weight.min() <= rendering.weight.max() <= 1
     assert generator.z_dim == 8
-    assert generator.box == 1.2
+    assert generator.box_warp == 1.2
     # Depth carries gradients to every weight that shapes the scene.
     rendering.depth.sum().backward()
     named = dict(generator.named_parameters())
@@ -68,7 +68,6 @@ def test_one_interface(kind):
 
 @pytest.mark.parametrize("kind", ["triplane", "pigan"])
 def test_without_jitter_there_is_no_noise_and_with_it_there_is(kind):
-    # Trap 14.
     generator = generator_of(kind).eval()
     still = [generator(z_of(), camera(0, 2)).depth for _ in range(2)]
     assert torch.equal(*still)

@@ -5,20 +5,20 @@ import pytest
 import torch
 
 from common.errors import UserError
-from lightning_modules.geod.mesh import extract_mesh
+from networks.gan.mesh import extract_mesh
 from tests.geod.build import cameras
 
 
 class Ball:
-    """A generator of one ball of radius .3, half dense at its surface, whose colour is its place."""
+    """A generator of one ball of radius .3, half dense at its surface, whose color is its place."""
 
-    box = 1.2
+    box_warp = 1.2
 
     def field(self, z, camera, noise):
         return None
 
     def query(self, field, points):
-        return 20.0 - 40 * (points.norm(dim=-1) > 0.3), (points / self.box + 0.5).transpose(1, 2)
+        return 20.0 - 40 * (points.norm(dim=-1) > 0.3), (points / self.box_warp + 0.5).transpose(1, 2)
 
 
 def test_a_ball_is_found_where_it_is():
@@ -27,7 +27,7 @@ def test_a_ball_is_found_where_it_is():
     assert radius == pytest.approx(np.full(len(radius), 0.3), abs=1.2 / 63)
     assert np.abs(mesh.vertices.mean(axis=0)).max() < 0.01
     expected = (mesh.vertices / 1.2 + 0.5) * 255
-    assert np.abs(mesh.colours - expected).max() <= 1
+    assert np.abs(mesh.colors - expected).max() <= 1
     assert mesh.triangles.max() == len(mesh.vertices) - 1
     # A closed surface of genus 0: vertices less edges and triangles is 2.
     edges = np.sort(mesh.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)

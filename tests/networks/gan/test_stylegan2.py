@@ -1,4 +1,4 @@
-"""StyleGAN2 in plain torch: against the definitions, and the reference's names and sizes."""
+"""StyleGAN2 in plain torch: against the definitions, the reference's names and sizes, and shared noise."""
 
 import math
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from networks.stylegan2 import Discriminator, MappingNetwork, StyleGAN2
-from networks.stylegan2_layers import FullyConnected, binomial_filter, blur, double, leaky, modulated_conv
+from networks.gan.noise import draw_noise
+from networks.gan.stylegan2 import MappingNetwork, StyleGAN2
+from networks.gan.stylegan2_discriminator import Discriminator
+from networks.gan.stylegan2_layers import FullyConnected, binomial_filter, blur, double, leaky, modulated_conv
 
 
 def drawn(*shape, seed=0):
@@ -144,24 +146,75 @@ def test_w_follows_its_average_and_is_truncated_towards_it():
     assert torch.allclose(half - mapping.w_avg, (w - mapping.w_avg) / 2, atol=1e-5)
 
 
-def test_the_discriminator_sees_the_spread_of_its_group_and_the_condition():
-    torch.manual_seed(0)
-    critic = Discriminator(16, 3, channel_base=128, channel_max=16)
-    image = drawn(8, 3, 16, 16)
-    features = torch.ones(8, 16, 4, 4)
-    assert critic.b4._with_deviation(features)[:, -1].abs().max() < 1e-3
-    spread = critic.b4._with_deviation(torch.arange(8.0)[:, None, None, None].expand(8, 16, 4, 4))[:, -1]
-    # Groups of four: 0, 2, 4, 6 and 1, 3, 5, 7.
-    assert torch.allclose(spread, torch.tensor(5.0).sqrt().expand(8, 4, 4))
-    assert critic(image).shape == (8,)
-    assert critic(image[:3]).shape == (3,)
-    told = Discriminator(16, 3, c_dim=25, channel_base=128, channel_max=16)
-    assert not torch.allclose(told(image, drawn(8, 25)), told(image, drawn(8, 25, seed=1)))
-
-
 def test_activations_are_clamped():
     torch.manual_seed(0)
     generator = StyleGAN2(8, 0, 8, 8, 3, channel_base=64, channel_max=16, conv_clamp=0.01)
     assert generator(drawn(2, 8)).abs().max() <= 0.04 + 1e-6
     critic = Discriminator(8, 3, channel_base=64, channel_max=16, conv_clamp=0.01)
     assert critic(100 * drawn(4, 3, 8, 8)).isfinite().all()
+
+
+def test_the_discriminator_takes_any_batch_and_its_condition():
+    torch.manual_seed(0)
+    critic, image = Discriminator(16, 3, channel_base=128, channel_max=16), drawn(8, 3, 16, 16)
+    assert critic(image).shape == (8,)
+    assert critic(image[:3]).shape == (3,)
+    conditioned = Discriminator(16, 3, c_dim=25, channel_base=128, channel_max=16)
+    assert not torch.allclose(conditioned(image, drawn(8, 25)), conditioned(image, drawn(8, 25, seed=1)))
+
+
+def test_the_discriminator_sees_how_much_its_samples_differ():
+    torch.manual_seed(0)
+    image = drawn(4, 3, 16, 16)
+    same = image[:1].expand(4, -1, -1, -1)
+    for grouping in ("strided", "contiguous"):
+        critic = Discriminator(16, 3, channel_base=128, channel_max=16, grouping=grouping)
+        assert not torch.allclose(critic(image)[0], critic(same)[0], atol=1e-4)
+
+
+# Noise as tensors.
+
+
+def noisy_generator(**options):
+    torch.manual_seed(0)
+    generator = StyleGAN2(8, 0, 8, 16, 3, mapping_layers=2, channel_base=128, channel_max=16, **options)
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            torch.nn.init.ones_(parameter)
+    return generator
+
+
+def test_passes_that_share_noise_differ_by_their_latents_alone():
+    generator = noisy_generator()
+    noise, z = draw_noise(generator.synthesis.noise_sides, 2), drawn(2, 8)
+    assert torch.equal(generator(z, noise=noise), generator(z, noise=noise))
+    assert not torch.allclose(generator(z, noise=noise), generator(drawn(2, 8, seed=1), noise=noise), atol=0.01)
+    other = draw_noise(generator.synthesis.noise_sides, 2)
+    assert not torch.allclose(generator(z, noise=noise), generator(z, noise=other), atol=0.01)
+
+
+def test_random_noise_is_that_of_drawn_tensors():
+    generator, z = noisy_generator(), drawn(3, 8)
+    torch.manual_seed(4)
+    expected = generator(z, noise="random")
+    torch.manual_seed(4)
+    assert torch.equal(generator(z, noise=draw_noise(generator.synthesis.noise_sides, 3)), expected)
+
+
+def test_one_noise_serves_a_batch_as_the_kept_one_does():
+    generator, z = noisy_generator(), drawn(3, 8)
+    kept = {name: value for name, value in generator.named_buffers() if name.endswith("noise_const")}
+    sides = {int(name.split(".")[1][1:]) for name in kept}
+    names = [f"synthesis.b{side}.conv{k}.noise_const" for side in sorted(sides) for k in (0, 1)]
+    noise = [kept[name][None, None] for name in names if name in kept]
+    assert [one.shape[-1] for one in noise] == generator.synthesis.noise_sides == [4, 8, 8, 16, 16]
+    assert torch.equal(generator(z, noise=noise), generator(z, noise="const"))
+    with pytest.raises(ValueError, match="noise has 4 tensors, should have 5"):
+        generator(z, noise=noise[1:])
+
+
+def test_drawn_noise_depends_on_its_generator_alone():
+    first, second = (draw_noise([4, 8], 6, generator=torch.Generator().manual_seed(3)) for _ in range(2))
+    assert [tuple(one.shape) for one in first] == [(6, 1, 4, 4), (6, 1, 8, 8)]
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert first[1].std().item() == pytest.approx(1, abs=0.15)

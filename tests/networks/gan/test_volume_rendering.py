@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from datamodules.worlds import heads
-from networks.volume_rendering import RaySteps, cast_rays, composite, march, place_more, place_samples, split_camera
+from networks.cameras import split_camera
+from networks.gan.volume_rendering import RaySteps, cast_rays, composite, importance_samples, march, stratified_samples
 
 STEPS = RaySteps(near=2.0, far=3.5, samples=96, more_samples=0, unit=1.0, background=0.0)
 
@@ -33,7 +34,7 @@ def test_rays_start_at_the_camera_and_pass_the_pixels_middles():
 
 
 def test_a_slab_of_constant_density_has_its_analytic_depth():
-    # Trap 8: depth is that of what was hit; the rays that pass through count for nothing.
+    # Depth is that of what was hit; the rays that pass through count for nothing.
     density, start, end = 3.0, 0.2, 0.6
     inside = torch.tensor(raw(density))
 
@@ -53,7 +54,7 @@ def test_a_slab_of_constant_density_has_its_analytic_depth():
 
 
 def test_a_facing_wall_has_one_depth():
-    # Trap 2: the length of rays would rise towards the corners.
+    # The length of rays would rise towards the corners.
     def look(points, directions):
         return (points[..., 2] - 0.1) * 4000, torch.ones(len(points), 3, points.shape[1])
 
@@ -65,10 +66,10 @@ def test_a_facing_wall_has_one_depth():
 
 def test_compositing_is_that_of_a_loop():
     generator = torch.Generator().manual_seed(0)
-    colours = torch.rand(2, 4, 3, 9, generator=generator)
+    colors = torch.rand(2, 4, 3, 9, generator=generator)
     densities = 3 * torch.randn(2, 3, 9, generator=generator)
     distances = torch.rand(2, 3, 9, generator=generator).cumsum(dim=-1) + 2
-    colour, distance, total, weights = composite(colours, densities, distances)
+    color, distance, total, weights = composite(colors, densities, distances)
     for b in range(2):
         for r in range(3):
             left, seen, where, sum_ = 1.0, torch.zeros(4), 0.0, 0.0
@@ -78,10 +79,10 @@ def test_compositing_is_that_of_a_loop():
                 alpha = 1 - math.exp(-math.log1p(math.exp(middle - 1)) * step)
                 weight = left * alpha
                 assert weights[b, r, k].item() == pytest.approx(float(weight), abs=1e-5)
-                seen += weight * (colours[b, :, r, k] + colours[b, :, r, k + 1]) / 2
+                seen += weight * (colors[b, :, r, k] + colors[b, :, r, k + 1]) / 2
                 where += weight * (distances[b, r, k] + distances[b, r, k + 1]) / 2
                 sum_, left = sum_ + weight, left * (1 - alpha)
-            assert torch.allclose(colour[b, :, r], seen, atol=1e-5)
+            assert torch.allclose(color[b, :, r], seen, atol=1e-5)
             assert total[b, r].item() == pytest.approx(float(sum_), abs=1e-5)
             assert distance[b, r].item() == pytest.approx(float(where / sum_), abs=1e-4)
 
@@ -96,9 +97,9 @@ def test_empty_rays_are_finite_and_have_no_weight():
 
 def test_samples_are_even_and_jitter_stays_in_its_step():
     rays = cast_rays(camera(), 4)
-    even = place_samples(rays, 2.0, 3.0, 11, jitter=False)
+    even = stratified_samples(rays, 2.0, 3.0, 11, jitter=False)
     assert torch.allclose(even[0, 3], torch.linspace(2, 3, 11))
-    drawn = place_samples(rays, 2.0, 3.0, 11, jitter=True)
+    drawn = stratified_samples(rays, 2.0, 3.0, 11, jitter=True)
     assert ((drawn - even) >= 0).all()
     assert ((drawn - even) <= 0.1 + 1e-6).all()
 
@@ -108,12 +109,12 @@ def test_more_samples_lie_where_the_weights_are():
     weights = torch.zeros(1, 1, 20)
     weights[..., 12] = 1.0
     for jitter in (False, True):
-        more = place_more(distances, weights, 400, jitter=jitter)
+        more = importance_samples(distances, weights, 400, jitter=jitter)
         near = ((more > 2.55) & (more < 2.7)).float().mean()
         assert near > 0.85
         assert more.min() >= 2
         assert more.max() <= 3
-    evenly = place_more(distances, torch.ones(1, 1, 20), 100, jitter=False)
+    evenly = importance_samples(distances, torch.ones(1, 1, 20), 100, jitter=False)
     assert torch.allclose(evenly.sort(dim=-1).values, (torch.arange(100) + 0.5) / 100 + 2, atol=1e-3)
 
 
@@ -148,6 +149,6 @@ def test_what_passes_everything_is_the_background():
 
 def test_densities_are_per_unit_of_length():
     densities, distances = torch.zeros(1, 1, 5), torch.linspace(2, 3, 5).expand(1, 1, 5)
-    colours = torch.ones(1, 3, 1, 5)
-    tenth = composite(colours, densities, (distances - 2) / 10 + 2, unit=0.1)
-    assert torch.allclose(tenth[2], composite(colours, densities, distances)[2])
+    colors = torch.ones(1, 3, 1, 5)
+    tenth = composite(colors, densities, (distances - 2) / 10 + 2, density_unit=0.1)
+    assert torch.allclose(tenth[2], composite(colors, densities, distances)[2])

@@ -1,4 +1,4 @@
-"""The geometry branch: what is read, its units, and the way from the canonical view to the input's."""
+"""The geometry branch: what is predicted, its units, and the way from the canonical view to the input's."""
 
 import sys
 import types
@@ -9,30 +9,30 @@ import torch
 
 from common.errors import UserError
 from datamodules.worlds import heads
-from lightning_modules.geod.geometry import focal_length, normals_of_depth
-from lightning_modules.geod.inverse_renderer import InverseRenderer
-from lightning_modules.geod.weights import load_inverse_renderer
+from lightning_modules.geod.inverse.renderer import InverseRenderer
+from lightning_modules.geod.inverse.unsup3d_weights import load_inverse_renderer
+from networks.cameras import focal_length, normals_of_depth
 from tests.geod.build import images, renderer_of, renderer_options, world
 
 
-def test_both_hypotheses_are_read_and_normals_are_of_the_first():
-    # Trap 7: of an image that is no mirror image of itself, the halves differ.
+def test_both_hypotheses_are_predicted_and_normals_are_of_the_first():
+    # Of an image that is no mirror image of itself, the halves differ.
     renderer, image = renderer_of(), images(3)
-    reading = renderer(image)
-    shape = reading.shape
+    prediction = renderer(image)
+    shape = prediction.shape
     assert shape.canonical.shape == shape.depth.shape == (6, 32, 32)
     assert torch.equal(shape.canonical[3:], shape.canonical[:3].flip(-1))
-    assert torch.equal(reading.albedo[3:], reading.albedo[:3].flip(-1))
+    assert torch.equal(prediction.albedo[3:], prediction.albedo[:3].flip(-1))
     assert torch.equal(shape.normals, normals_of_depth(shape.depth[:3], renderer.focal))
     assert not torch.allclose(shape.normals, normals_of_depth(shape.depth[3:], renderer.focal), atol=0.01)
-    assert not torch.allclose(*reading.reconstruction.chunk(2), atol=0.01)
+    assert not torch.allclose(*prediction.reconstruction.chunk(2), atol=0.01)
 
 
-def test_every_image_is_read_as_if_it_were_alone():
-    # Trap 9: depth is centred by image, not by batch.
+def test_every_image_is_predicted_as_if_it_were_alone():
+    # Depth is centered by image, not by batch.
     renderer, image = renderer_of(), images(2)
     image[1] = image[1] * 0.2 + 0.7
-    both, alone = renderer.shape(image), renderer.shape(image[:1])
+    both, alone = renderer.predict_shape(image), renderer.predict_shape(image[:1])
     assert torch.allclose(both.canonical[0], alone.canonical[0], atol=1e-5)
     raw = torch.stack([torch.zeros(32, 32), torch.full((32, 32), 5.0)])
     depth = renderer.canonical_depth(raw)
@@ -50,18 +50,17 @@ def test_depth_is_in_its_range_and_borders_are_far():
 
 
 def test_the_unturned_view_is_the_canonical_image():
-    # Trap 10.
     renderer, image = renderer_of(), images(2)
-    depth = renderer.shape(image).canonical[:2]
+    depth = renderer.predict_shape(image).canonical[:2]
     eye, still = torch.eye(3).expand(2, 3, 3), torch.zeros(2, 3)
     seen = renderer.warp_depth(depth, eye, still)
     # The outermost pixels lie on the edge of the grid, where rounding decides whether they are outside.
     inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))
-    assert torch.allclose(renderer.show(image, seen, eye, still)[inner], image[inner], atol=2e-5)
+    assert torch.allclose(renderer.render_view(image, seen, eye, still)[inner], image[inner], atol=2e-5)
 
 
 def test_true_shape_and_pose_give_the_depth_that_the_world_shows():
-    # The world marches rays to an exact surface; the renderer rasterises a mesh of its canonical depth.
+    # The world marches rays to an exact surface; the renderer rasterizes a mesh of its canonical depth.
     turned = world(24, 3, families=("ellipsoid", "cone"), size=64)
     spreads = heads._YAW, heads._PITCH
     try:
@@ -108,7 +107,7 @@ def test_options_that_do_not_fit_are_refused(changes):
 def test_modules_are_named_and_sized_as_in_unsup3d():
     renderer = InverseRenderer(renderer_options(size=64, width=64, code=256))
     shapes = {name: tuple(value.shape) for name, value in renderer.state_dict().items()}
-    # Read off Unsup3D's networks for 64 pixels (spec, section 2.2).
+    # Read off Unsup3D's networks for 64 pixels (geod §2.2).
     expected = {
         "netD.network.0.weight": (64, 3, 4, 4),
         "netD.network.1.weight": (64,),
@@ -162,11 +161,10 @@ def test_unsup3ds_training_checkpoints_load_with_their_curves(tmp_path, monkeypa
 
 
 def test_a_pixel_is_valid_where_both_hypotheses_have_a_surface():
-    # Trap 6.
     renderer, image = renderer_of(), images(4)
     bias = torch.tensor([0.0, 0.9, 0.0, 0.8, 0.0, 0.0])
     renderer.view = lambda numbers, view=renderer.view: view(bias.expand(len(numbers), 6))
-    shape = renderer.shape(image)
+    shape = renderer.predict_shape(image)
     own, mirrored = (shape.depth < renderer.far).float().chunk(2)
     assert torch.equal(shape.valid, own * mirrored)
     assert not torch.equal(own, mirrored)
@@ -187,12 +185,12 @@ def test_files_that_are_no_such_networks_are_refused(tmp_path):
 
 def test_normals_keep_their_precision_under_autocast():
     renderer, image = renderer_of(), images(2)
-    plain = renderer.shape(image).normals
+    plain = renderer.predict_shape(image).normals
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = renderer.shape(image).normals
-        reading = renderer(image)
+        mixed = renderer.predict_shape(image).normals
+        prediction = renderer(image)
     assert torch.allclose(plain, mixed, atol=1e-5)
-    assert reading.reconstruction.dtype == torch.float32
+    assert prediction.reconstruction.dtype == torch.float32
 
 
 def test_other_sizes_are_resized():

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from lightning_modules.geod.geometry import back_project, focal_length
-from lightning_modules.geod.rasteriser import grid_triangles, rasterise
+from lightning_modules.geod.inverse.rasterizer import grid_triangles, rasterize
+from networks.cameras import back_project, focal_length
 from tests.geod.build import bump, renderer_of
 
 
 def slow(pixels, depth, size, far):
-    """Rasterise triangle by triangle and pixel by pixel."""
+    """Rasterize triangle by triangle and pixel by pixel."""
     out = torch.full((size, size), far, dtype=torch.float64)
     pixels, depth = pixels.double(), depth.double()
     for corners in grid_triangles(size):
@@ -45,7 +45,7 @@ def test_unturned_depth_comes_back():
 def test_it_is_what_a_loop_over_triangles_gives(yaw):
     size = 16
     pixels, depth = turned(bump(size), yaw, size)
-    found = rasterise(pixels, depth, size, far=9.0, window=16)
+    found = rasterize(pixels, depth, size, far=9.0, window=16)
     expected = slow(pixels[0], depth[0], size, 9.0)
     assert torch.allclose(found[0].double(), expected, atol=1e-4)
     # Something is hidden, something uncovered.
@@ -56,7 +56,7 @@ def test_it_is_what_a_loop_over_triangles_gives(yaw):
 def test_triangles_larger_than_the_window_leave_holes_and_not_wrong_depth():
     size = 16
     pixels, depth = turned(bump(size, height=1.2), 0.6, size)
-    whole, cut = (rasterise(pixels, depth, size, far=9.0, window=window) for window in (16, 2))
+    whole, cut = (rasterize(pixels, depth, size, far=9.0, window=window) for window in (16, 2))
     same = cut == whole
     assert not same.all()
     assert (cut[~same] > whole[~same]).all()
@@ -66,12 +66,12 @@ def test_the_nearest_surface_wins():
     size = 16
     pixels, depth = turned(bump(size, height=0.0), 0.0, size)
     both = torch.cat([pixels, pixels], dim=0)
-    found = rasterise(both, torch.cat([depth, depth - 1]), size, far=9.0)
+    found = rasterize(both, torch.cat([depth, depth - 1]), size, far=9.0)
     assert (found[0] - found[1]).mean().item() == pytest.approx(1, abs=1e-4)
 
 
 def test_gradients_are_those_of_differences():
-    # Trap 11: the depth of the vertices and where they fall both move the depth that is seen.
+    # The depth of the vertices and where they fall both move the depth that is seen.
     size = 16
     renderer = renderer_of(size=size)
     turn, shift = renderer.view(torch.tensor([[0.05, 0.3, 0, 0, 0, 0]]))
@@ -97,10 +97,10 @@ def test_gradients_are_finite_where_nothing_is_hit():
     size = 16
     pixels, depth = turned(bump(size), 0.6, size)
     pixels, depth = pixels.clone().requires_grad_(), depth.clone().requires_grad_()
-    rasterise(pixels, depth, size, far=9.0).sum().backward()
+    rasterize(pixels, depth, size, far=9.0).sum().backward()
     assert pixels.grad.isfinite().all()
     assert depth.grad.isfinite().all()
     # Of a mesh that lies on one pixel no triangle has an area.
     still = torch.zeros_like(depth, requires_grad=True)
-    rasterise(torch.zeros_like(pixels.detach()), still + 2, size, far=9.0).sum().backward()
+    rasterize(torch.zeros_like(pixels.detach()), still + 2, size, far=9.0).sum().backward()
     assert still.grad.abs().sum() == 0
