@@ -115,7 +115,7 @@ def rasterizer(repeats: int, size: int, count: int) -> None:
 
 def plain_rendering(generator: TriPlaneGenerator, field: Any, camera: Tensor) -> tuple[Tensor, Tensor]:
     """Render as tutorials do: chunks of rays, samples before features, transmittance by a cumulative product."""
-    steps, size = generator.options["rays"], generator.raw_size
+    steps, size = generator.options["rays"], generator.neural_resolution
     rays = cast_rays(camera, size)
     images, depths = [], []
     for b in range(len(camera)):

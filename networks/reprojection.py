@@ -30,7 +30,7 @@ def reproject(
         image: the other camera's image.
         depth: z-depth of this view.
         camera: this view's camera, in EG3D's format.
-        other_depth: z-depth of the other view, which tells what is hidden.
+        other_depth: z-depth of the other view, which decides what is hidden.
         other_camera: the other view's camera.
         ray_length: length of the rays; a point still counts as visible a twenty-fifth of it behind the other's depth.
     """

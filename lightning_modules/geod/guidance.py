@@ -1,4 +1,4 @@
-"""The paper's contribution: geometry predicted from a generated image teaches the geometry that was rendered.
+"""The paper's contribution: geometry predicted from a generated image guides the geometry that was rendered.
 
 Equation and schedule are those of the author's code (geod §2.5).
 """

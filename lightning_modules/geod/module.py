@@ -1,4 +1,4 @@
-"""GeoD: three networks are trained; the geometry branch learns from real images and teaches the generator."""
+"""GeoD: three networks are trained; the geometry branch, on real images, guides the generator."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
@@ -52,7 +52,7 @@ class GeoD(BasePaper):
         discriminator: the discriminator.
         geometry: "unsup3d", an inverse renderer that is trained too, or "pretrained", a frozen depth model.
         inverse_renderer: the inverse renderer.
-        inverse_loss: what it learns from.
+        inverse_loss: terms of its loss.
         ir_init: trained networks of an inverse renderer (ours or Unsup3D's), or null.
         ir_stop_kimg: thousand real images after which the inverse renderer is trained no more; 0 for never.
         pretrained: the depth model.
@@ -61,8 +61,8 @@ class GeoD(BasePaper):
         poses: poses of generated objects.
         regularisation: R1 and density.
         optimizers: Adam of each network.
-        gradient_clip: most that the gradient's norm of generator or discriminator may be, or null.
-        ema: decay of the generator's moving average, at most.
+        gradient_clip: bound of the gradient's norm of generator and discriminator, or null.
+        ema: largest decay of the generator's moving average.
         evaluation: what the test generates and compares.
         seed: seed of latents and poses.
     """
@@ -136,14 +136,14 @@ class GeoD(BasePaper):
         o, lazy, n = self.options["optimizers"], self.options["regularisation"], self.networks
         density = lazy["density_interval"] if lazy["density_weight"] else None
         r1 = lazy["r1_interval"] if lazy["r1_gamma"] and lazy["r1_interval"] > 1 else None
-        found: list[Optimizer] = [
+        optimizers: list[Optimizer] = [
             build_adam(n.generator.parameters(), o["generator"], lazy_interval=density),
             build_adam(n.discriminator.parameters(), o["discriminator"], lazy_interval=r1),
         ]
         if trains_inverse_renderer(self.options):
             assert n.inverse_renderer is not None
-            found.append(build_adam(n.inverse_renderer.parameters(), o["inverse_renderer"]))
-        return found
+            optimizers.append(build_adam(n.inverse_renderer.parameters(), o["inverse_renderer"]))
+        return optimizers
 
     # Training.
 

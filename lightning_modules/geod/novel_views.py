@@ -1,7 +1,7 @@
 """The paper's third task, novel view synthesis, in a form of OUR choice: no readable source gives its own (geod §2.6).
 
 "warp": the geometry branch predicts shape and appearance from one view of a generated object, turns them to another
-view, and the generator's own other view has to look like that. "reproject": the generator's depth carries one view over
+view, and the generator's own other view has to match that. "reproject": the generator's depth carries one view over
 to the other.
 """
 

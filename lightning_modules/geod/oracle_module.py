@@ -31,7 +31,7 @@ class OracleTraining(BasePaper):
 
     Args:
         width: channels at full size.
-        grain: largest deviation of white noise that half of the images get, so that a generator's grain misleads less.
+        grain: largest deviation of the white noise that half of the images get, so that a generator's misleads it less.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """

@@ -40,7 +40,7 @@ def sample_latents(seed: int, indices: Sequence[int], z_dim: int) -> Float[Tenso
 
     Args:
         seed: of the samples, such as `stream_seed(seed)`.
-        indices: places of the samples, from 0.
+        indices: of the samples, from 0.
         z_dim: size of a latent.
     """
     generator = torch.Generator().manual_seed(seed)

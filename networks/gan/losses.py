@@ -25,8 +25,8 @@ def r1_penalty(logits: Float[Tensor, " b"], images: Float[Tensor, "b c h w"]) ->
     """Return the mean squared gradient norm of the logits of real images, in single precision (Mescheder et al. 2018).
 
     Args:
-        logits: what the discriminator says of `images`.
-        images: what it saw; it must require gradients.
+        logits: the discriminator's logits of `images`.
+        images: its input, which must require gradients.
     """
     (gradient,) = torch.autograd.grad(logits.float().sum(), images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean()

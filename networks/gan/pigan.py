@@ -19,9 +19,9 @@ from networks.precision import single_precision
 class PiGANOptions(TypedDict):
     """The generator.
 
-    `z_dim`: size of z. `width`, `layers`: the SIREN. `rays`: see `RaySteps`. `box`: side of the
-    cube that becomes -1..1. `density_noise`: deviation of the noise on densities at first, which fades out over
-    `noise_fade_steps` renderings that are learned from.
+    `z_dim`: size of z. `width`, `layers`: the SIREN. `rays`: see `RaySteps`. `box`: side of the cube that becomes
+    -1..1 (`box_warp`). `density_noise`: deviation of the noise on densities at first, which fades out over
+    `noise_fade_steps` renderings with gradients.
     """
 
     z_dim: int
@@ -118,8 +118,8 @@ class PiGAN(nn.Module):
     ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b 3 p"]]:
         """Return density (before its activation) and colors in 0..1 at points seen along directions."""
         x = points * (2 / self.box_warp)
-        for place, layer in enumerate(self.layers):
-            x = layer(x, field.frequencies[:, place], field.phases[:, place])
+        for k, layer in enumerate(self.layers):
+            x = layer(x, field.frequencies[:, k], field.phases[:, k])
         density = self.density(x)[..., 0]
         directions = torch.zeros_like(points) if directions is None else directions
         inputs = torch.cat([directions, x], dim=-1)
@@ -133,7 +133,7 @@ class PiGAN(nn.Module):
     def render(self, field: Film, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
         """Return what cameras see of scenes; jitter draws the positions of the samples at random."""
         noise = self._noise() if self.training else 0.0
-        # Once a step of the generator, twice with a second view: the discriminator's renderings take no gradient.
+        # Once in a generator step, twice with a second view: the discriminator's renderings have no gradient.
         self.calls += int(self.training and torch.is_grad_enabled())
         image, depth, weight = march(
             partial(self.query, field),

@@ -52,9 +52,9 @@ class MappingNetwork(nn.Module):
         if c_dim:
             self.embed = FullyConnected(c_dim, w_dim)
         first = z_dim + (w_dim if c_dim else 0)
-        for place in range(layers):
-            layer = FullyConnected(w_dim if place else first, w_dim, is_active=True, lr_multiplier=0.01)
-            self.add_module(f"fc{place}", layer)
+        for k in range(layers):
+            layer = FullyConnected(w_dim if k else first, w_dim, is_active=True, lr_multiplier=0.01)
+            self.add_module(f"fc{k}", layer)
         if has_average:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
@@ -74,8 +74,8 @@ class MappingNetwork(nn.Module):
             assert c is not None
             parts.append(second_moment_norm(self.embed(c.float())))
         w = torch.cat(parts, dim=1)
-        for place in range(self.layers):
-            w = self.get_submodule(f"fc{place}")(w)
+        for k in range(self.layers):
+            w = self.get_submodule(f"fc{k}")(w)
         return w
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class SynthesisBlock(nn.Module):
         resolution: side of the output.
         image_channels: channels of the image.
         up: 2, or 1 for a block that keeps the size (of a super-resolution).
-        conv_clamp: most that activations may be, or None.
+        conv_clamp: bound of the activations' absolute values, or None.
     """
 
     resample_filter: Tensor
@@ -142,8 +142,8 @@ class SynthesisNetwork(nn.Module):
         resolution: side of the image, a power of two.
         image_channels: channels of the image.
         channel_base: channels times side.
-        channel_max: most channels.
-        conv_clamp: most that activations may be, or None.
+        channel_max: bound of the channels.
+        conv_clamp: bound of the activations' absolute values, or None.
     """
 
     def __init__(
@@ -184,13 +184,13 @@ class SynthesisNetwork(nn.Module):
         """
         if not isinstance(noise, str) and len(noise) != len(self.noise_sides):
             raise ValueError(f"noise has {len(noise)} tensors, should have {len(self.noise_sides)}")
-        x, image, place = None, None, 0
+        x, image, start = None, None, 0
         for side in self.sides:
             block = self.get_submodule(f"b{side}")
             assert isinstance(block, SynthesisBlock)
-            end = place + block.convolutions
-            x, image = block(x, image, ws[:, place : end + 1], noise if isinstance(noise, str) else noise[place:end])
-            place = end
+            end = start + block.convolutions
+            x, image = block(x, image, ws[:, start : end + 1], noise if isinstance(noise, str) else noise[start:end])
+            start = end
         assert image is not None
         return image
 
@@ -206,8 +206,8 @@ class StyleGAN2(nn.Module):
         image_channels: channels of the image.
         mapping_layers: layers of the mapping.
         channel_base: channels times side.
-        channel_max: most channels.
-        conv_clamp: most that activations may be, or None.
+        channel_max: bound of the channels.
+        conv_clamp: bound of the activations' absolute values, or None.
     """
 
     def __init__(

@@ -67,10 +67,10 @@ class Discriminator(nn.Module):
         image_channels: channels of the images.
         c_dim: size of the condition; 0 for none.
         channel_base: channels times side.
-        channel_max: most channels.
+        channel_max: bound of the channels.
         group: samples that the deviation is taken over.
         grouping: which samples form a group, see `minibatch_deviation`.
-        conv_clamp: most that activations may be, or None.
+        conv_clamp: bound of the activations' absolute values, or None.
     """
 
     def __init__(

@@ -140,7 +140,7 @@ class SynthesisLayer(nn.Module):
         w_dim: size of the latent.
         resolution: side of the output.
         up: 2 for an output of twice the size, or 1.
-        conv_clamp: most that activations may be, or None.
+        conv_clamp: bound of the activations' absolute values, or None.
     """
 
     noise_const: Tensor
@@ -207,7 +207,7 @@ class Conv2d(nn.Module):
         bias: whether there is one.
         is_active: whether leaky ReLU follows.
         down: 2 for an output of half the size, or 1.
-        conv_clamp: most that activations may be, or None.
+        conv_clamp: bound of the activations' absolute values, or None.
     """
 
     resample_filter: Tensor

@@ -22,8 +22,8 @@ class TriPlaneOptions(TypedDict):
     `z_dim`, `w_dim`, `mapping_layers`, `channel_base`, `channel_max`, `conv_clamp`: see StyleGAN2. `pose_conditioned`:
     whether the mapping sees the camera. `plane_size`, `plane_channels`: the three planes. `decoder_width`: hidden
     units. `features`: what rays collect, of which the first three are the raw image. `rays`: see `RaySteps`. `box`:
-    side of the cube that the planes fill. `raw_size`: side of the rendered image. `upsampled`: whether super-resolution
-    brings it to the size of the images.
+    side of the cube that the planes fill (EG3D's box_warp). `raw_size`: side of the rendered image (its
+    neural_resolution). `upsampled`: whether super-resolution brings it to the size of the images.
     """
 
     z_dim: int

@@ -85,7 +85,7 @@ class GeneratorEvaluation:
         """Generate images; return the same errors, and the distances of generated images to real ones.
 
         Args:
-            max_samples: most images that are generated; None for the number in the options.
+            max_samples: bound of the generated images; None for the number in the options.
         """
         assert self.distances is not None
         samples = self.options["evaluation"]["samples"]

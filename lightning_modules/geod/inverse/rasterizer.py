@@ -41,11 +41,11 @@ def _winners(pixels: Tensor, depth: Tensor, size: int, window: int) -> Tensor:
     batch, count = len(depth), len(triangles)
     x, y, z = (values[:, triangles] for values in (pixels[..., 0], pixels[..., 1], depth))
     left, top = x.amin(-1).ceil(), y.amin(-1).ceil()
-    most = torch.stack([x.amax(-1).floor() - left, y.amax(-1).floor() - top]).clamp(-1, window - 1)
+    extent = torch.stack([x.amax(-1).floor() - left, y.amax(-1).floor() - top]).clamp(-1, window - 1)
     buffer = torch.full((batch * size * size,), torch.inf, device=depth.device, dtype=depth.dtype)
     winner = torch.full((batch * size * size,), -1, device=depth.device)
     # A triangle is tested once for every pixel of its bounding box, so small ones cost little.
-    wide, tall = most[0].long() + 1, most[1].long() + 1
+    wide, tall = extent[0].long() + 1, extent[1].long() + 1
     boxes = (wide * tall).reshape(-1)
     which = torch.repeat_interleave(torch.arange(batch * count, device=depth.device), boxes)
     position = torch.arange(len(which), device=depth.device) - (boxes.cumsum(0) - boxes)[which]
@@ -76,7 +76,7 @@ def rasterize(
         depth: z of the vertices, in the frame of that camera.
         size: side of the grid and of the image.
         far: the depth of nothing.
-        window: most pixels in a row that a triangle can cover; larger ones are cut and leave holes.
+        window: pixels in a row that a triangle can cover at most; larger ones are cut and leave holes.
     """
     triangles = grid_triangles(size).to(depth.device)
     winner = _winners(pixels.detach(), depth.detach(), size, window)

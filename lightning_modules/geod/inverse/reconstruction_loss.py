@@ -1,4 +1,4 @@
-"""What the inverse renderer learns from: both hypotheses have to reconstruct a real image (geod §2.4)."""
+"""The loss of the inverse renderer: both hypotheses have to reconstruct a real image (geod §2.4)."""
 
 import math
 from pathlib import Path

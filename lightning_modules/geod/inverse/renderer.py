@@ -1,7 +1,7 @@
 """The geometry branch of the discriminator: an image taken apart into shape, albedo, light and view, as in Unsup3D.
 
-It learns from real images alone: what it predicts has to reconstruct the image, and so has its mirror image, since
-objects are symmetric. The normals of its depth, warped to the view of the image, teach the generator.
+It is trained on real images alone: what it predicts has to reconstruct the image, and so has its mirror image, since
+objects are symmetric. The normals of its depth, warped to the view of the image, guide the generator.
 """
 
 import math
@@ -78,7 +78,7 @@ class InverseRenderer(nn.Module):
     """Networks named as in Unsup3D's checkpoints, and the way from what they predict to the input's view.
 
     Raises:
-        UserError: if the size is no power of two of at least 16, or the depths do not rise.
+        UserError: if the size is no power of two of at least 16, or the depths are not increasing.
     """
 
     def __init__(self, options: InverseRendererOptions) -> None:
@@ -114,7 +114,7 @@ class InverseRenderer(nn.Module):
     # The networks' outputs, in units.
 
     def canonical_depth(self, raw: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-        """Return depth from the network's map, less the mean of each image; borders are far (geod §2.3)."""
+        """Return depth from the network's map minus the mean of each image; borders are far (geod §2.3)."""
         low, high = self.options["min_depth"], self.options["max_depth"]
         depth = torch.tanh(raw - raw.mean(dim=(1, 2), keepdim=True))
         depth = (1 + depth) / 2 * high + (1 - depth) / 2 * low
