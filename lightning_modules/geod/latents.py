@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_modules.geod.networks import GeoDNetworks
 from lightning_modules.geod.options import GeoDOptions
 from networks.cameras import draw_cameras
-from networks.gan.global_batch import rank_part
+from networks.distributed import rank_part
 from networks.gan.latents import batch_generator
 
 

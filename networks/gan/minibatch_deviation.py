@@ -6,7 +6,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from networks.gan.global_batch import gather_batch, rank_and_world
+from networks.distributed import gather_rows_with_gradient, rank, rank_part, world_size
 
 Grouping = Literal["strided", "contiguous"]
 
@@ -29,11 +29,10 @@ def minibatch_deviation(
     """
     if grouping == "strided":
         return _strided(x, group)
-    rank, world = rank_and_world()
-    size = math.gcd(len(x) * world, group)
+    size = math.gcd(len(x) * world_size(), group)
     if len(x) % size == 0:
         return _contiguous(x, size)
-    return _contiguous(gather_batch(x), size)[rank * len(x) : (rank + 1) * len(x)]
+    return _contiguous(gather_rows_with_gradient(x), size)[rank_part(len(x), rank())]
 
 
 def _strided(x: Tensor, group: int) -> Tensor:

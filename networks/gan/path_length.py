@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.gan.global_batch import gather_batch
+from networks.distributed import gather_rows_with_gradient
 from networks.precision import single_precision
 
 
@@ -49,7 +49,7 @@ class PathLengthPenalty(nn.Module):
         directions = torch.randn_like(images) if directions is None else directions
         with single_precision(images):
             lengths = path_lengths(images.float(), ws, directions)
-            mean = self.mean_length.lerp(gather_batch(lengths).mean(), self.decay)
+            mean = self.mean_length.lerp(gather_rows_with_gradient(lengths).mean(), self.decay)
             self.mean_length.copy_(mean.detach())
             return (lengths - mean).square().mean()
 

@@ -6,7 +6,7 @@ from torch import distributed as dist
 from torch import multiprocessing
 from torch.nn import functional
 
-from networks.gan.global_batch import gather_batch, rank_part
+from networks.distributed import gather_rows_with_gradient, rank_part
 from networks.gan.losses import r1_penalty
 from networks.gan.minibatch_deviation import minibatch_deviation
 from networks.gan.path_length import PathLengthPenalty
@@ -37,7 +37,7 @@ def results(rank, world):
     def own(x):
         return x[rank_part(len(x) // world, rank)].clone()
 
-    found = {"gathered": gather_batch(own(drawn(4, 2)))}
+    found = {"gathered": gather_rows_with_gradient(own(drawn(4, 2)))}
     for batch, group in GROUPS:
         x = own(drawn(batch, 3, 4, 4)).requires_grad_()
         maps = minibatch_deviation(x, group, "contiguous")

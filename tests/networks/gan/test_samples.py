@@ -5,7 +5,7 @@ import torch
 
 from lightning_modules.generated_images import rank_share
 from networks.cameras import PoseOptions, orbit_cameras
-from networks.gan.global_batch import rank_part
+from networks.distributed import rank_part
 from networks.gan.latents import batch_generator, sample_latents, stream_seed
 from networks.gan.samples import Samples3D
 from tests.networks.gan.test_generators3d import generator_of
