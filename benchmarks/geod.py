@@ -25,9 +25,9 @@ from harness.config.compose import plain
 from harness.config.load import load
 from lightning_modules.geod.inverse.rasterizer import grid_triangles, rasterize
 from networks.cameras import back_project, focal_length, rotation
-from networks.gan.stylegan2_layers import binomial_filter, blur, modulated_conv
-from networks.gan.triplane import TriPlaneGenerator
-from networks.gan.volume_rendering import cast_rays, march
+from networks.gan.generators3d.triplane import TriPlaneGenerator
+from networks.gan.generators3d.volume_rendering import cast_rays, march
+from networks.gan.stylegan2.layers import binomial_filter, blur, modulated_conv
 
 FAR = 3.825
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_modules.geod.inverse.depth_model import PretrainedGeometry
 from lightning_modules.geod.inverse.renderer import InverseRenderer, Shape
 from networks.cameras import focal_in_pixels, normals_of_depth
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.volume_rendering import Rendering
 from networks.reprojection import resize_depth
 
 

@@ -107,7 +107,7 @@ class InverseRendering(BasePaper):
     # Where the truth is known, how far predictions are from it.
 
     def _begin(self) -> None:
-        mean = mean_depth(cast(Any, self.trainer).datamodule.source("fit"))
+        mean = mean_depth(self.datamodule.source("fit"))
         self._errors = [] if mean is None else [PredictionErrors(mean).to(self.device)]
 
     def _measure(self, batch: Mapping[str, Any]) -> None:

@@ -13,8 +13,8 @@ from lightning_modules.geod.networks import GeoDNetworks
 from lightning_modules.geod.novel_views import novel_view_loss
 from lightning_modules.geod.options import GeoDOptions
 from networks.gan import losses
+from networks.gan.generators3d.volume_rendering import Rendering
 from networks.gan.lazy_regularization import is_due, lazy_weight
-from networks.gan.volume_rendering import Rendering
 from networks.precision import single_precision
 
 

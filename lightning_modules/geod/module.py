@@ -30,10 +30,10 @@ from lightning_modules.geod.options import (
 )
 from networks.cameras import PoseOptions, label_cameras
 from networks.gan.discriminator_input import DiscriminatorOptions
+from networks.gan.generators3d.mesh import Mesh
+from networks.gan.generators3d.pigan import PiGANOptions
+from networks.gan.generators3d.triplane import TriPlaneOptions
 from networks.gan.lazy_regularization import build_adam, is_due, lazy_weight
-from networks.gan.mesh import Mesh
-from networks.gan.pigan import PiGANOptions
-from networks.gan.triplane import TriPlaneOptions
 
 
 class GeoD(BasePaper):
@@ -239,20 +239,16 @@ class GeoD(BasePaper):
 
     # Evaluation.
 
-    @property
-    def _data(self) -> Any:
-        return cast(Any, self.trainer).datamodule
-
     def _new_evaluation(self, *, has_distances: bool) -> GeneratorEvaluation:
         ranks = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        source = self._data.source("fit")
+        source = self.datamodule.source("fit")
         return GeneratorEvaluation(self.networks, self.options, source, has_distances=has_distances, **ranks)
 
     def on_fit_start(self) -> None:
         """Keep cameras of the training images, if poses are theirs; report files that the test would miss."""
         labels = self.networks.label_cameras
         if labels is not None:
-            labels.copy_(label_cameras(self._data.source("fit"), len(labels)))
+            labels.copy_(label_cameras(self.datamodule.source("fit"), len(labels)))
         self._new_evaluation(has_distances=True)
         _ = self.networks.predictor, trains_inverse_renderer(self.options) and self.networks.features
 
@@ -280,7 +276,7 @@ class GeoD(BasePaper):
         """Generate images, log their errors and distances, and show pictures."""
         limit = self.trainer.limit_test_batches
         # A test that is cut short generates no more images than it has real ones.
-        self.publish(self._evaluation.test(limit * self._data.batch_size if isinstance(limit, int) else None))
+        self.publish(self._evaluation.test(limit * self.datamodule.batch_size if isinstance(limit, int) else None))
         if self.trainer.is_global_zero:
             self.publish(self._evaluation.pictures(self.run_folder / "pictures" / "turntable.gif"))
 

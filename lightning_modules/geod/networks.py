@@ -14,10 +14,10 @@ from lightning_modules.geod.inverse.unsup3d_weights import load_inverse_renderer
 from lightning_modules.geod.options import GeoDOptions, trains_inverse_renderer, uses_guidance
 from lightning_modules.geod.weights import load_network
 from networks.gan.discriminator_input import DiscriminatorInput, build_discriminator
-from networks.gan.generator3d import Generator3D
-from networks.gan.pigan import PiGAN, PiGANOptions
-from networks.gan.samples import Samples3D
-from networks.gan.triplane import TriPlaneGenerator, TriPlaneOptions
+from networks.gan.generators3d.interface import Generator3D
+from networks.gan.generators3d.pigan import PiGAN, PiGANOptions
+from networks.gan.generators3d.samples import Samples3D
+from networks.gan.generators3d.triplane import TriPlaneGenerator, TriPlaneOptions
 
 MAX_LABEL_CAMERAS = 8192
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightning_modules.geod.inverse.renderer import InverseRenderer
 from networks.cameras import split_camera
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.volume_rendering import Rendering
 from networks.precision import single_precision
 from networks.reprojection import reproject, reprojection_error
 

@@ -11,9 +11,9 @@ from lightning_modules.geod.inverse.renderer import InverseRendererOptions
 from lightning_modules.geod.novel_views import NovelViewOptions
 from networks.cameras import PoseOptions
 from networks.gan.discriminator_input import DiscriminatorOptions
+from networks.gan.generators3d.pigan import PiGANOptions
+from networks.gan.generators3d.triplane import TriPlaneOptions
 from networks.gan.lazy_regularization import AdamOptions
-from networks.gan.pigan import PiGANOptions
-from networks.gan.triplane import TriPlaneOptions
 
 
 class RegularizationOptions(TypedDict):

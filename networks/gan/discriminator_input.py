@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
-from networks.gan.minibatch_deviation import Grouping
-from networks.gan.stylegan2_discriminator import Discriminator
-from networks.gan.stylegan2_layers import check_side
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.volume_rendering import Rendering
+from networks.gan.stylegan2.discriminator import Discriminator
+from networks.gan.stylegan2.layers import check_side
+from networks.gan.stylegan2.minibatch_deviation import Grouping
 from networks.precision import single_precision
 
 

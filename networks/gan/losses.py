@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from networks.gan.generator3d import Generator3D
+from networks.gan.generators3d.interface import Generator3D
 from networks.precision import single_precision
 
 _DENSITY_POINTS = 1000

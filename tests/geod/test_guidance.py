@@ -7,7 +7,7 @@ import torch
 
 from lightning_modules.geod.guidance import gamma, guidance_loss, guidance_of_rendering, masked_difference
 from networks.cameras import normals_of_depth
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.volume_rendering import Rendering
 from tests.geod.build import FOCAL, bump, cameras, images, module_of, plain, shape_of
 
 SCHEDULE = {"gamma_start": 0.0, "gamma_end": 0.1, "start_kimg": 20, "end_kimg": 60, "stop_kimg": 2000}

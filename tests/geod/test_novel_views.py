@@ -5,7 +5,7 @@ import torch
 from datamodules.worlds import heads
 from lightning_modules.geod.inverse.renderer import ScenePrediction, Shape
 from lightning_modules.geod.novel_views import novel_view_loss, turned_prediction
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.volume_rendering import Rendering
 from tests.geod.build import bump, cameras, images, renderer_of, world
 
 

@@ -22,7 +22,7 @@ from networks.cameras import (
     split_camera,
     turned_cameras,
 )
-from networks.gan.volume_rendering import cast_rays
+from networks.gan.generators3d.volume_rendering import cast_rays
 from tests.geod.build import bump
 
 POSES = PoseOptions(kind="gaussian", yaw=0.3, pitch=0.15, radius=2.775, fov=18.837)

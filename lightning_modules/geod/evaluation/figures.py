@@ -13,8 +13,8 @@ from torch import Tensor
 from lightning_modules.generated_images import Pixels, image_grid
 from lightning_modules.geod.inverse.renderer import InverseRenderer
 from networks.cameras import PoseOptions, focal_in_pixels, normals_of_depth, turned_cameras
-from networks.gan.generator3d import Generator3D
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.interface import Generator3D
+from networks.gan.generators3d.volume_rendering import Rendering
 
 SIDE = 64
 """Smallest side of an image in a figure, in pixels."""

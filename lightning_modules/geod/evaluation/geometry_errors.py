@@ -12,8 +12,8 @@ from lightning_modules.geod.evaluation.depth_metrics import MeanMetrics, eroded,
 from lightning_modules.geod.evaluation.oracle import NormalOracle, NormalPrediction, load_oracle
 from lightning_modules.geod.inverse.depth_model import PretrainedGeometry, PretrainedOptions
 from networks.cameras import focal_in_pixels, normals_of_depth
-from networks.gan.generator3d import Generator3D
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.interface import Generator3D
+from networks.gan.generators3d.volume_rendering import Rendering
 from networks.reprojection import reproject, reprojection_error
 
 

@@ -6,7 +6,7 @@ import torch
 from lightning_modules.geod.evaluation.geometry_errors import GeometryErrors, Group, draw_groups
 from lightning_modules.geod.evaluation.oracle import NormalOracle, NormalPrediction
 from networks.cameras import focal_length, normals_of_depth
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.volume_rendering import Rendering
 from tests.geod.build import bump, cameras, images, module_of
 
 

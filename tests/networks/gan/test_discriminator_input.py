@@ -3,7 +3,7 @@
 import torch
 
 from networks.gan.discriminator_input import DiscriminatorInput, build_discriminator
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.volume_rendering import Rendering
 from tests.geod.build import SMALL, cameras, images, plain
 
 

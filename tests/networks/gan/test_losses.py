@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from networks.gan.losses import density_variation, discriminator_loss, generator_loss, r1_penalty
-from tests.networks.gan.test_generators3d import generator_of, z_of
-from tests.networks.gan.test_volume_rendering import camera
+from tests.networks.gan.generators3d.test_interface import generator_of, z_of
+from tests.networks.gan.generators3d.test_volume_rendering import camera
 
 
 def test_the_losses_are_softplus_of_signed_logits():

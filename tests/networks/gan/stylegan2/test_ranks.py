@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from networks.distributed import gather_rows_with_gradient, rank_part
 from networks.gan.losses import r1_penalty
-from networks.gan.minibatch_deviation import minibatch_deviation
-from networks.gan.path_length import PathLengthPenalty
-from networks.gan.stylegan2 import StyleGAN2
-from networks.gan.stylegan2_discriminator import Discriminator
+from networks.gan.stylegan2.discriminator import Discriminator
+from networks.gan.stylegan2.generator import StyleGAN2
+from networks.gan.stylegan2.minibatch_deviation import minibatch_deviation
+from networks.gan.stylegan2.path_length import PathLengthPenalty
 from tests.cli.forks import start_server
 
 # Samples of the global batch and of a group: groups within a process, and groups that span both.

@@ -8,7 +8,14 @@ import torch
 
 from datamodules.worlds import heads
 from networks.cameras import split_camera
-from networks.gan.volume_rendering import RaySteps, cast_rays, composite, importance_samples, march, stratified_samples
+from networks.gan.generators3d.volume_rendering import (
+    RaySteps,
+    cast_rays,
+    composite,
+    importance_samples,
+    march,
+    stratified_samples,
+)
 
 STEPS = RaySteps(near=2.0, far=3.5, samples=96, more_samples=0, unit=1.0, background=0.0)
 

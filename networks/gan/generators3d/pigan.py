@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.gan.stylegan2 import Noise
-from networks.gan.volume_rendering import RaySteps, Rendering, march
+from networks.gan.generators3d.volume_rendering import RaySteps, Rendering, march
+from networks.gan.stylegan2.generator import Noise
 from networks.precision import single_precision
 
 

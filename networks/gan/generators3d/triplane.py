@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
-from networks.gan.stylegan2 import Noise, StyleGAN2, SynthesisBlock
-from networks.gan.stylegan2_layers import FullyConnected, binomial_filter, check_side
-from networks.gan.volume_rendering import RaySteps, Rendering, march
+from networks.gan.generators3d.volume_rendering import RaySteps, Rendering, march
+from networks.gan.stylegan2.generator import Noise, StyleGAN2, SynthesisBlock
+from networks.gan.stylegan2.layers import FullyConnected, binomial_filter, check_side
 
 
 class TriPlaneOptions(TypedDict):

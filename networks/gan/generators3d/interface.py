@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.gan.stylegan2 import Noise
-from networks.gan.volume_rendering import Rendering
+from networks.gan.generators3d.volume_rendering import Rendering
+from networks.gan.stylegan2.generator import Noise
 
 
 class Generator3D(Protocol):

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from networks.cameras import PoseOptions, draw_cameras
-from networks.gan.generator3d import Generator3D
+from networks.gan.generators3d.interface import Generator3D
+from networks.gan.generators3d.mesh import Mesh, extract_mesh
 from networks.gan.latents import sample_latents, stream_seed
-from networks.gan.mesh import Mesh, extract_mesh
 
 _BATCH = 16
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common.errors import UserError
-from networks.gan.mesh import extract_mesh
+from networks.gan.generators3d.mesh import extract_mesh
 from tests.geod.build import cameras
 
 

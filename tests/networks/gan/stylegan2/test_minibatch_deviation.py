@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from networks.gan.minibatch_deviation import minibatch_deviation
+from networks.gan.stylegan2.minibatch_deviation import minibatch_deviation
 
 
 def levels(*values):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from common.errors import UserError
-from networks.gan.generator3d import Generator3D
+from networks.gan.generators3d.interface import Generator3D
 
 
 class Mesh(NamedTuple):

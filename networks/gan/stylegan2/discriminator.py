@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.gan.minibatch_deviation import Grouping, minibatch_deviation
-from networks.gan.stylegan2 import MappingNetwork
-from networks.gan.stylegan2_layers import Conv2d, FullyConnected, channels_at
+from networks.gan.stylegan2.generator import MappingNetwork
+from networks.gan.stylegan2.layers import Conv2d, FullyConnected, channels_at
+from networks.gan.stylegan2.minibatch_deviation import Grouping, minibatch_deviation
 
 
 class DiscriminatorBlock(nn.Module):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from networks.gan.noise import draw_noise
-from networks.gan.stylegan2 import MappingNetwork, StyleGAN2
-from networks.gan.stylegan2_discriminator import Discriminator
-from networks.gan.stylegan2_layers import FullyConnected, binomial_filter, blur, double, leaky, modulated_conv
+from networks.gan.stylegan2.discriminator import Discriminator
+from networks.gan.stylegan2.generator import MappingNetwork, StyleGAN2
+from networks.gan.stylegan2.layers import FullyConnected, binomial_filter, blur, double, leaky, modulated_conv
+from networks.gan.stylegan2.noise import draw_noise
 
 
 def drawn(*shape, seed=0):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from networks.gan.path_length import PathLengthPenalty, path_lengths, shrunk_batch
-from networks.gan.stylegan2 import StyleGAN2
+from networks.gan.stylegan2.generator import StyleGAN2
+from networks.gan.stylegan2.path_length import PathLengthPenalty, path_lengths, shrunk_batch
 
 
 def linear_images(ws, weight):

@@ -5,9 +5,10 @@ import torch
 from omegaconf import OmegaConf
 
 from common.errors import UserError
-from networks.gan.pigan import FilmSiren, PiGAN
-from networks.gan.triplane import SuperResolution, TriPlaneGenerator
-from tests.networks.gan.test_volume_rendering import camera
+from networks.gan.generators3d.pigan import FilmSiren, PiGAN
+from networks.gan.generators3d.triplane import SuperResolution, TriPlaneGenerator
+from networks.gan.stylegan2.noise import draw_noise
+from tests.networks.gan.generators3d.test_volume_rendering import camera
 
 RAYS = {"near": 2.2, "far": 3.45, "samples": 8, "more_samples": 0, "unit": 1.0, "background": 0.0}
 TRIPLANE = {
@@ -189,3 +190,15 @@ def test_the_paper_scale_file_is_pi_gans_curriculum():
     conf = OmegaConf.load("conf/model/geod_pigan.yaml").pigan
     assert (conf.width, conf.layers, conf.rays.samples, conf.rays.more_samples) == (256, 8, 12, 12)
     assert (conf.rays.near, conf.rays.far, conf.box) == (0.88, 1.12, 0.24)
+
+
+def test_scenes_can_share_the_noise_of_their_backbone():
+    generator = generator_of("triplane").eval()
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            torch.nn.init.ones_(parameter)
+    sides = generator.backbone.synthesis.noise_sides
+    noise, other = (draw_noise(sides, 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    first = generator(z_of(), camera(0.1, 2), noise=noise)
+    assert torch.equal(generator(z_of(), camera(0.1, 2), noise=noise).image, first.image)
+    assert not torch.allclose(generator(z_of(), camera(0.1, 2), noise=other).image, first.image, atol=1e-4)

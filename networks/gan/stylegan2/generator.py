@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.gan.stylegan2_layers import (
+from networks.gan.stylegan2.layers import (
     FullyConnected,
     NoiseMode,
     SynthesisLayer,

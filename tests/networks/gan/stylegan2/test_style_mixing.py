@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from networks.gan.style_mixing import draw_cutoffs, mix_styles
+from networks.gan.stylegan2.style_mixing import draw_cutoffs, mix_styles
 
 
 def test_layers_from_the_cutoff_on_are_the_others():
