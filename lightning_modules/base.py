@@ -231,7 +231,7 @@ class BasePaper(pl.LightningModule):
         """Log the metrics of an evaluation, and hand its tables and pictures to the loggers that keep them.
 
         Args:
-            findings: what was found; metrics are named with their stage, `test/acc`.
+            findings: the results; metrics are named with their stage, `test/acc`.
             options: of `log_dict`, such as `sync_dist` or `batch_size`.
         """
         if findings.metrics:
@@ -239,7 +239,7 @@ class BasePaper(pl.LightningModule):
         for name, table in findings.tables.items():
             self.show_table(name, table.columns, table.rows)
         for name, picture in findings.pictures.items():
-            self.show_picture(name, picture)
+            self.show_picture(name, picture, findings.captions.get(name, ""))
 
     def publish_from_first(self, findings: Findings | None) -> None:
         """Publish what the first process found; its metrics are logged on every process, as `log_dict` needs.
@@ -249,7 +249,7 @@ class BasePaper(pl.LightningModule):
         """
         own = findings or Findings()
         metrics = self.trainer.strategy.broadcast(own.metrics)
-        self.publish(Findings(metrics, own.tables, own.pictures))
+        self.publish(Findings(metrics, own.tables, own.pictures, own.captions))
 
     @property
     def run_folder(self) -> Path:

@@ -11,9 +11,9 @@ from tests.cli.test_dvdp import SMALL as DVDP
 from tests.tiers import full
 
 FEW = ("model.evaluation.samples=16", "model.evaluation.validation_samples=8")
-PLAYERS = ("model.triplane.channel_max=16", "model.triplane.rays.samples=8", "model.discriminator.channel_max=16")
+NETWORKS = ("model.triplane.channel_max=16", "model.triplane.rays.samples=8", "model.discriminator.channel_max=16")
 NOW = ("model.guidance.start_kimg=0", "model.guidance.end_kimg=0")
-SMALL = ("debug=tiny", *FEW, *PLAYERS, *NOW, "data.train_size=256", "data.test_size=128")
+SMALL = ("debug=tiny", *FEW, *NETWORKS, *NOW, "data.train_size=256", "data.test_size=128")
 
 
 # The networks that are needed first, of a few heads.

@@ -7,8 +7,8 @@ import torch
 from datamodules.heads import RenderedHeads
 from datamodules.memory import pixel_hashes
 from datamodules.worlds import heads
-from lightning_modules.geod.depth_metrics import eroded, mad
-from lightning_modules.geod.geometry import focal_length, normals_of_depth
+from lightning_modules.geod.evaluation.depth_metrics import eroded, mad
+from networks.cameras import focal_length, normals_of_depth
 
 DIVERSE = list(heads.FAMILIES)
 
