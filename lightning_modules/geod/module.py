@@ -1,7 +1,7 @@
 """GeoD: three networks are trained; the geometry branch, on real images, guides the generator."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,6 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from common.errors import UserError
 from lightning_modules.base import BasePaper
 from lightning_modules.geod.evaluation.generator_evaluation import GeneratorEvaluation
 from lightning_modules.geod.guidance import GuidanceOptions
@@ -23,6 +22,7 @@ from lightning_modules.geod.novel_views import NovelViewOptions
 from lightning_modules.geod.options import (
     EvaluationOptions,
     GeoDOptions,
+    GeoDSampleOptions,
     OptimizersOptions,
     RegularizationOptions,
     check_options,
@@ -70,6 +70,7 @@ class GeoD(BasePaper):
     networks: GeoDNetworks
     has_unused_parameters = True
     can_be_sharded = False
+    sample_options: ClassVar[GeoDSampleOptions] = {"count": 64, "seed": None, "mesh": False}
 
     def __init__(
         self,
@@ -282,18 +283,10 @@ class GeoD(BasePaper):
 
     # For `mode=sample`.
 
-    def generate(
-        self, count: int, *, steps: int | None = None, seed: int | None = None
-    ) -> Iterator[Float[Tensor, "b c h w"]]:
-        """Yield images in -1..1 at random poses, a batch at a time; there are no steps.
+    def generate(self, options: GeoDSampleOptions) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Yield images in -1..1 at random poses, a batch at a time."""
+        yield from self.networks.samples(options["seed"]).images(range(options["count"]))
 
-        Raises:
-            UserError: if steps are asked for.
-        """
-        if steps is not None:
-            raise UserError("GeoD generates in one step: leave steps= out")
-        yield from self.networks.samples(seed).images(range(count))
-
-    def meshes(self, count: int, *, seed: int | None = None) -> Iterator[Mesh]:
+    def meshes(self, options: GeoDSampleOptions) -> Iterator[Mesh]:
         """Yield the surfaces of the same samples as `generate`."""
-        return self.networks.samples(seed).meshes(range(count))
+        return self.networks.samples(options["seed"]).meshes(range(options["count"]))

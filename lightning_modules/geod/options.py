@@ -3,6 +3,7 @@
 from typing import Literal, TypedDict
 
 from common.errors import UserError
+from lightning_modules.base import SampleOptions
 from lightning_modules.generated_images import DistanceOptions
 from lightning_modules.geod.guidance import GuidanceOptions
 from lightning_modules.geod.inverse.depth_model import PretrainedOptions
@@ -14,6 +15,13 @@ from networks.gan.discriminator_input import DiscriminatorOptions
 from networks.gan.generators3d.pigan import PiGANOptions
 from networks.gan.generators3d.triplane import TriPlaneOptions
 from networks.gan.lazy_regularization import AdamOptions
+
+
+class GeoDSampleOptions(SampleOptions):
+    """What `mode=sample` may ask of `GeoD`."""
+
+    mesh: bool
+    """Whether the surface of each sample is written as well, as PLY."""
 
 
 class RegularizationOptions(TypedDict):
