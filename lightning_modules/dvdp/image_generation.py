@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_modules.dvdp.sampler import Denoiser, Sampler, State
 from lightning_modules.generated_images import rank_share
 from lightning_modules.progress import progress
+from networks.seeds import stream_generator
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class ImageGenerator:
         firsts = rank_share(range(0, count, self.batch), *share)
         with progress("sampling", len(firsts) * len(sampler.visits)) as on_step:
             for first in firsts:
-                generator = torch.Generator(self.device)
-                generator.manual_seed(self.seed * 1_000_003 + first)
+                generator = stream_generator(self.seed, first, self.device)
                 shape = (min(self.batch, count - first), *self.shape)
                 yield sampler(self.network, shape, generator, on_step=on_step)
 

@@ -23,9 +23,10 @@ from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.projection import at_level, deviations
 from lightning_modules.dvdp.report import DISPLAYED, cost_quality, measure, pictures_of, training_costs
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
-from lightning_modules.ema import averaged
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
+from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.image_distances import ImageDistances
+from networks.ema import averaged
+from networks.seeds import stream_generator
 
 
 class DVDP(BasePaper):
@@ -154,7 +155,7 @@ class DVDP(BasePaper):
 
     def drawn_level(self, step: int) -> int:
         """Return the level of an optimizer step, the same on every process."""
-        generator = torch.Generator().manual_seed(self.options["seed"] * 1_000_003 + step)
+        generator = stream_generator(self.options["seed"], step)
         return self.process.level_of(int(torch.randint(1, self.process.steps + 1, (), generator=generator)))
 
     def part_of_batch(self, images: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, "n c h w"]:

@@ -10,7 +10,7 @@ from lightning_modules.dvdp.networks import LevelNetworkOptions, check_network
 from lightning_modules.dvdp.parameterization import DVDPPrediction
 from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.sampler import SamplerOptions, visits
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine
+from lightning_modules.optimization import OptimizerOptions, WarmCosine
 
 
 class DVDPOptions(TypedDict):

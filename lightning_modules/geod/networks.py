@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
-from lightning_modules.ema import averaged
 from lightning_modules.geod.inverse.depth_model import PretrainedGeometry
 from lightning_modules.geod.inverse.reconstruction_loss import PerceptualFeatures, build_features
 from lightning_modules.geod.inverse.renderer import InverseRenderer
 from lightning_modules.geod.inverse.unsup3d_weights import load_inverse_renderer
 from lightning_modules.geod.options import GeoDOptions, trains_inverse_renderer, uses_guidance
 from lightning_modules.geod.weights import load_network
+from networks.ema import averaged
 from networks.gan.discriminator_input import DiscriminatorInput, build_discriminator
 from networks.gan.generators3d.interface import Generator3D
 from networks.gan.generators3d.pigan import PiGAN, PiGANOptions

@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.base import BasePaper
 from lightning_modules.geod.evaluation.depth_metrics import eroded, mad
 from lightning_modules.geod.evaluation.oracle import NormalOracle
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
+from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.cameras import focal_in_pixels, normals_of_depth
 
 

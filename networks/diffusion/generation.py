@@ -9,11 +9,12 @@ from torch import Tensor
 
 from networks.diffusion.conditions import Predict
 from networks.diffusion.samplers import ImageSampler
+from networks.seeds import stream_generator
 
 
 def image_generators(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
     """Return a generator for each image, on the CPU so that every device draws the same."""
-    return [torch.Generator().manual_seed(seed * 1_000_003 + index) for index in indices]
+    return [stream_generator(seed, index) for index in indices]
 
 
 def image_noise(

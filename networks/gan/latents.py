@@ -6,18 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Seeds of neighboring runs are so far apart that the streams of one run fit between them.
-_STRIDE = 1_000_003
-
-
-def stream_seed(seed: int, stream: int = 0) -> int:
-    """Return the seed of one of a run's streams of random numbers.
-
-    Args:
-        seed: the run's seed.
-        stream: number of the stream, below 1,000,003.
-    """
-    return seed * _STRIDE + stream
+from networks.seeds import stream_seed
 
 
 def batch_generator(seed: int, batch: int, purpose: int, *, purposes: int = 2) -> torch.Generator:

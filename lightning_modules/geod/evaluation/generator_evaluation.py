@@ -18,8 +18,8 @@ from lightning_modules.geod.options import GeoDOptions
 from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances
 from networks.cameras import draw_cameras
-from networks.gan.latents import stream_seed
 from networks.reprojection import resize_depth
+from networks.seeds import stream_seed
 
 _DISPLAYED, _TURNED = 8, 4
 _CAPTIONS = {

@@ -9,7 +9,8 @@ from torch import Tensor
 from networks.cameras import PoseOptions, draw_cameras
 from networks.gan.generators3d.interface import Generator3D
 from networks.gan.generators3d.mesh import Mesh, extract_mesh
-from networks.gan.latents import sample_latents, stream_seed
+from networks.gan.latents import sample_latents
+from networks.seeds import stream_seed
 
 _BATCH = 16
 

@@ -7,7 +7,8 @@ from lightning_modules.generated_images import rank_share
 from networks.cameras import PoseOptions, orbit_cameras
 from networks.distributed import rank_part
 from networks.gan.generators3d.samples import Samples3D
-from networks.gan.latents import batch_generator, sample_latents, stream_seed
+from networks.gan.latents import batch_generator, sample_latents
+from networks.seeds import stream_seed
 from tests.networks.gan.generators3d.test_interface import generator_of
 
 POSES = PoseOptions(kind="gaussian", yaw=0.3, pitch=0.15, radius=2.775, fov=18.837)

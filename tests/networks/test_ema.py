@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from networks.gan.ema import HalfLifeAverage
+from networks.ema import HalfLifeAverage
 
 
 class Net(nn.Module):
