@@ -7,7 +7,10 @@ from torch import distributed as dist
 from networks.distributed import (
     gather_objects,
     gather_rows,
+    gather_rows_with_gradient,
     gather_to_first,
+    rank,
+    rank_part,
     sum_for_averaged_gradients,
     world_size,
 )
@@ -21,6 +24,12 @@ def test_one_process_is_the_identity():
     assert not gather_rows(rows).requires_grad
     assert sum_for_averaged_gradients(rows) is rows
     assert gather_objects("a") == gather_to_first("a") == ["a"]
+    assert gather_rows_with_gradient(rows) is rows
+    assert rank() == 0
+
+
+def test_parts_of_a_global_batch_follow_each_other():
+    assert [list(range(6))[rank_part(2, k)] for k in range(3)] == [[0, 1], [2, 3], [4, 5]]
 
 
 def _as_rank(rank, file, answers):
