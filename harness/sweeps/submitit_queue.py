@@ -1,6 +1,6 @@
 """submitit's jobs as `squeue` reports them: requeued jobs are awaited, jobs that SLURM loses count as failed.
 
-submitit itself asks `sacct`, which says nothing where SLURM keeps no accounts.
+submitit itself asks `sacct`, which says nothing where SLURM keeps no accounts, and takes any result for a job's last.
 """
 
 import time
@@ -61,6 +61,10 @@ class QueueJob(slurm.SlurmJob[Any]):
     watcher = QueueWatcher()
     sweep: ClassVar[Path]
     _results_timeout_s = RESULT_SECONDS
+
+    def done(self, force_check: bool = False) -> bool:
+        """Return whether the job has left the queue; a result alone may be of a turn before it was requeued."""
+        return self.watcher.is_done(self.job_id, mode="force" if force_check else "standard")
 
     def results(self) -> list[Any]:
         """Wait for the job and return what its tasks returned, an empty return for a task that left nothing."""

@@ -78,6 +78,18 @@ def test_submitit_makes_our_jobs_while_a_sweep_waits(queue, tmp_path):
     assert type(SlurmJob.watcher) is slurm.SlurmInfoWatcher
 
 
+def test_a_result_of_a_job_that_was_requeued_is_not_its_last(queue, tmp_path):
+    with submitit_queue.queue_jobs(tmp_path):
+        job = submit(tmp_path, 0, ["seed=0"])
+        for outcome, states in (("preempted", {"7_0": "PENDING"}), ("done", {})):
+            returned(job, "success", outcome)
+            queue["states"] = states
+            for _ in range(2):
+                submitit_queue.QueueJob.watcher.update()
+            assert job.done() == (outcome == "done")
+        assert job.results() == ["done"]
+
+
 def test_lost_and_broken_jobs_are_failed_runs_and_do_not_end_the_sweep(queue, tmp_path, capsys):
     done = JobReturn(status=JobStatus.COMPLETED)
     done.return_value = 0.5
