@@ -14,6 +14,8 @@ from torchvision.utils import make_grid
 from metrics.image_distances import ImageDistances
 
 Pixels = NDArray[np.uint8]
+# Images in a row of a sheet.
+SHEET_COLUMNS = 8
 _Item = TypeVar("_Item")
 
 

@@ -1,7 +1,6 @@
 """What the test of a diffusion model generates and compares."""
 
 from lightning_modules.generated_images import DistanceOptions
-from lightning_modules.generated_images import build_distances as build_distances
 
 
 class EvaluationOptions(DistanceOptions):

@@ -13,16 +13,16 @@ from torchmetrics import MeanMetric
 from lightning_modules.base import BasePaper
 from lightning_modules.dvdp.costs import macs_of_levels
 from lightning_modules.dvdp.denoising_loss import denoising_loss
-from lightning_modules.dvdp.evaluation import EvaluationOptions, build_distances, step_counts
+from lightning_modules.dvdp.evaluation import EvaluationOptions, step_counts
 from lightning_modules.dvdp.image_generation import ImageGenerator
 from lightning_modules.dvdp.networks import LevelNetworkOptions, LevelNetworks, uneven_use
 from lightning_modules.dvdp.options import DVDPOptions, DVDPSampleOptions, ImageData, check_options
 from lightning_modules.dvdp.parameterization import DVDPPrediction
-from lightning_modules.dvdp.pictures import sheet
 from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.projection import at_level, deviations
 from lightning_modules.dvdp.report import DISPLAYED, cost_quality, measure, pictures_of, training_costs
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
+from lightning_modules.generated_images import SHEET_COLUMNS, build_distances, image_grid
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.image_distances import ImageDistances
 from networks.ema import averaged
@@ -220,7 +220,7 @@ class DVDP(BasePaper):
         options = self.options["sampler"]
         if (count := options["sheet"]) and self.trainer.is_global_zero:
             images = torch.cat(list(self.generate({"count": count, "seed": None, "steps": options["steps"]})))
-            self.show_picture("training_samples", sheet(images), f"step {self.global_step}")
+            self.show_picture("training_samples", image_grid(images, columns=SHEET_COLUMNS), f"step {self.global_step}")
 
     # Drawing images.
 

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from lightning_modules.dvdp.process import Process
 from lightning_modules.dvdp.projection import at_level
@@ -16,12 +14,6 @@ from lightning_modules.dvdp.sampler import State
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def sheet(images: Float[Tensor, "n c h w"], columns: int = 8) -> NDArray[np.uint8]:
-    """Return one picture uint8 [h, w, 3] of images in -1..1."""
-    grid = make_grid((images.float().cpu().clamp(-1, 1) + 1) / 2, nrow=columns, padding=2, pad_value=1.0)
-    return (grid * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 def forward_figure(process: Process, image: Float[Tensor, "c h w"], times: Sequence[int]) -> "Figure":

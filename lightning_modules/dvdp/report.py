@@ -11,9 +11,10 @@ from torch import Tensor
 from common.findings import Findings, Table
 from lightning_modules.dvdp.costs import macs_of_sampling, macs_of_training
 from lightning_modules.dvdp.image_generation import ImageGenerator
-from lightning_modules.dvdp.pictures import curve_figure, forward_figure, reverse_figure, sheet
+from lightning_modules.dvdp.pictures import curve_figure, forward_figure, reverse_figure
 from lightning_modules.dvdp.process import Process
 from lightning_modules.dvdp.sampler import Sampler
+from lightning_modules.generated_images import SHEET_COLUMNS, image_grid
 from metrics.image_distances import ImageDistances
 
 DISPLAYED = 64
@@ -120,8 +121,8 @@ def pictures_of(
     times = sorted({*process.bounds, *(b + 1 for b in process.bounds[1:-1]), process.steps // 20, process.steps // 4})
     forward, reverse = forward_figure(process, real[0], times), reverse_figure(generator.chain(sampler))
     return [
-        ("samples", sheet(generated), f"{len(sampler.visits)} steps"),
-        ("real", sheet(real), "of the test split"),
+        ("samples", image_grid(generated, columns=SHEET_COLUMNS), f"{len(sampler.visits)} steps"),
+        ("real", image_grid(real, columns=SHEET_COLUMNS), "of the test split"),
         ("forward_chain", forward, "x_t; its size is that of its level"),
         ("reverse_chain", reverse, "above x_t, below the estimate of x_0"),
     ]
