@@ -1,6 +1,7 @@
 """Errors that the user can fix: reported in one line each, with exit code 2 and no traceback."""
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
 
@@ -23,6 +24,15 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if close:
         return f" - did you mean {' or '.join(close)}?"
     return f" - known: {', '.join(names)}" if names else ""
+
+
+def first_reason(error: Exception, limit: int = 200) -> str:
+    """Return the first sentence of what a library says, without torch's advice to read files less safely."""
+    text = str(error)
+    unpickler = re.search(r"WeightsUnpickler error: ([^\n]+)", text)
+    line = unpickler[1] if unpickler else (text.strip().splitlines() or [type(error).__name__])[0]
+    sentence = re.split(r"\. (?=[A-Z])", line.strip())[0].rstrip(".")
+    return "it holds more than tensors and plain values" if "weights_only" in sentence else sentence[:limit]
 
 
 def print_errors(lines: Iterable[str]) -> int:

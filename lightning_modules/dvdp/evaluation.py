@@ -3,6 +3,8 @@
 from typing import TypedDict
 
 from metrics.image_distances import ImageDistances
+from networks.inception import load_inception
+from networks.label_features import load_label_features
 
 
 class EvaluationOptions(TypedDict):
@@ -33,8 +35,8 @@ def build_distances(channels: int, image_size: int, options: EvaluationOptions) 
         channels,
         image_size,
         options["samples"],
-        features=options["features"],
-        inception=options["inception"],
+        features=load_label_features(options["features"], channels),
+        inception=load_inception(options["inception"]),
         kid_subset=options["kid_subset"],
     )
 

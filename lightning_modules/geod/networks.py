@@ -100,7 +100,7 @@ class GeoDNetworks(nn.Module):
             load_inverse_renderer(self.inverse_renderer, o["ir_init"])
         if o["generator_init"]:
             generator = self.get_submodule("generator")
-            load_player(generator, o["generator_init"], "generator_init", "average.module")
+            load_player(generator, o["generator_init"], "generator_init")
             self.average.module.load_state_dict(generator.state_dict())
         if o["discriminator_init"]:
-            load_player(self.discriminator, o["discriminator_init"], "discriminator_init", "discriminator")
+            load_player(self.discriminator, o["discriminator_init"], "discriminator_init")

@@ -19,6 +19,8 @@ from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
 from lightning_modules.geod.sampling import Samples
 from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances
+from networks.inception import load_inception
+from networks.label_features import load_label_features
 
 _SHOWN, _TURNED = 8, 4
 CAPTIONS = {
@@ -63,8 +65,8 @@ class Examination:
                 3,
                 options["image_size"],
                 evaluation["samples"],
-                features=evaluation["features"],
-                inception=evaluation["inception"],
+                features=load_label_features(evaluation["features"], 3),
+                inception=load_inception(evaluation["inception"]),
                 kid_subset=evaluation["kid_subset"],
             ).to(device)
         oracle = build_oracle(evaluation["oracle"], options["pretrained"], self.generator.raw_size)

@@ -10,14 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 from common.errors import UserError
-from lightning_modules.clip_fsar import towers
 from lightning_modules.clip_fsar.episode_prediction import predict_episodes
 from lightning_modules.clip_fsar.evaluation import accuracies, bank_of, interval, on_device
-from lightning_modules.clip_fsar.mini_clip import soft_contrastive
 from lightning_modules.clip_fsar.module import CLIPFSAR
 from lightning_modules.clip_fsar.pictures import soft_path, strip
 from lightning_modules.clip_fsar.schedule import build_adam, learning_rate
-from lightning_modules.clip_fsar.towers import build_clip, load_clip, text_features, tokens
+from networks.clip.contrastive import soft_contrastive
+from networks.clip.pretrained import load_clip
+from networks.clip.tokenizers import tokenize
+from networks.clip.towers import build_clip, text_features
 from tests.clip_fsar.build import VALUES, data, merged, module_of, options, plain, weights
 
 GOLDEN = [6.4064, 6.3745, 6.3486, 6.312, 6.2831]
@@ -447,13 +448,13 @@ def test_the_interval_is_of_the_mean_over_episodes():
 
 def test_words_that_the_mini_clip_does_not_know_are_told():
     mini = options()["mini"]
-    ids = tokens("mini", mini, ["a photo of red disc", "growing"])
+    ids = tokenize("mini", mini, ["a photo of red disc", "growing"])
     assert ids.shape == (2, 12)
     assert ids.argmax(dim=1).tolist() == [5, 1]
     with pytest.raises(UserError, match="knows no 'purple'"):
-        tokens("mini", mini, ["a purple disc"])
+        tokenize("mini", mini, ["a purple disc"])
     with pytest.raises(UserError, match="has 12 words, the mini-CLIP reads 11"):
-        tokens("mini", mini, ["a " * 12])
+        tokenize("mini", mini, ["a " * 12])
 
 
 def test_other_towers_and_missing_files_are_told(tmp_path):

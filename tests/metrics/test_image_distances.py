@@ -6,8 +6,8 @@ import torch
 
 from common.errors import UserError
 from metrics.image_distances import ImageDistances
-from metrics.label_features import LabelFeatures, load_label_features
 from metrics.spectrum import LogSpectrumError, radial_power
+from networks.label_features import LabelFeatures, load_label_features
 
 
 def test_power_is_that_of_a_wave():
