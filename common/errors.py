@@ -5,6 +5,9 @@ import re
 import sys
 from collections.abc import Iterable
 
+# Lines of torch's that are no reason, and ask for `weights_only=False`.
+_ADVICE = r"Weights only load failed|\(\d\) |Check the documentation|.*weights_only"
+
 
 class UserError(ValueError):
     """Something that the user can fix; `lines` say what is wrong, where, and what would be right."""
@@ -28,11 +31,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 def first_reason(error: Exception, limit: int = 200) -> str:
     """Return the first sentence of what a library says, without torch's advice to read files less safely."""
-    text = str(error)
-    unpickler = re.search(r"WeightsUnpickler error: ([^\n]+)", text)
-    line = unpickler[1] if unpickler else (text.strip().splitlines() or [type(error).__name__])[0]
-    sentence = re.split(r"\. (?=[A-Z])", line.strip())[0].rstrip(".")
-    return "it holds more than tensors and plain values" if "weights_only" in sentence else sentence[:limit]
+    lines = [line.strip().removeprefix("WeightsUnpickler error: ") for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not re.match(_ADVICE, line)] or [type(error).__name__]
+    sentence = re.split(r"\. (?=[A-Z])", lines[0])[0].rstrip(".")
+    return sentence[:limit]
 
 
 def print_errors(lines: Iterable[str]) -> int:

@@ -48,10 +48,12 @@ def _check_activation(name: str, weights: str, trained_with: str | None, key: st
     if name == MINI or trained_with not in (_QUICK, _PLAIN):
         return
     config = open_clip.get_model_config(name) or {}
-    if (trained_with == _QUICK) != bool(config.get("quick_gelu")):
-        other = name.removesuffix("-quickgelu") + ("-quickgelu" if trained_with == _QUICK else "")
-        model = key.replace(".weights", ".name")
-        raise UserError(f"{model}: {weights} was trained with another GELU: take {other}")
+    if (trained_with == _QUICK) == bool(config.get("quick_gelu")):
+        return
+    other = name.removesuffix("-quickgelu") + ("-quickgelu" if trained_with == _QUICK else "")
+    known = f"take {other}" if other in open_clip.list_models() else f"open_clip has no {other}"
+    model = key.replace(".weights", ".name")
+    raise UserError(f"{model}: {weights} was trained with another GELU ({trained_with}) than {name} has: {known}")
 
 
 def load_clip(clip: nn.Module, name: str, weights: str, key: str = "model.towers.weights") -> None:

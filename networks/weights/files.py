@@ -46,10 +46,10 @@ def locate(path: Path) -> Path:
     if path.is_dir():
         found = [path / name for name in IN_FOLDERS if (path / name).is_file()]
         if not found:
-            raise ValueError(f"there is no file of weights in {path}, such as {IN_FOLDERS[0]} or {IN_FOLDERS[3]}")
+            raise ValueError(f"no file of weights in {path}, such as {IN_FOLDERS[0]} or {IN_FOLDERS[3]}")
         return found[0]
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"no file {path}")
     return path
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from networks.weights.files import Content, kind_of, locate, read_content
-from networks.weights.hugging_face_clip import hidden_activation, is_hugging_face_clip, open_clip_names
+from networks.weights.hugging_face_clip import hidden_activation, hugging_face_prefix, open_clip_names
 from networks.weights.pickles import Placeholder, tensors_of
 
 # What training scripts keep the weights under, in the order in which it is taken: an average (EMA) first.
@@ -81,14 +81,15 @@ def recognize(path: str, content: Content) -> Weights:
     keys = value if isinstance(value, Mapping) else {}
     wrapper = next((name for name in _WRAPPERS if isinstance(keys.get(name), Mapping | Placeholder)), None)
     tensors = dict(tensors_of(value if wrapper is None else keys[wrapper]))
-    if not tensors:
+    # A run that trains nothing leaves a checkpoint without tensors.
+    if not tensors and "hyper_parameters" not in keys:
         raise ValueError("holds no tensors by name: a state dict was expected")
     prefix = common_prefix(tensors)
     bare = [name.removeprefix(prefix) for name in tensors]
-    form = _described(content, keys, wrapper, bare)
+    form = _described(content, keys, wrapper, [*tensors, *bare])
     activation = "quick_gelu" if form.startswith("OpenAI") else None
-    if is_hugging_face_clip(bare):
-        tensors = open_clip_names({name.removeprefix(prefix): value for name, value in tensors.items()})
+    if (place := hugging_face_prefix(tensors)) is not None:
+        tensors = open_clip_names({k.removeprefix(place): v for k, v in tensors.items() if k.startswith(place)})
         activation = hidden_activation(content.file)
     elif prefix:
         form += f", prefix '{prefix}'"
@@ -97,7 +98,7 @@ def recognize(path: str, content: Content) -> Weights:
 
 def common_prefix(names: Collection[str]) -> str:
     """Return what all names begin with, up to and with a dot, such as `module.`."""
-    first, last = min(names), max(names)
+    first, last = min(names, default=""), max(names, default="")
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     return first[: first.rfind(".", 0, length) + 1]
 
@@ -124,9 +125,9 @@ def _described(content: Content, keys: Mapping[str, Any], wrapper: str | None, n
 
 def _family(names: list[str]) -> str:
     """Return whose names these are."""
-    if is_hugging_face_clip(names):
+    if hugging_face_prefix(names) is not None:
         return "Hugging Face's CLIP"
-    if any(name.startswith("visual.") for name in names):
+    if any(".visual." in f".{name}" for name in names):
         return "open_clip's"
     if any(name.startswith(("blocks.0.", "patch_embed.", "stages.0.")) for name in names):
         return "timm's"

@@ -1,6 +1,7 @@
 """CLIP of transformers (`CLIPModel` and its two towers) under the names of open_clip."""
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -29,20 +30,19 @@ _LAYERS = {
     ".mlp.fc2.": ".mlp.c_proj.",
     ".self_attn.out_proj.": ".attn.out_proj.",
 }
+_FIRST = re.compile(r"(|.*\.)(text_model\.embeddings\.token_embedding|vision_model\.embeddings\.class_embedding)")
 # Linear layers there are matrices that features are multiplied by here.
 _TRANSPOSED = {"text_projection", "visual.proj"}
 
 
-def is_hugging_face_clip(names: Collection[str]) -> bool:
-    """Return whether these are names of transformers' CLIP, or of one of its towers."""
-    return any(
-        name.startswith(("text_model.embeddings.token_embedding", "vision_model.embeddings.class_embedding"))
-        for name in names
-    )
+def hugging_face_prefix(names: Iterable[str]) -> str | None:
+    """Return what names of transformers' CLIP, or of one of its towers, begin with; None for another network."""
+    found = (_FIRST.match(name) for name in names)
+    return next((match[1] for match in found if match), None)
 
 
 def open_clip_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return CLIP's tensors under the names and in the layout of open_clip.
+    """Return transformers' tensors under the names and in the layout of open_clip.
 
     Queries, keys and values are one matrix there, and projections are transposed.
     """
