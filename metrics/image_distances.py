@@ -1,5 +1,7 @@
 """How good generated images are: distances to the test split, in features of a fixed network, and in spectra."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,7 +22,8 @@ class ImageDistances(nn.Module):
         samples: how many images will be generated.
         features: a network from images in -1..1 to features for `fd`, the Fréchet distance of a procedural world, or
             None.
-        inception: a network from images uint8 to features that `fid` and `kid` are computed with, or None.
+        inception: a network from images uint8 to `num_features` features that `fid` and `kid` are computed with, or
+            None.
         kid_subset: the size of KID's subsets.
 
     Raises:
@@ -76,11 +79,9 @@ class ImageDistances(nn.Module):
 class _Bytes(nn.Module):
     """Inception as FID and KID want it: grey images three times, -1..1 as bytes."""
 
-    num_features = 2048
-
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.num_features = network, int(network.num_features)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         coloured = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images

@@ -1,6 +1,7 @@
 """The Inception network that FID and KID are computed with, its weights by path."""
 
 import io
+from typing import Any
 
 import torch
 from torch import nn
@@ -27,6 +28,8 @@ def load_inception(path: str | None) -> nn.Module | None:
     torch.save(dict(weights.tensors), tensors)
     tensors.seek(0)
     try:
-        return NoTrainInceptionV3("inception-v3-compat", [str(FEATURES)], tensors)  # type: ignore[arg-type]
+        network: Any = NoTrainInceptionV3("inception-v3-compat", [str(FEATURES)], tensors)  # type: ignore[arg-type]
     except RuntimeError:
         raise UserError(f"{_KEY}: {path} is not torch-fidelity's Inception, but {weights.form}") from None
+    network.num_features = FEATURES
+    return network

@@ -65,10 +65,12 @@ def test_the_frechet_distance_is_that_of_two_gaussians():
 class Means(nn.Module):
     """Stands in for Inception: means of the rows of images, which are bytes in three channels."""
 
+    num_features = 16
+
     def forward(self, images):
         assert images.dtype == torch.uint8
         assert images.shape[1:] == (3, 16, 16)
-        return images.float().mean(dim=(1, 3)).repeat(1, 2048 // 16)
+        return images.float().mean(dim=(1, 3))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

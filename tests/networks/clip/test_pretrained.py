@@ -14,12 +14,26 @@ from networks.clip.towers import build_clip
 from tests.networks.clip.test_towers import MINI
 from tests.networks.weights.miniature import write_torchscript
 
-NAME = "ViT-S-32-alt"
+NAME, QUICK = "small-clip", "small-clip-quickgelu"
+CONFIG = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
+}
 OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_models(tmp_path_factory):
+    """Two small models that open_clip knows by name."""
+    folder = tmp_path_factory.mktemp("configs")
+    (folder / f"{NAME}.json").write_text(json.dumps(CONFIG))
+    (folder / f"{QUICK}.json").write_text(json.dumps(CONFIG | {"quick_gelu": True}))
+    open_clip.add_model_config(folder)
+
+
 @pytest.fixture(scope="module")
-def clip():
+def clip(small_models):
     torch.manual_seed(0)
     return build_clip(NAME, MINI, 32)
 
@@ -36,25 +50,26 @@ def test_weights_are_read_in_every_form(tmp_path, clip):
 
 
 def test_openais_archives_need_their_activation(tmp_path, clip):
-    mini = build_clip("mini", MINI, 32)
-    write_torchscript(tmp_path / "archive.pt", mini, OPENAI_NUMBERS)
-    other = build_clip("mini", MINI, 32)
-    load_clip(other, "mini", str(tmp_path / "archive.pt"))
-    assert all(torch.equal(value.half().float(), other.state_dict()[key]) for key, value in mini.state_dict().items())
-    line = r"model\.towers\.name: .* was trained with another GELU \(quick_gelu\) than ViT-B-32 has: "
-    with pytest.raises(UserError, match=line + "take ViT-B-32-quickgelu"):
-        load_clip(clip, "ViT-B-32", str(tmp_path / "archive.pt"))
-    with pytest.raises(UserError, match="open_clip has no ViT-S-32-alt-quickgelu"):
+    write_torchscript(tmp_path / "archive.pt", clip, OPENAI_NUMBERS)
+    other = build_clip(QUICK, MINI, 32)
+    load_clip(other, QUICK, str(tmp_path / "archive.pt"))
+    assert all(torch.equal(value.half().float(), other.state_dict()[key]) for key, value in clip.state_dict().items())
+    line = r"model\.towers\.name: .* was trained with another GELU \(quick_gelu\) than small-clip has: "
+    with pytest.raises(UserError, match=line + "take small-clip-quickgelu"):
         load_clip(clip, NAME, str(tmp_path / "archive.pt"))
+    with pytest.raises(UserError, match="open_clip has no ViT-S-32-alt-quickgelu"):
+        load_clip(clip, "ViT-S-32-alt", str(tmp_path / "archive.pt"))
 
 
 def test_hugging_faces_config_tells_the_activation(tmp_path, clip):
     torch.save({"vision_model.embeddings.class_embedding": torch.ones(8)}, tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text(json.dumps({"vision_config": {"hidden_act": "gelu"}}))
-    with pytest.raises(UserError, match=r"another GELU \(gelu\) than ViT-B-32-quickgelu has: take ViT-B-32$"):
-        load_clip(clip, "ViT-B-32-quickgelu", str(tmp_path))
-    with pytest.raises(UserError, match=r"does not fit model\.towers\.name=ViT-B-32: it has no 'positional_embedding'"):
-        load_clip(clip, "ViT-B-32", str(tmp_path))
+    with pytest.raises(UserError, match=r"another GELU \(gelu\) than small-clip-quickgelu has: take small-clip$"):
+        load_clip(clip, QUICK, str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"does not fit model\.towers\.name=small-clip: it has no 'positional_embedding'"
+    ):
+        load_clip(clip, NAME, str(tmp_path))
 
 
 def test_other_towers_and_missing_files_are_told(tmp_path):
@@ -94,7 +109,7 @@ def test_weights_by_name_are_open_clips(tmp_path, monkeypatch, clip):
 def test_an_image_encoder_as_a_backbone_takes_the_same_files(tmp_path):
     torch.manual_seed(0)
     name = f"open_clip:{NAME}"
-    source, target = build_backbone(name, 3, 224, own="small"), build_backbone(name, 3, 224, own="small")
+    source, target = build_backbone(name, 3, 32, own="small"), build_backbone(name, 3, 32, own="small")
     torch.save({f"module.visual.{key}": value for key, value in source.state_dict().items()}, tmp_path / "a.pt")
     load_weights(target, name, str(tmp_path / "a.pt"))
     assert all(torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items())
