@@ -1,8 +1,12 @@
 """Errors that the user can fix: reported in one line each, with exit code 2 and no traceback."""
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
+
+# Lines of torch's that are no reason, and ask for `weights_only=False`.
+_ADVICE = r"Weights only load failed|\(\d\) |Check the documentation|.*weights_only"
 
 
 class UserError(ValueError):
@@ -23,6 +27,14 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if close:
         return f" - did you mean {' or '.join(close)}?"
     return f" - known: {', '.join(names)}" if names else ""
+
+
+def first_reason(error: Exception, limit: int = 200) -> str:
+    """Return the first sentence of what a library says, without torch's advice to read files less safely."""
+    lines = [line.strip().removeprefix("WeightsUnpickler error: ") for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not re.match(_ADVICE, line)] or [type(error).__name__]
+    sentence = re.split(r"\. (?=[A-Z])", lines[0])[0].rstrip(".")
+    return sentence[:limit]
 
 
 def print_errors(lines: Iterable[str]) -> int:

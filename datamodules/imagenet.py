@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.folders import class_folders, pictures
 from datamodules.pictures import Pictures
@@ -86,7 +87,7 @@ class ImageNet(BaseDataModule):
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if network:
             mean, std, crop_share, interpolation = data_config(network)
-        self.mean, self.std = mean or [0.485, 0.456, 0.406], std or [0.229, 0.224, 0.225]
+        self.mean, self.std = mean or [*IMAGENET_MEAN], std or [*IMAGENET_STD]
         check_input(channels, image_size, self.mean, self.std)
         if moments_from not in {"val", "train"}:
             raise ValueError(f"data.moments_from is {moments_from!r}, should be val or train")

@@ -12,6 +12,8 @@ from torch.nn import functional
 from torchvision.utils import make_grid
 
 from metrics.image_distances import ImageDistances
+from networks.inception import load_inception
+from networks.label_features import load_label_features
 
 Pixels = NDArray[np.uint8]
 # Images in a row of a sheet.
@@ -48,8 +50,8 @@ def build_distances(channels: int, image_size: int, options: DistanceOptions) ->
         channels,
         image_size,
         options["samples"],
-        features=options["features"],
-        inception=options["inception"],
+        features=load_label_features(options["features"], channels),
+        inception=load_inception(options["inception"]),
         kid_subset=options["kid_subset"],
     )
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
 from common.targets import target_class
+from networks.weights.forms import read_weights
 
 
 class TrainedClassifier(NamedTuple):
@@ -26,7 +26,7 @@ class TrainedClassifier(NamedTuple):
 
 def load_classifier(folder: Path) -> TrainedClassifier:
     """Rebuild the LightningModule of a finished run with its best weights, and return what classifies in it."""
-    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+    checkpoint: Any = read_weights(str(folder / "checkpoints" / "best.ckpt"), "model.network.weights").content
     target = json.loads((folder / "lock.json").read_text())["config"]["model"]["_target_"]
     module: Any = target_class(target, "model")(**checkpoint["hyper_parameters"])
     module.configure_model()

@@ -1,16 +1,15 @@
 """How good generated images are: distances to the test split, in features of a fixed network, and in spectra."""
 
-from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
+from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from common.errors import UserError
-from metrics.label_features import load_label_features
 from metrics.spectrum import LogSpectrumError
 
 
@@ -21,12 +20,14 @@ class ImageDistances(nn.Module):
         channels: channels of the images.
         size: side of the images.
         samples: how many images will be generated.
-        features: a checkpoint of a label network for `fd`, the Fréchet distance of a procedural world, or None.
-        inception: the file of Inception weights that `fid` and `kid` are computed with, or None.
+        features: a network from images in -1..1 to features for `fd`, the Fréchet distance of a procedural world, or
+            None.
+        inception: a network from images uint8 to `num_features` features that `fid` and `kid` are computed with, or
+            None.
         kid_subset: the size of KID's subsets.
 
     Raises:
-        UserError: if weights are not there, or there are fewer images than KID needs.
+        UserError: if there are fewer images than KID needs.
     """
 
     def __init__(
@@ -35,25 +36,20 @@ class ImageDistances(nn.Module):
         size: int,
         samples: int,
         *,
-        features: str | None,
-        inception: str | None,
+        features: nn.Module | None,
+        inception: nn.Module | None,
         kid_subset: int,
     ) -> None:
         super().__init__()
         self.metrics = nn.ModuleDict({"psd_error": LogSpectrumError(size)})
-        if features:
-            self.metrics["fd"] = FrechetInceptionDistance(
-                load_label_features(features, channels), reset_real_features=False
-            )
-        if inception:
-            if not Path(inception).is_file():
-                raise UserError(f"evaluation.inception: no file {inception}")
+        if features is not None:
+            self.metrics["fd"] = FrechetInceptionDistance(features, reset_real_features=False)
+        if inception is not None:
             if samples < kid_subset:
                 raise UserError(f"evaluation.samples is {samples}, fewer than evaluation.kid_subset, {kid_subset}")
-            network = NoTrainInceptionV3("inception-v3-compat", ["2048"], inception)
-            self.metrics["fid"] = FrechetInceptionDistance(_Bytes(network), reset_real_features=False)
+            self.metrics["fid"] = FrechetInceptionDistance(_Bytes(inception), reset_real_features=False)
             self.metrics["kid"] = KernelInceptionDistance(
-                _Bytes(network), subset_size=kid_subset, reset_real_features=False
+                _Bytes(inception), subset_size=kid_subset, reset_real_features=False
             )
 
     def _each(self) -> dict[str, Metric]:
@@ -83,11 +79,9 @@ class ImageDistances(nn.Module):
 class _Bytes(nn.Module):
     """Inception as FID and KID want it: grey images three times, -1..1 as bytes."""
 
-    num_features = 2048
-
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.num_features = network, int(network.num_features)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         coloured = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images

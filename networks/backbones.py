@@ -1,22 +1,25 @@
 """Backbones of the libraries: any timm model, any visual tower of open_clip; their weights by path."""
 
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from common.errors import UserError
+from common.errors import UserError, first_reason
+from networks.clip.pretrained import clip_weights, fit_clip
+from networks.weights.fitting import fit
+from networks.weights.forms import Weights, check_file, read_weights
 
 _OPEN_CLIP = "open_clip:"
+_KEY = "model.backbone.weights"
 
 
 class Backbone(TypedDict):
     """What gives the features.
 
     `name` is a paper's own small net, a timm model, or `open_clip:` with a model of open_clip, whose visual tower is
-    taken. `weights` is null (untrained), a checkpoint of this project (`.ckpt`), a file that timm or open_clip reads
-    (`.npz`, `.safetensors`, `.pth`, `.pt`), or `hub` (the library fetches its own).
+    taken. `weights` is null (untrained), a path (a checkpoint of this project, or any form that `networks.weights`
+    reads), or `hub` (the library fetches its own).
     """
 
     name: str
@@ -36,7 +39,7 @@ def build_backbone(name: str, in_channels: int, image_size: int, own: str) -> nn
         UserError: if there is no such backbone.
     """
     if name.startswith(_OPEN_CLIP):
-        return _open_clip_tower(name.removeprefix(_OPEN_CLIP), None)
+        return _open_clip_tower(name.removeprefix(_OPEN_CLIP))
     # timm takes a second to import, which no paper's own net should pay.
     import timm
 
@@ -50,12 +53,12 @@ def build_backbone(name: str, in_channels: int, image_size: int, own: str) -> nn
         return timm.create_model(name, num_classes=0, in_chans=in_channels)
 
 
-def _open_clip_tower(name: str, weights: str | None) -> nn.Module:
+def _open_clip_tower(name: str) -> nn.Module:
     import open_clip
 
     if name not in open_clip.list_models():
         raise UserError(f"there is no model '{name}' in open_clip, such as ViT-B-16-quickgelu")
-    return open_clip.create_model(name, pretrained=weights).visual
+    return open_clip.create_model(name, load_weights=False).visual
 
 
 def feature_size(backbone: nn.Module) -> int:
@@ -66,45 +69,48 @@ def feature_size(backbone: nn.Module) -> int:
     raise UserError(f"{type(backbone).__name__} does not say how many features it has")
 
 
-def load_weights(backbone: nn.Module, name: str, weights: str, mark: str) -> None:
+def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
     """Load pre-trained weights into a backbone; a classifier that comes with them is left out.
 
     Args:
         backbone: the backbone to fill.
         name: the backbone's name.
         weights: a path, or `hub` for what the library publishes under `name`.
-        mark: what the backbone's keys begin with in a checkpoint of this project.
 
     Raises:
         UserError: if there is no such file, or it holds the weights of another network.
     """
-    if weights != "hub" and not Path(weights).is_file():
-        raise UserError(f"model.backbone.weights: there is no file {weights}")
-    try:
-        if weights.endswith(".npz"):
-            # timm's own reader of Google's layouts.
-            cast(Any, backbone).load_pretrained(weights)
-        else:
-            backbone.load_state_dict(_tensors(backbone, name, weights, mark))
-    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"model.backbone.weights: {weights} does not fit backbone {name}: {reason}") from error
-
-
-def _tensors(backbone: nn.Module, name: str, weights: str, mark: str) -> dict[str, Tensor]:
-    if weights.endswith(".ckpt"):
-        tensors = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
-        return {key.removeprefix(mark): value for key, value in tensors.items() if key.startswith(mark)}
     if name.startswith(_OPEN_CLIP):
-        pretrained = "openai" if weights == "hub" else weights
-        return _open_clip_tower(name.removeprefix(_OPEN_CLIP), pretrained).state_dict()
-    import timm
-    from timm.models import load_state_dict
-
+        model = name.removeprefix(_OPEN_CLIP)
+        fit_clip(backbone, name, clip_weights(model, "openai" if weights == "hub" else weights, _KEY), _KEY)
+        return
     if weights == "hub":
-        return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
-    classifier = classifier_name(backbone)
-    return {k: v for k, v in load_state_dict(weights, weights_only=True).items() if not k.startswith(f"{classifier}.")}
+        given = published(name)
+    elif Path(weights).suffix == ".npz" and hasattr(backbone, "load_pretrained"):
+        _load_google_arrays(backbone, name, weights)
+        return
+    else:
+        given = read_weights(weights, _KEY)
+    classifier = f"{classifier_name(backbone)}."
+    refusal = f"{_KEY}: {weights} does not fit backbone {name}"
+    fit(backbone, given, refusal, is_unused=lambda tensor: tensor.startswith(classifier))
+
+
+def published(name: str, num_classes: int = 0) -> Weights:
+    """Return the weights that timm publishes for a model, fetched by timm; without a classifier unless it is told."""
+    import timm
+
+    model = timm.create_model(name, pretrained=True, num_classes=num_classes)
+    return Weights(name, "what timm publishes", model.state_dict(), {})
+
+
+def _load_google_arrays(backbone: Any, name: str, weights: str) -> None:
+    """Load a file in a layout of Google's, which timm translates."""
+    check_file(weights, _KEY)
+    try:
+        backbone.load_pretrained(weights)
+    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"{_KEY}: {weights} does not fit backbone {name}: {first_reason(error)}") from None
 
 
 def classifier_name(backbone: nn.Module) -> str:

@@ -8,9 +8,20 @@ from typing import IO, Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from common.errors import UserError
+from common.errors import UserError, first_reason
 from common.files import atomic_write
 from harness.core.run_folder import is_complete_checkpoint
+
+
+def read_checkpoint(path: Any, map_location: Any = None, *, mapped: bool = False) -> Any:
+    """Return the content of a checkpoint of this project: plain data, and tensors on the CPU unless told otherwise.
+
+    Args:
+        path: the file.
+        map_location: see `torch.load`.
+        mapped: leave the tensors on disk until they are used.
+    """
+    return torch.load(path, map_location=map_location or "cpu", weights_only=True, mmap=mapped)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -28,7 +39,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Load a checkpoint; never anything but plain data and tensors."""
-        checkpoint = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        checkpoint = read_checkpoint(path, map_location)
         for state in checkpoint.get("callbacks", {}).values():
             if isinstance(state, dict) and isinstance(state.get("dirpath"), str):
                 _relocate(state, state["dirpath"], str(Path(path).absolute().parent))
@@ -74,10 +85,9 @@ def read_ours(path: str, experiment: str | None, target: str) -> dict[str, Any]:
     if not is_complete_checkpoint(file):
         raise UserError(f"ckpt={path}: not a whole checkpoint (truncated, or not written by torch.save)")
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = read_checkpoint(file)
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for a foreign file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"ckpt={path}: cannot be loaded as plain tensors ({reason})") from None
+        raise UserError(f"ckpt={path}: cannot be loaded as plain tensors ({first_reason(error)})") from None
     ours = content.get("quire") if isinstance(content, dict) else None
     if not ours:
         raise UserError(f"ckpt={path}: not a checkpoint of Quire (no mark of an experiment in it)")

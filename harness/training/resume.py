@@ -12,6 +12,7 @@ import torch
 
 from harness.core import slurm
 from harness.core.process import PreemptedError
+from harness.training.checkpoints import read_checkpoint
 from harness.training.epoch_sums import add_epoch_sums, epoch_sums
 from harness.training.interfaces import Rewindable
 
@@ -24,7 +25,7 @@ def rows_at(point: Path | None) -> int:
     """Return how many bytes of metrics.jsonl were written at a resume point, 0 without one."""
     if point is None:
         return 0
-    content = torch.load(point, map_location="cpu", weights_only=True, mmap=True)
+    content = read_checkpoint(point, mapped=True)
     return int(content["callbacks"]["ResumePoint"]["rows"])
 
 

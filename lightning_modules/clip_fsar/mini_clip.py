@@ -4,33 +4,18 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 import torch
-from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.clip_fsar.towers import MINI, MiniOptions, build_clip, check_mini, check_towers, tokens
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
-from networks.precision import single_precision
-
-
-def soft_contrastive(
-    images: Float[Tensor, "b d"], texts: Float[Tensor, "b d"], same: Float[Tensor, "b b"], scale: Float[Tensor, ""]
-) -> Float[Tensor, ""]:
-    """Return InfoNCE both ways, in which all samples with one caption share the target.
-
-    Args:
-        images: image features.
-        texts: text features of their captions.
-        same: 1 where two samples have one caption.
-        scale: factor of the cosines.
-    """
-    with single_precision(images):
-        logits = scale * functional.normalize(images.float(), dim=-1) @ functional.normalize(texts.float(), dim=-1).mT
-        target = same / same.sum(dim=1, keepdim=True)
-        return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.mT, target)) / 2
+from networks.clip.contrastive import soft_contrastive
+from networks.clip.mini import MINI, MiniOptions, check_mini
+from networks.clip.tokenizers import tokenize
+from networks.clip.towers import build_clip, check_towers
+from networks.distributed import gather_rows_with_gradient
 
 
 class MiniCLIPOptions(TypedDict):
@@ -82,17 +67,13 @@ class MiniCLIP(BasePaper):
 
     def _tokens(self) -> Tensor:
         h, names = self.options, self.datamodule.class_names("fit")
-        return tokens(MINI, h["mini"], [h["prompt"].replace("{}", name) for name in names]).to(self.device)
-
-    def _of_all_processes(self, values: Tensor, *, sync_grads: bool = False) -> Tensor:
-        return cast(Tensor, self.all_gather(values, sync_grads=sync_grads))
+        return tokenize(MINI, h["mini"], [h["prompt"].replace("{}", name) for name in names]).to(self.device)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the contrastive loss of a batch."""
-        # All processes' samples are each other's negatives: the loss is of the global batch.
-        images = self._of_all_processes(self.clip.encode_image(batch["image"]), sync_grads=True)
-        images = images.reshape(-1, self.options["mini"]["size"])
-        labels = self._of_all_processes(batch["label"]).flatten()
+        # The samples of all ranks are each other's negatives: the loss is of the global batch.
+        images = gather_rows_with_gradient(self.clip.encode_image(batch["image"]))
+        labels = gather_rows_with_gradient(batch["label"])
         texts = self.clip.encode_text(self._tokens())[labels]
         same = (labels[:, None] == labels).float()
         loss = soft_contrastive(images, texts, same, self.clip.logit_scale.exp())

@@ -20,10 +20,12 @@ from lightning_modules.clip_fsar.modulation import ContextOptions, TemporalTrans
 from lightning_modules.clip_fsar.options import CLIPFSAROptions, check_options
 from lightning_modules.clip_fsar.pictures import first_episode_pictures
 from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule, build_adam, learning_rate
-from lightning_modules.clip_fsar.towers import MiniOptions, TowerOptions, build_clip, load_clip, text_features
 from lightning_modules.clip_fsar.video_text import VideoTextOptions
 from lightning_modules.collecting import Collector
 from lightning_modules.optimization import with_schedule
+from networks.clip.mini import MiniOptions
+from networks.clip.pretrained import load_clip
+from networks.clip.towers import TowerOptions, build_clip, text_features
 
 
 class CLIPFSAR(BasePaper):

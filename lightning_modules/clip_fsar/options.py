@@ -7,8 +7,9 @@ from lightning_modules.clip_fsar.alignment import LEAST_SMOOTHNESS, AlignmentOpt
 from lightning_modules.clip_fsar.evaluation import EvaluationOptions, check_evaluation
 from lightning_modules.clip_fsar.modulation import ContextOptions
 from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule
-from lightning_modules.clip_fsar.towers import MINI, MiniOptions, TowerOptions, check_mini, check_towers
 from lightning_modules.clip_fsar.video_text import VideoTextOptions
+from networks.clip.mini import MINI, MiniOptions, check_mini
+from networks.clip.towers import TowerOptions, check_towers
 
 
 class CLIPFSAROptions(TypedDict):
@@ -30,7 +31,7 @@ class CLIPFSAROptions(TypedDict):
 
 
 def check_options(options: CLIPFSAROptions) -> None:
-    """Raise UserError or UserError, in one line, for options that make no model or no test."""
+    """Raise UserError, in one line, for options that make no model or no test."""
     towers, context, optimizer = options["towers"], options["context"], options["optimizer"]
     check_towers(towers)
     check_evaluation(options["evaluation"])

@@ -128,7 +128,7 @@ class GeoDNetworks(nn.Module):
             load_inverse_renderer(self.inverse_renderer, o["ir_init"])
         if o["generator_init"]:
             generator = self.get_submodule("generator")
-            load_network(generator, o["generator_init"], "generator_init", "average.module")
+            load_network(generator, o["generator_init"], "generator_init")
             self.average.module.load_state_dict(generator.state_dict())
         if o["discriminator_init"]:
-            load_network(self.discriminator, o["discriminator_init"], "discriminator_init", "discriminator")
+            load_network(self.discriminator, o["discriminator_init"], "discriminator_init")

@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
-from metrics.label_features import LabelFeatures
+from networks.label_features import LabelFeatures
 
 
 class Options(TypedDict):

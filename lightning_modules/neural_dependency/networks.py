@@ -4,9 +4,7 @@ All are split in the same way, into `backbone` (images to features z [b, d]) and
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
@@ -14,8 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import UserError
-from networks.backbones import feature_size
+from networks.backbones import feature_size, published
 from networks.small_conv_net import SmallConvNet
+from networks.weights.fitting import fit, select
+from networks.weights.forms import Weights, read_weights
+
+_KEY = "model.network.weights"
+# What trainers call the last layer.
+_HEADS = ("head", "fc", "classifier", "last_linear", "head_dist")
 
 
 class NetworkOptions(TypedDict):
@@ -23,8 +27,8 @@ class NetworkOptions(TypedDict):
 
     `name` is `small` (three blocks of convolution, 256 features), `mlp` (768-512-256 on 16 x 16 colour images) or a
     timm model, or `run`: what an earlier run trained, see `earlier_run.py`. `weights` is null (untrained), a
-    checkpoint of this project (`.ckpt`, or the folder of its run), a file that timm reads with its classifier
-    (`.safetensors`, `.pth`), or `hub` (timm fetches its own).
+    checkpoint of this project (or the folder of its run), any form that `networks.weights` reads, with the classifier,
+    or `hub` (timm fetches its own).
     """
 
     name: str
@@ -125,50 +129,44 @@ def _split(model: Any, name: str) -> Classifier:
 def load_network(network: Classifier, options: NetworkOptions) -> None:
     """Load trained weights, head included, into a classifier from `build_network`; nothing to do for null.
 
+    Args:
+        network: the classifier to fill.
+        options: see `NetworkOptions`.
+
     Raises:
         UserError: if there is no such file, or it holds the weights of another network.
     """
     name, weights = options["name"], options["weights"]
     if weights is None:
         return
-    path = Path(weights)
-    if weights != "hub" and path.is_dir():
-        path = path / "checkpoints" / "best.ckpt"
-    if weights != "hub" and not path.is_file():
-        raise UserError(f"model.network.weights: there is no file {path}")
-    if weights == "hub" and name in {"small", "mlp"}:
-        raise UserError(f"model.network.weights: nobody publishes weights of {name}: give a path, or null")
-    try:
-        network.load_state_dict(_tensors(network, name, None if weights == "hub" else path))
-    except (AttributeError, KeyError, RuntimeError, ValueError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"model.network.weights: {weights} does not fit network {name}: {reason}") from error
-
-
-def _tensors(network: Classifier, name: str, path: Path | None) -> Mapping[str, Tensor]:
-    if path is not None and path.suffix == ".ckpt":
-        return own_weights(path)
-    import timm
-    from timm.models import load_state_dict as read_weights
-
-    if path is not None and name in {"small", "mlp"}:
-        return read_weights(str(path), weights_only=True)
+    refusal = f"{_KEY}: {weights} does not fit network {name}"
+    if name in {"small", "mlp"}:
+        if weights == "hub":
+            raise UserError(f"{_KEY}: nobody publishes weights of {name}: give a path, or null")
+        fit(network, read_weights(weights, _KEY), refusal, only_parts=True)
+        return
     config: Any = network.backbone.pretrained_cfg
-    if path is None:
-        # For another number of classes timm would start a new head, whose logits mean nothing.
-        if config["num_classes"] != network.head.out_features:
-            raise ValueError(f"its logits are {config['num_classes']}, not {network.head.out_features}")
-        return _split(timm.create_model(name, pretrained=True), name).state_dict()
-    mark = f"{config['classifier']}."
-    tensors = read_weights(str(path), weights_only=True)
-    head = {f"head.{k.removeprefix(mark)}": v for k, v in tensors.items() if k.startswith(mark)}
+    known = config["num_classes"]
+    # For another number of classes timm would start a new head, whose logits mean nothing.
+    if weights == "hub" and known != network.head.out_features:
+        raise UserError(f"{refusal}: its logits are {known}, not {network.head.out_features}")
+    given = published(name, known) if weights == "hub" else read_weights(weights, _KEY)
+    fit(network, _as_classifier(network, given, str(config["classifier"])), refusal, only_parts=True)
+
+
+def _as_classifier(network: Classifier, weights: Weights, classifier: str) -> Weights:
+    """Return weights of a whole timm model, whose linear layer is called `classifier`, as of backbone and head.
+
+    A checkpoint of this project has these parts already.
+    """
+    backbone = network.backbone.state_dict()
+    chosen = select(weights, backbone)
+    if chosen.prefix.endswith("backbone."):
+        return weights
+    # Some trainers give the last layer another name.
+    mark = next((f"{name}." for name in (classifier, *_HEADS) if f"{name}.weight" in chosen.tensors), f"{classifier}.")
+    head = {f"head.{k.removeprefix(mark)}": v for k, v in chosen.tensors.items() if k.startswith(mark)}
     # A classifier may be kept as a convolution of one pixel.
     head = {k: v.flatten(1) if v.ndim > 1 else v for k, v in head.items()}
-    return head | {f"backbone.{k}": v for k, v in tensors.items() if not k.startswith(mark)}
-
-
-def own_weights(path: Path) -> dict[str, Tensor]:
-    """Return backbone and head of a checkpoint of this project, whatever paper wrote it and what else it holds."""
-    tensors = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    bare = {key.removeprefix("network."): value for key, value in tensors.items()}
-    return {key: value for key, value in bare.items() if key.startswith(("backbone.", "head."))}
+    body = {f"backbone.{k}": v for k, v in chosen.tensors.items() if k in backbone or k.split(".")[0] not in _HEADS}
+    return weights._replace(tensors=head | body, is_average=chosen.is_average)

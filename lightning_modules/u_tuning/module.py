@@ -122,7 +122,7 @@ class UTuning(BasePaper):
         """Load the backbone's weights, if the config names any."""
         name, weights = self.options["backbone"]["name"], self.options["backbone"]["weights"]
         if weights is not None:
-            load_weights(self.tunable, name, weights, mark="backbone.")
+            load_weights(self.tunable, name, weights)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Return the logits of images."""

@@ -64,4 +64,4 @@ class Network(nn.Module):
     def load_pretrained(self) -> None:
         """Load the weights that the options name, if any; the head stays as it was initialised."""
         if self.options["weights"] is not None:
-            load_weights(self.backbone, self.options["name"], self.options["weights"], mark="network.backbone.")
+            load_weights(self.backbone, self.options["name"], self.options["weights"])

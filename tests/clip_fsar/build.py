@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from datamodules.actors import Actors
 from lightning_modules.clip_fsar.module import CLIPFSAR
-from lightning_modules.clip_fsar.towers import build_clip
+from networks.clip.towers import build_clip
 
 VALUES = {"image_size": 16, "frames": 8, "shots": 1, "tuner": None}
 SMALL = {"mini": {"size": 32, "width": 32, "layers": 1, "text_layers": 1}, "context": {"hidden": 32}}

@@ -3,22 +3,17 @@
 import math
 
 import numpy as np
-import open_clip
 import pytest
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import save_file
 
 from common.errors import UserError
-from lightning_modules.clip_fsar import towers
 from lightning_modules.clip_fsar.episode_prediction import predict_episodes
 from lightning_modules.clip_fsar.evaluation import accuracies, bank_of, interval, on_device
-from lightning_modules.clip_fsar.mini_clip import soft_contrastive
 from lightning_modules.clip_fsar.module import CLIPFSAR
 from lightning_modules.clip_fsar.pictures import soft_path, strip
 from lightning_modules.clip_fsar.schedule import build_adam, learning_rate
-from lightning_modules.clip_fsar.towers import build_clip, load_clip, text_features, tokens
-from tests.clip_fsar.build import VALUES, data, merged, module_of, options, plain, weights
+from tests.clip_fsar.build import data, merged, module_of, options, plain
 
 GOLDEN = [6.4064, 6.3745, 6.3486, 6.312, 6.2831]
 K100 = {"warmup": 1000, "warmup_lr": 5e-6, "drops": [3000, 5000], "factor": 0.1}
@@ -445,27 +440,7 @@ def test_the_interval_is_of_the_mean_over_episodes():
 # Towers.
 
 
-def test_words_that_the_mini_clip_does_not_know_are_told():
-    mini = options()["mini"]
-    ids = tokens("mini", mini, ["a photo of red disc", "growing"])
-    assert ids.shape == (2, 12)
-    assert ids.argmax(dim=1).tolist() == [5, 1]
-    with pytest.raises(UserError, match="knows no 'purple'"):
-        tokens("mini", mini, ["a purple disc"])
-    with pytest.raises(UserError, match="has 12 words, the mini-CLIP reads 11"):
-        tokens("mini", mini, ["a " * 12])
-
-
-def test_other_towers_and_missing_files_are_told(tmp_path):
-    clip = build_clip("mini", options()["mini"], 16)
-    with pytest.raises(UserError, match="no file"):
-        load_clip(clip, "mini", str(tmp_path / "none.pt"))
-    torch.save({"state_dict": {"clip.visual.proj": torch.zeros(2)}}, tmp_path / "other.ckpt")
-    with pytest.raises(UserError, match="does not fit"):
-        load_clip(clip, "mini", str(tmp_path / "other.ckpt"))
-    (tmp_path / "bad.pt").write_bytes(b"no weights")
-    with pytest.raises(UserError, match="does not fit"):
-        load_clip(clip, "mini", str(tmp_path / "bad.pt"))
+def test_names_need_trained_towers_and_a_block(tmp_path):
     for changes, words in (
         ({}, "weights is null"),
         ({"context": {"depth": 0}, "towers": {"weights": "x"}}, "depth is 0"),
@@ -474,82 +449,7 @@ def test_other_towers_and_missing_files_are_told(tmp_path):
             CLIPFSAR(**options(**changes))
 
 
-def openai_archive(path, clip):
-    """Write towers as OpenAI does: a TorchScript archive in half precision, with three numbers beside the weights."""
-    holder = torch.nn.Module()
-    for name, value in clip.state_dict().items():
-        parts = name.split(".")
-        place = holder
-        for part in parts[:-1]:
-            if not hasattr(place, part):
-                place.add_module(part, torch.nn.Module())
-            place = getattr(place, part)
-        place.register_buffer(parts[-1], value.half())
-    for name in ("input_resolution", "context_length", "vocab_size"):
-        holder.register_buffer(name, torch.tensor(1))
-    torch.jit.script(holder).save(str(path))
-
-
-def test_weights_are_read_in_every_form(tmp_path, monkeypatch):
-    name, mini = "ViT-S-32-alt", options()["mini"]
-    torch.manual_seed(0)
-    clip = build_clip(name, mini, 32)
-    torch.save({f"module.{key}": value for key, value in clip.state_dict().items()}, tmp_path / "trained.pt")
-    torch.save(clip.state_dict() | {"input_resolution": torch.tensor(32)}, tmp_path / "plain.pt")
-    save_file(clip.state_dict(), tmp_path / "open_clip_model.safetensors")
-    openai_archive(tmp_path / "archive.pt", clip)
-    for file in ("trained.pt", "plain.pt", "open_clip_model.safetensors"):
-        other = build_clip(name, mini, 32)
-        load_clip(other, name, str(tmp_path / file))
-        assert all(torch.equal(value, other.state_dict()[key]) for key, value in clip.state_dict().items())
-    # OpenAI's networks have another GELU.
-    with pytest.raises(UserError, match=r"another GELU: take ViT-S-32-alt-quickgelu"):
-        load_clip(other, name, str(tmp_path / "archive.pt"))
-    monkeypatch.setattr(towers, "_config", lambda _: {"quick_gelu": True})
-    other = build_clip("mini", mini, 32)
-    openai_archive(tmp_path / "mini.pt", other)
-    torch.manual_seed(1)
-    again = build_clip("mini", mini, 32)
-    load_clip(again, "any-quickgelu", str(tmp_path / "mini.pt"))
-    assert all(torch.equal(value.half().float(), again.state_dict()[key]) for key, value in other.state_dict().items())
-
-
-def test_weights_by_name_are_open_clips(tmp_path, monkeypatch):
-    name, mini = "RN50", options()["mini"]
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda config: config["url"])
-    with pytest.raises(UserError, match=r"no file opena; open_clip fetches openai, yfcc15m, cc12m for RN50"):
-        load_clip(None, name, "opena")
-    monkeypatch.setattr(towers, "_read", lambda path: ({}, False))
-    with pytest.raises(UserError, match="another GELU: take RN50-quickgelu"):
-        load_clip(None, name, "openai")
-
-    def offline(config):
-        raise OSError("no network")
-
-    monkeypatch.setattr(open_clip, "download_pretrained", offline)
-    with pytest.raises(UserError, match="openai of RN50-quickgelu cannot be fetched: no network"):
-        load_clip(build_clip("mini", mini, 32), "RN50-quickgelu", "openai")
-
-
-def test_text_features_are_as_the_tower_gives_them(tmp_path):
-    clip = build_clip("mini", options()["mini"], VALUES["image_size"])
-    load_clip(clip, "mini", weights(tmp_path))
-    found = text_features(clip, "mini", options()["mini"], ["a red disc", "a blue disc"])
-    assert found.shape == (2, 32)
-    assert not torch.allclose(found.norm(dim=-1), torch.ones(2), atol=0.05)
-
-
-def test_repeated_captions_share_their_target():
-    images, texts = torch.randn(4, 8), torch.randn(4, 8)
-    texts[1] = texts[0]
-    same = torch.eye(4)
-    same[0, 1] = same[1, 0] = 1
-    found = soft_contrastive(images, texts, same, torch.tensor(3.0))
-    logits = 3 * torch.nn.functional.cosine_similarity(images[:, None], texts[None], dim=-1)
-    one, other = -logits.log_softmax(1), -logits.log_softmax(0)
-    rows = [(one[0, 0] + one[0, 1]) / 2, (one[1, 0] + one[1, 1]) / 2, one[2, 2], one[3, 3]]
-    columns = [(other[0, 0] + other[1, 0]) / 2, (other[0, 1] + other[1, 1]) / 2, other[2, 2], other[3, 3]]
-    assert torch.allclose(found, (sum(rows) / 4 + sum(columns) / 4) / 2, atol=1e-5)
+# Pictures.
 
 
 def test_the_soft_path_follows_the_nearest_frames():

@@ -94,7 +94,7 @@ def test_logits_are_float32_under_autocast():
 @pytest.mark.parametrize(
     ("name", "weights", "said"),
     [
-        ("small", "none.ckpt", "there is no file none.ckpt"),
+        ("small", "none.ckpt", "no file none.ckpt"),
         ("small", "hub", "nobody publishes weights of small"),
         ("test_vit", "hub", "its logits are 1000, not 4"),
     ],

@@ -118,7 +118,7 @@ def test_googles_npz_gives_the_same_outputs(tmp_path):
     images = torch.randn(2, 3, 32, 32)
     assert not torch.allclose(source(images), target(images))
     np.savez(tmp_path / "BiT-M-mini.npz", **google_arrays(source))
-    load_weights(target, "mini", str(tmp_path / "BiT-M-mini.npz"), "")
+    load_weights(target, "mini", str(tmp_path / "BiT-M-mini.npz"))
     assert torch.equal(source(images), target(images))
 
 
@@ -127,7 +127,7 @@ def test_a_timm_file_leaves_its_classifier_out(tmp_path):
     source = timm.create_model("test_convnext", num_classes=7)
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
     target = build_backbone("test_convnext", 3, 32)
-    load_weights(target, "test_convnext", str(tmp_path / "weights.safetensors"), "")
+    load_weights(target, "test_convnext", str(tmp_path / "weights.safetensors"))
     assert all(torch.equal(source.state_dict()[key], value) for key, value in target.state_dict().items())
 
 
@@ -159,5 +159,5 @@ def test_weights_of_another_network_are_refused_in_one_line(tmp_path, suffix):
     else:
         save_file(other, path)
     with pytest.raises(UserError, match="does not fit backbone") as error:
-        load_weights(build_backbone("test_convnext", 3, 32), "test_convnext", str(path), "")
+        load_weights(build_backbone("test_convnext", 3, 32), "test_convnext", str(path))
     assert "\n" not in str(error.value)

@@ -52,5 +52,5 @@ def test_missing_weights_are_one_line(root, tmp_path):
     words = (*SMALL, f"data.root={root}", f"runs={tmp_path}", "model.backbone.weights=/nowhere/BiT.npz")
     done = call("experiment=uosr_cifar100_bit", *words)
     assert done.returncode == 2
-    assert "there is no file /nowhere/BiT.npz" in done.stderr
+    assert "model.backbone.weights: no file /nowhere/BiT.npz" in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
-from lightning_modules.geod.weights import read_weights, state_of_part
+from networks.weights.fitting import fit
+from networks.weights.forms import read_weights
+
+_KEY = "evaluation.oracle"
 
 
 class NormalPrediction(NamedTuple):
@@ -72,10 +75,10 @@ def load_oracle(path: str) -> NormalOracle:
     Raises:
         UserError: if the file is missing or holds no oracle.
     """
-    content = read_weights(path, "evaluation.oracle")
-    state, options = state_of_part("oracle", content), content.get("hyper_parameters", {})
-    if not state or "width" not in options:
-        raise UserError(f"evaluation.oracle: {path} is not a checkpoint of an oracle")
-    oracle = NormalOracle(options["width"])
-    oracle.load_state_dict(state)
+    weights = read_weights(path, _KEY)
+    hparams = weights.content.get("hyper_parameters", {})
+    if "width" not in hparams:
+        raise UserError(f"{_KEY}: {path} is not a checkpoint of an oracle, but {weights.form}")
+    oracle = NormalOracle(hparams["width"])
+    fit(oracle, weights, f"{_KEY}: {path} is not a checkpoint of an oracle", only_parts=True)
     return oracle.eval().requires_grad_(False)

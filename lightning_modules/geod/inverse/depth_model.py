@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.errors import UserError
+from common.errors import UserError, first_reason
+from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
 from lightning_modules.geod.inverse.renderer import Shape
 from networks.cameras import focal_length, normals_of_depth
 from networks.precision import single_precision
@@ -59,10 +60,13 @@ class PretrainedGeometry(nn.Module):
 
         self.options, self.size = options, size
         self.focal = focal_length(size, options["fov"])
-        self.network = AutoModelForDepthEstimation.from_pretrained(path, local_files_only=True).eval()
+        try:
+            self.network = AutoModelForDepthEstimation.from_pretrained(path, local_files_only=True).eval()
+        except Exception as error:  # noqa: BLE001 - transformers raises any kind for a folder of another model
+            raise UserError(f"pretrained.path: {path} is no depth model: {first_reason(error)}") from None
         self.requires_grad_(False)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
     def predict_shape(self, image: Float[Tensor, "b 3 h w"]) -> Shape:
         """Predict depth and normals of images in -1..1; the input keeps its gradient."""

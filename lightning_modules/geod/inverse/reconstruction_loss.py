@@ -11,9 +11,12 @@ from torch.nn import functional
 from torchvision.models import vgg16
 
 from common.errors import UserError
+from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
 from lightning_modules.geod.inverse.renderer import ScenePrediction
-from lightning_modules.geod.weights import load_all, read_weights
+from networks.weights.fitting import fit
+from networks.weights.forms import read_weights
 
+_KEY = "inverse_loss.vgg_weights"
 _EPS = 1e-7
 # Up to relu3_3.
 _LAYERS = 16
@@ -47,17 +50,16 @@ class PerceptualFeatures(nn.Module):
     def __init__(self, options: InverseLossOptions) -> None:
         super().__init__()
         path = options["vgg_weights"]
-        if options["perceptual"] == "vgg16" and not (path and Path(path).is_file()):
-            raise UserError(f"inverse_loss.vgg_weights: no file {path}; expected torchvision's vgg16-397923af.pth")
+        if options["perceptual"] == "vgg16" and not (path and Path(path).exists()):
+            raise UserError(f"{_KEY}: no file {path}; expected torchvision's vgg16-397923af.pth")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = vgg16(weights=None)
         if options["perceptual"] == "vgg16":
-            key = "inverse_loss.vgg_weights"
-            load_all(network, read_weights(str(path), key), f"{key}: {path} is not torchvision's VGG16")
+            fit(network, read_weights(str(path), _KEY), f"{_KEY}: {path} is not torchvision's VGG16")
         self.layers = network.features[:_LAYERS].requires_grad_(False).eval()
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("deviation", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/4 w/4"]:
         """Return the features."""

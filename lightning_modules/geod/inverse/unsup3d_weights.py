@@ -2,7 +2,8 @@
 
 from common.errors import UserError
 from lightning_modules.geod.inverse.renderer import InverseRenderer
-from lightning_modules.geod.weights import load_all, read_weights, state_of_part
+from networks.weights.fitting import fit
+from networks.weights.forms import read_weights
 
 _NETWORKS = ("netD", "netA", "netL", "netV", "netC")
 
@@ -18,11 +19,9 @@ def load_inverse_renderer(renderer: InverseRenderer, path: str) -> None:
     Raises:
         UserError: if the file is missing, holds no such networks, or networks of other sizes.
     """
-    content = read_weights(path, "ir_init")
-    if all(name in content for name in _NETWORKS):
-        state = {f"{name}.{key}": value for name in _NETWORKS for key, value in content[name].items()}
-    else:
-        state = state_of_part("inverse_renderer", content)
-    if not state:
+    weights = read_weights(path, "ir_init")
+    parts = {part for name in weights.tensors for part in name.split(".")}
+    if not parts.issuperset(_NETWORKS):
         raise UserError(f"ir_init: {path} holds no inverse renderer; expected {', '.join(_NETWORKS)}, as Unsup3D saves")
-    load_all(renderer, state, f"ir_init: {path} is not of this size (inverse_renderer.size, width, code)")
+    refusal = f"ir_init: {path} is not of this size (inverse_renderer.size, width, code)"
+    fit(renderer, weights, refusal, only_parts=True)

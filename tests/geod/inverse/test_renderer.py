@@ -174,7 +174,7 @@ def test_files_that_are_no_such_networks_are_refused(tmp_path):
     renderer, path = renderer_of(), tmp_path / "some.pth"
     with pytest.raises(UserError, match="no file"):
         load_inverse_renderer(renderer, str(path))
-    torch.save({"netD": {}}, path)
+    torch.save({"netD": {"bias": torch.zeros(1)}}, path)
     with pytest.raises(UserError, match="holds no inverse renderer; expected netD"):
         load_inverse_renderer(renderer, str(path))
     names = ("netD", "netA", "netL", "netV", "netC")

@@ -1,15 +1,16 @@
 """A small network that reads a procedural world's labels; its features stand in for Inception's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import UserError
+from networks.weights.fitting import fit
+from networks.weights.forms import read_weights
+
+_KEY = "evaluation.features"
 
 
 class LabelFeatures(nn.Module):
@@ -43,8 +44,8 @@ class LabelFeatures(nn.Module):
         return list(self.readings(self(images)).split(self.label_sizes, dim=1))
 
 
-def load_label_features(path: str, in_channels: int) -> LabelFeatures:
-    """Return the frozen network of a checkpoint whose module keeps it as `network`.
+def load_label_features(path: str | None, in_channels: int) -> LabelFeatures | None:
+    """Return the frozen network of a checkpoint whose module keeps it as `network`; None without a path.
 
     Args:
         path: a checkpoint of the experiment that trains such a network.
@@ -53,19 +54,14 @@ def load_label_features(path: str, in_channels: int) -> LabelFeatures:
     Raises:
         UserError: if the file is not there, holds no such network, or one for other images.
     """
-    if not Path(path).is_file():
-        raise UserError(f"evaluation.features: no file {path}")
-    content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    told = content.get("hyper_parameters", {})
-    state = {
-        name.removeprefix("network."): value
-        for name, value in content.get("state_dict", {}).items()
-        if name.startswith("network.")
-    }
-    if "label_sizes" not in told or not state:
-        raise UserError(f"evaluation.features: {path} is not a checkpoint of a label network")
-    if told["in_channels"] != in_channels:
-        raise UserError(f"evaluation.features: {path} sees {told['in_channels']} channels, images have {in_channels}")
-    network = LabelFeatures(in_channels, told["label_sizes"], told["width"])
-    network.load_state_dict(state)
+    if not path:
+        return None
+    weights = read_weights(path, _KEY)
+    hparams = weights.content.get("hyper_parameters", {})
+    if "label_sizes" not in hparams:
+        raise UserError(f"{_KEY}: {path} is not a checkpoint of a label network, but {weights.form}")
+    if hparams["in_channels"] != in_channels:
+        raise UserError(f"{_KEY}: {path} sees {hparams['in_channels']} channels, images have {in_channels}")
+    network = LabelFeatures(in_channels, hparams["label_sizes"], hparams["width"])
+    fit(network, weights, f"{_KEY}: {path} is not a checkpoint of a label network", only_parts=True)
     return network.eval().requires_grad_(False)

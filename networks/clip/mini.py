@@ -1,0 +1,48 @@
+"""The mini-CLIP: two small Transformers with a vocabulary of their own, pretrained here on a procedural world."""
+
+from typing import TypedDict
+
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+from common.errors import UserError
+
+MINI = "mini"
+_HEAD_WIDTH = 16
+
+
+class MiniOptions(TypedDict):
+    """The sizes of the mini-CLIP: Transformers of `width`, patches of `patch_size` pixels, features of `size`.
+
+    `vocabulary`: the words it knows; `context` the most of them in a caption, the end included.
+    """
+
+    size: int
+    width: int
+    layers: int
+    patch_size: int
+    text_layers: int
+    context: int
+    vocabulary: list[str]
+
+
+def check_mini(mini: MiniOptions) -> None:
+    """Raise UserError if no mini-CLIP has such sizes."""
+    for name, value, parts in (("size", mini["size"], 8), ("width", mini["width"], _HEAD_WIDTH)):
+        if value % parts or value < parts:
+            raise UserError(f"model.mini.{name} is {value}, should be a multiple of {parts}")
+
+
+def build_mini(mini: MiniOptions, image_size: int) -> CLIP:
+    """Return an untrained mini-CLIP for images of a size in pixels."""
+    vision = CLIPVisionCfg(
+        layers=mini["layers"],
+        width=mini["width"],
+        head_width=_HEAD_WIDTH,
+        patch_size=mini["patch_size"],
+        image_size=image_size,
+    )
+    # Padding is 0 and the end is the largest number, see `tokenize`.
+    words = len(mini["vocabulary"]) + 2
+    heads = mini["width"] // _HEAD_WIDTH
+    text = CLIPTextCfg(mini["context"], words, width=mini["width"], heads=heads, layers=mini["text_layers"])
+    return CLIP(mini["size"], vision, text)
