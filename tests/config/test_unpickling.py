@@ -11,7 +11,6 @@ ALLOWED = {
     ("networks/weights/pickles.py", "_load", "torch.load"): "files from outside: tensors, values, placeholders",
     ("harness/training/checkpoints.py", "read_checkpoint", "torch.load"): "checkpoints that this project wrote",
     ("datamodules/formats/cifar.py", "PlainUnpickler", "pickle.Unpickler"): "CIFAR, restricted to plain values",
-    ("harness/sweeps/submitit_queue.py", "_result", "pickle.loads"): "what submitit's job of this user returned",
 }
 # Whatever runs code of the file that it reads.
 UNSAFE = {
