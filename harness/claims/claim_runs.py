@@ -1,7 +1,7 @@
 """The runs that a claim consists of, and where its own files go."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,12 +62,24 @@ def runs_of(overrides: list[str]) -> Iterator[ClaimRun]:
     yield from sorted(found, key=lambda run: (order.index(run.arm), run.config["seed"]))
 
 
+def deciding(runs: Iterable[ClaimRun], pilot_seeds: Iterable[int]) -> list[ClaimRun]:
+    """Return the runs that decide a claim: those of no pilot seed, unless all are."""
+    every, pilot = list(runs), set(pilot_seeds)
+    return [run for run in every if run.config["seed"] not in pilot] or every
+
+
 def claim_folder(config: Mapping[str, Any], name: str, overrides: list[str]) -> Path:
     """Return where a claim's files go: runs/claims/NAME, with the changed overrides and their hash if there are any."""
-    # The hardware group may set the precision, which matters too.
-    changed = sorted([*changes(overrides), *(override for override in overrides if override.startswith("hardware="))])
+    changed = claim_changes(overrides)
     more = f"-{slug(changed)}-{digest(' '.join(changed))[:8]}" if changed else ""
     return Path(config["runs"]).absolute() / "claims" / f"{name}{more}"
+
+
+def claim_changes(overrides: list[str]) -> list[str]:
+    """Return the overrides that can change a claim's result."""
+    # The hardware group may set the precision, which matters too.
+    own = [override for override in overrides if override.lstrip("+~").startswith(("hardware=", "claim."))]
+    return sorted([*changes(overrides), *own])
 
 
 def check_claim(overrides: list[str]) -> DictConfig:

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import suggestion
 from common.files import read_json, write_json
-from harness.claims.arm_values import ArmRuns, arm_runs, read_status, side_name, side_values
-from harness.claims.claim_runs import ClaimRun, claim_folder, command, name_of, runs_of
-from harness.claims.verdict import Judgement, interval, judge, judge_control, with_controls, worst
-from harness.config.claim_schema import Part, weights_of
+from harness.claims.arm_values import ArmRuns, arm_runs, read_status
+from harness.claims.caveats import design_marks, grid_edges, one_base, scope, unplanned
+from harness.claims.claim_runs import ClaimRun, claim_folder, command, deciding, name_of, runs_of
+from harness.claims.intervals import interval
+from harness.claims.statements import judged_statements, tally, verdict_of
+from harness.claims.wording import show_claim
+from harness.config.claim_design import design_of, planned_seeds
 from harness.config.dependency_paths import dependency_folder
 from harness.config.references import references
 
@@ -27,8 +29,6 @@ _TOLD = (
     "open_clip_torch",
 )
 
-Arms = Mapping[str, ArmRuns]
-
 
 def judge_claim(overrides: list[str], config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Path]]]:
     """Return the content of claim.json, and the run folders of each arm that are there.
@@ -37,23 +37,34 @@ def judge_claim(overrides: list[str], config: Mapping[str, Any]) -> tuple[dict[s
         overrides: the command line's.
         config: the composed config of one run of the claim.
     """
-    claim, runs = config["claim"], list(runs_of(overrides))
-    arms = {name: arm_runs([run for run in runs if run.arm == name], claim.get("choose")) for name in claim["arms"]}
-    statements = [_statement(name, said, arms) for name, said in claim["statements"].items()]
+    claim, name = config["claim"], str(name_of(overrides))
+    runs = deciding(list(runs_of(overrides)), claim.get("pilot_seeds") or [])
+    arms = {arm: arm_runs([run for run in runs if run.arm == arm], claim.get("choose")) for arm in claim["arms"]}
+    statements = judged_statements(claim["statements"], arms)
+    seeds = sorted({run.config["seed"] for run in runs})
     content = {
-        "claim": name_of(overrides),
-        **{key: claim[key] for key in ("paper", "text", "stand_in", "takes")},
-        "seeds": sorted({run.config["seed"] for run in runs}),
-        "verdict": worst(statement["verdict"] for statement in statements),
+        "claim": name,
+        **{key: claim[key] for key in ("paper", "text", "substitutes", "runtime")},
+        "seeds": seeds,
+        "verdict": verdict_of(statements),
+        "scope": scope(overrides, config, seeds, planned_seeds(name)),
+        "tally": tally(statements),
+        "learned": claim.get("learned"),
         "statements": statements,
-        "arms": {name: _arm(about, arms[name], claim["columns"]) for name, about in claim["arms"].items()},
+        "design": design_marks(design_of(name, claim), runs),
+        "notes": [
+            *unplanned(statements, len(seeds)),
+            *one_base(runs),
+            *grid_edges({arm: of.chosen for arm, of in arms.items()}),
+        ],
+        "arms": {arm: _arm(about, arms[arm], claim["columns"]) for arm, about in claim["arms"].items()},
         **{key: claim.get(key) for key in ("columns", "curves", "choose", "scatter", "paper_numbers")},
         "commands": [command(overrides)],
         "cost": _cost(runs),
         "lock": _lock(runs),
     }
-    folders = {name: [run.folder for run in arm.runs if run.folder.exists()] for name, arm in arms.items()}
-    return content, {name: there for name, there in folders.items() if there}
+    folders = {arm: [run.folder for run in of.runs if run.folder.exists()] for arm, of in arms.items()}
+    return content, {arm: existing for arm, existing in folders.items() if existing}
 
 
 def conclude(overrides: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,83 +76,9 @@ def conclude(overrides: list[str], config: Mapping[str, Any]) -> dict[str, Any]:
     place.mkdir(parents=True, exist_ok=True)
     write_json(place / "claim.json", content)
     write_report(place / "report.html", folders, content, content["commands"])
-    _show(content, place)
+    show_claim(content)
+    print(f"report: {_near(place / 'report.html')}", flush=True)
     return content
-
-
-def _statement(name: str, said: Mapping[str, Any], arms: Arms) -> dict[str, Any]:
-    parts = [_part(part, arms) for part in said["parts"]]
-    first, verdict = parts[0], worst(part["verdict"] for part in parts)
-    to_blame = next(part for part in parts if part["verdict"] == verdict)
-    reason = f"{to_blame['text'] or 'the comparison'}: {to_blame['reason']}" if len(parts) > 1 else first["reason"]
-    return {
-        "name": name,
-        "text": said["text"],
-        "metric": first["metric"],
-        "verdict": verdict,
-        "reason": "every part holds" if verdict == "holds" and len(parts) > 1 else reason,
-        "effect": first["effect"],
-        "interval": first["interval"],
-        "arms": list(
-            dict.fromkeys(name for p in said["parts"] for s in (p["method"], p["baseline"]) for name in weights_of(s))
-        ),
-        "parts": parts,
-    }
-
-
-def _part(part: Part, arms: Arms) -> dict[str, Any]:
-    whole: dict[str, Any] = {"text": "", "baseline_metric": part["metric"], "controls": [], **part}
-    pairs = _pairs(whole, arms)
-    gains = _gains(pairs, part["direction"])
-    judged, controls = judge(list(gains.values()), part["least"]), []
-    if not gains and (unknown := _unknown_metric(whole, arms)):
-        judged = judged._replace(reason=unknown)
-    for control in whole["controls"]:
-        side = {key: control.get(key, whole[key]) for key in ("method", "metric", "baseline", "baseline_metric")}
-        own = _gains(_pairs(side, arms), part["direction"])
-        both = [seed for seed in gains if seed in own]
-        verdict = judge_control([gains[seed] for seed in both], [own[seed] for seed in both])
-        controls.append(({"name": control["name"], **_named(side), **_plain(verdict)}, verdict))
-    judged = with_controls(judged, [(content["name"], verdict) for content, verdict in controls])
-    return {
-        **_named(whole),
-        "seeds": list(pairs),
-        "method_values": [method for method, _ in pairs.values()],
-        "baseline_values": [baseline for _, baseline in pairs.values()],
-        **_plain(judged),
-        "controls": [content for content, _ in controls],
-    }
-
-
-def _named(side: Mapping[str, Any]) -> dict[str, Any]:
-    return {**side, "method": side_name(side["method"]), "baseline": side_name(side["baseline"])}
-
-
-def _pairs(side: Mapping[str, Any], arms: Arms) -> dict[int, tuple[float, float]]:
-    """Return method's and baseline's value for each seed that has both."""
-    method = side_values(side["method"], side["metric"], arms)
-    baseline = side_values(side["baseline"], side["baseline_metric"], arms)
-    return {seed: (method[seed], baseline[seed]) for seed in method if seed in baseline}
-
-
-def _unknown_metric(side: Mapping[str, Any], arms: Arms) -> str | None:
-    """Return a word on a metric that finished runs do not have."""
-    for role, key in (("method", "metric"), ("baseline", "baseline_metric")):
-        for arm in weights_of(side[role]):
-            known = {name for values in arms[arm].by_seed.values() for name in values}
-            if known and side[key] not in known:
-                hint = suggestion(side[key], known)
-                return f"no run of {arm} has {side[key]}{hint if 'did you mean' in hint else ''}"
-    return None
-
-
-def _gains(pairs: Mapping[int, tuple[float, float]], direction: str) -> dict[int, float]:
-    sign = 1 if direction == "up" else -1
-    return {seed: sign * (method - baseline) for seed, (method, baseline) in pairs.items()}
-
-
-def _plain(judged: Judgement) -> dict[str, Any]:
-    return judged._asdict() | {"interval": judged.interval and list(judged.interval)}
 
 
 def _arm(about: Mapping[str, Any], arm: ArmRuns, columns: Sequence[str]) -> dict[str, Any]:
@@ -200,19 +137,3 @@ def _lock(runs: Iterable[ClaimRun]) -> dict[str, Any]:
 
 def _near(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _show(content: Mapping[str, Any], place: Path) -> None:
-    from harness.core.screen import show_table
-
-    rows = []
-    for statement in content["statements"]:
-        for part in statement["parts"]:
-            bounds = part["interval"]
-            between = f"{bounds[0]:+.2f} to {bounds[1]:+.2f}" if bounds else ""
-            effect = None if part["effect"] is None else f"{part['effect']:+.2f}"
-            what = part["text"] or part["metric"].removeprefix("test/")
-            rows.append([statement["name"], what, part["verdict"], effect, between, part["least"], part["reason"]])
-    columns = ["statement", "compared", "verdict", "effect", "95 % interval", "least", "why"]
-    show_table(f"claim {content['claim']}: {content['verdict']}", columns, rows)
-    print(f"report: {_near(place / 'report.html')}", flush=True)

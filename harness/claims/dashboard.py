@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from common.errors import UserError
 from common.files import read_json, write_json
+from harness.claims.wording import effect_texts, gate_text, marks, rows, tally_text, verdict_text
 from harness.training.wandb_mirror import key_is_set
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def show_dashboard(claim: Mapping[str, Any], project: str, entity: str | None, g
     """Save the dashboard of a claim to W&B; without a key for W&B, only write what would be saved.
 
     Args:
-        claim: the content of claim.json; before the first run, the claim file's with name and text of each statement.
+        claim: the content of claim.json; before the first run, the claim file's with the name of each statement.
         project: W&B project.
         entity: W&B entity, the account's default if None.
         group: W&B group of the claim's runs.
@@ -137,30 +138,35 @@ def _keys(claim: Mapping[str, Any], kind: str) -> list[str]:
 
 
 def _text(claim: Mapping[str, Any]) -> str:
-    arms = [f"- **{name}** (`{arm['words']}`): {arm['about']}" for name, arm in claim["arms"].items()]
-    rows = [_row(cells) for statement in claim["statements"] for cells in _judged(statement)]
-    table = [_row(["statement", "verdict", "effect", "95 % interval"]), _row(["---"] * 4), *rows]
-    title = f"# {claim['claim']}: {_verdict(claim)}"
-    blocks = [title, claim["paper"], claim["text"], f"Stand-in: {claim['stand_in']}"]
-    return "\n\n".join([*blocks, "\n".join(table), "\n".join(arms)])
+    arms = [f"- **{name}** (`{arm['overrides']}`): {arm['description']}" for name, arm in claim["arms"].items()]
+    columns = ["statement", "role", "verdict", "effect", "95 % interval", "gate", "seeds to decide"]
+    table = [
+        _row(columns),
+        _row(["---"] * len(columns)),
+        *(_row(cells) for of in claim["statements"] for cells in _cells(of)),
+    ]
+    title = f"# {claim['claim']}: {verdict_text(claim)}"
+    learned = f"**Learned:** {claim['learned']}" if claim.get("learned") and claim.get("verdict") else ""
+    blocks = [title, tally_text(claim.get("tally")), learned, claim["paper"], claim["text"]]
+    blocks += [
+        f"Substitutes: {claim['substitutes']}",
+        "\n".join(table),
+        "\n".join(f"- {mark}" for mark in marks(claim)),
+    ]
+    return "\n\n".join([*filter(None, blocks), "\n".join(arms)])
 
 
-def _judged(statement: Mapping[str, Any]) -> Iterator[list[str]]:
-    """Yield a row of the table for a statement, and one for each of its comparisons if there are several."""
-    parts = statement.get("parts") or []
-    several = len(parts) > 1
-    yield [f"**{statement['text']}**", _verdict(statement), *([""] * 2 if several else _numbers(statement))]
-    for part in parts if several else []:
-        yield [part["text"] or part["metric"], _verdict(part), *_numbers(part)]
-
-
-def _verdict(judged: Mapping[str, Any]) -> str:
-    return judged.get("verdict") or "not run yet"
-
-
-def _numbers(judged: Mapping[str, Any]) -> list[str]:
-    effect, bounds = judged.get("effect"), judged.get("interval") or []
-    return ["" if effect is None else f"{effect:+.2f}", " to ".join(f"{bound:+.2f}" for bound in bounds)]
+def _cells(statement: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the cells of a row for a statement, and of one for each of its comparisons and controls."""
+    if not statement.get("verdict"):
+        yield [f"**{statement['text']}**", statement["role"], "not run yet", *[""] * 4]
+        return
+    for number, (of, name) in enumerate(rows(statement)):
+        first = number == 0
+        label = [f"**{statement['text']}**", statement["role"]] if first else [name.strip(), ""]
+        needed = of.get("seeds_needed")
+        verdict = statement["verdict"] if first else of["verdict"]
+        yield [*label, verdict, *effect_texts(of), gate_text(of), "" if needed is None else str(needed)]
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -1,14 +1,17 @@
-"""The listing: every experiment and every claim, a line each, with cost and verdict."""
+"""The listing: every experiment, and every claim with its statements, a line each, with cost and verdict."""
 
 from typing import Any
 
 from rich.table import Table
 
 from common.files import read_json
+from harness.claims.wording import tally_text, verdict_text
 from harness.config.compose import options
 from harness.config.yaml_files import read_yaml
 from harness.core.paths import CONF, RESULTS
 from harness.core.screen import console
+
+NOT_MEASURED = "not yet measured"
 
 
 def show_listing() -> int:
@@ -19,12 +22,9 @@ def show_listing() -> int:
     for name in options("experiment"):
         entry = read_yaml(CONF / "experiment" / f"{name}.yaml")
         table.add_row(name, entry.get("about", ""), entry.get("takes", ""), _verdict_on(name, claims, results))
-    claimed = _table("claim", "statement", "takes", "verdict")
+    claimed = _table("claim", "role", "what was learned, and what its statements say", "takes", "verdict")
     for name, claim in claims.items():
-        verdicts = {said["name"]: said["verdict"] for said in results[name].get("statements", [])}
-        for number, (statement, said) in enumerate(claim["statements"].items()):
-            first = (name, claim["takes"]) if number == 0 else ("", "")
-            claimed.add_row(first[0], said["text"], first[1], verdicts.get(statement, "not yet measured"))
+        _add_claim(claimed, name, claim, results[name])
     screen = console()
     screen.print(table)
     screen.print()
@@ -33,9 +33,21 @@ def show_listing() -> int:
         "\npython run.py experiment=NAME [key=value ...]     --help: the groups and keys", highlight=False, markup=False
     )
     screen.print(
-        "python run.py claim=NAME [seeds=5 ...]            all its arms and seeds, then its report", highlight=False
+        "python run.py claim=NAME [seeds=5 ...]            all its arms and seeds, then its report",
+        highlight=False,
+        markup=False,
     )
     return 0
+
+
+def _add_claim(table: Table, name: str, claim: dict[str, Any], result: dict[str, Any]) -> None:
+    verdict = verdict_text(result) if result else NOT_MEASURED
+    table.add_row(name, "", result.get("learned") or claim["text"], claim["runtime"], verdict, style="bold")
+    if result:
+        table.add_row("", "", tally_text(result.get("tally")), "", "")
+    verdicts = {statement["name"]: statement["verdict"] for statement in result.get("statements", [])}
+    for statement, said in claim["statements"].items():
+        table.add_row(f"  {statement}", said["role"], said["text"], "", verdicts.get(statement, NOT_MEASURED))
 
 
 def _table(*columns: str) -> Table:
@@ -47,9 +59,9 @@ def _table(*columns: str) -> Table:
 
 def _verdict_on(experiment: str, claims: dict[str, Any], results: dict[str, Any]) -> str:
     """Return the verdict of the claims that have an experiment among their arms."""
-    told = {
-        name: results[name].get("verdict", "not yet measured")
+    verdicts = {
+        name: verdict_text(results[name]) if results[name] else NOT_MEASURED
         for name, claim in claims.items()
-        if any(f"experiment={experiment}" in arm["words"].split() for arm in claim["arms"].values())
+        if any(f"experiment={experiment}" in arm["overrides"].split() for arm in claim["arms"].values())
     }
-    return ", ".join(told.values())
+    return ", ".join(verdicts.values())

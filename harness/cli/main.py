@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from common.errors import UserError, print_errors
 from harness.claims import claim_runs
+from harness.claims.overview import ALL_CLAIMS
 from harness.cli import result_modes
 from harness.cli.status import show_status
 from harness.cli.sweep import MULTIRUN_FLAGS, end_sweep, sweep
@@ -75,6 +76,8 @@ def _answer(flags: list[str], overrides: list[str]) -> int:
         return call_hydra(flags, [*overrides, "hydra.mode=RUN"])
     if slurm_array.END in os.environ:
         return end_sweep(overrides, load_checked(overrides))
+    if claim_runs.name_of(overrides) == ALL_CLAIMS:
+        raise UserError(f"claim={ALL_CLAIMS}: mode=report shows all claims in one table; they are run one by one")
     if claim_runs.name_of(overrides):
         return sweep(flags, overrides, claim_runs.check_claim(overrides))
     config = load_checked(overrides)

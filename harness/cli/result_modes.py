@@ -6,8 +6,9 @@ from typing import Any
 from common.errors import UserError, suggestion
 from common.files import read_json, write_json
 from harness.claims.claim_runs import check_claim, claim_folder, command, name_of
+from harness.claims.overview import ALL_CLAIMS, show_overview
+from harness.config.claim_design import planned_seeds
 from harness.config.compose import plain
-from harness.config.load import load
 from harness.core.paths import CONF, RESULTS
 
 _INSPECTING = ("report", "publish", "dashboard")
@@ -21,6 +22,8 @@ def inspects_results(overrides: list[str]) -> bool:
 def answer(overrides: list[str]) -> int:
     """Do what such a command line asks; returns the exit code."""
     mode = next(override for override in reversed(overrides) if override.startswith("mode=")).removeprefix("mode=")
+    if name_of(overrides) == ALL_CLAIMS:
+        return _overview(mode, [override for override in overrides if not override.startswith(("mode=", "claim="))])
     if any(override.startswith("claim=") for override in overrides):
         config = plain(check_claim(overrides))
         # The page tells the command that makes the runs.
@@ -30,6 +33,17 @@ def answer(overrides: list[str]) -> int:
     if mode != "report":
         raise UserError(f"mode={mode}: of which claim? add claim=NAME{suggestion('', _claims())}")
     return _compare(overrides)
+
+
+def _overview(mode: str, others: list[str]) -> int:
+    if mode != "report":
+        raise UserError(
+            f"claim={ALL_CLAIMS}: is for mode=report; mode={mode} takes one claim{suggestion('', _claims())}"
+        )
+    if wrong := [override for override in others if not override.startswith("runs=")]:
+        raise UserError(f"claim={ALL_CLAIMS}: {wrong[0]} does not belong there: give runs=FOLDER or nothing")
+    show_overview(Path(others[-1].removeprefix("runs=") if others else "runs"))
+    return 0
 
 
 def _claims() -> list[str]:
@@ -49,9 +63,10 @@ def _publish(overrides: list[str], config: dict[str, Any]) -> int:
     name = str(name_of(overrides))
     if claim_folder(config, name, overrides).name != name:
         raise UserError(f"mode=publish: only claim={name} as it is written is published, without other overrides")
-    asked = load([f"claim={name}"]).seeds
-    if config["seeds"] < asked:
+    if config["seeds"] < (asked := planned_seeds(name)):
         raise UserError(f"mode=publish: the claim has {asked} seeds, not {config['seeds']}: leave seeds= out")
+    if not config["claim"].get("learned"):
+        raise UserError(f"mode=publish: say in conf/claim/{name}.yaml what was learned, in one sentence: claim.learned")
     content = conclude(overrides, config)
     wanting = [r["folder"] for arm in content["arms"].values() for r in arm["runs"] if r["status"] != "done"]
     if wanting:
@@ -76,7 +91,7 @@ def _dashboard(overrides: list[str], config: dict[str, Any]) -> int:
 
 
 def _not_run_yet(overrides: list[str], claim: dict[str, Any]) -> dict[str, Any]:
-    statements = [{"name": key, "text": said["text"]} for key, said in claim["statements"].items()]
+    statements = [{"name": key, **said} for key, said in claim["statements"].items()]
     return {**claim, "claim": name_of(overrides), "statements": statements, "commands": [command(overrides)]}
 
 

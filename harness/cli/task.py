@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from common import fingerprint
 from common.errors import UserError, print_errors
 from common.files import read_json
+from harness.config.claim_design import design_of
 from harness.config.claim_schema import arm_of
 from harness.config.compose import plain
 from harness.config.job import Job, Outcome
@@ -60,6 +61,7 @@ def task(config: DictConfig) -> float | None:
     overrides, values = list(hydra.overrides.task), plain(config)
     group, claimed = os.environ.get("QUIRE_SWEEP"), values.pop("claim", None)
     arm = arm_of(overrides, claimed["arms"]) if claimed else None
+    design = design_of(str(hydra.runtime.choices["claim"]), claimed) if claimed else None
     if claimed and arm is None:
         # The grid of the swept values has cells that no arm asks for.
         return None
@@ -67,7 +69,7 @@ def task(config: DictConfig) -> float | None:
     if group and launcher_of(hydra) == "joblib" and values["hardware"]["devices"] == 1:
         gpu = gpus.one(sweep_folder(config, group), values["hardware"]["accelerator"])
     with gpu:
-        outcome = run(Job(values, str(hydra.runtime.choices["experiment"]), overrides, group, arm))
+        outcome = run(Job(values, str(hydra.runtime.choices["experiment"]), overrides, group, arm, design))
     if outcome.status == "preempted" and slurm.wants_requeue():
         slurm.requeue(rank())
     if outcome.lines and group:

@@ -8,10 +8,11 @@ from omegaconf import DictConfig
 from common.errors import UserError, suggestion
 from common.targets import GIVEN, NOT_ARGUMENTS, not_allowed
 from harness.config import signatures
-from harness.config.claim_schema import errors_in_claim
+from harness.config.claim_errors import errors_in_claim
 from harness.config.compose import Composed, composed
 from harness.config.origin import origin
 from harness.config.references import dependency_job, overrides_of, references
+from harness.config.renamed_keys import RENAMED
 
 # The scalars of conf/config.yaml, the groups, and the two lines an experiment says of itself.
 KNOWN = {
@@ -87,8 +88,7 @@ def _check_call(
         if name in NOT_ARGUMENTS:
             continue
         if name not in signature.params:
-            if not signature.accepts_any:
-                found.add(path, f"no such key{suggestion(name, signature.params)}")
+            _add_unknown(name, signature, path, found)
             continue
         annotation = signature.params[name].annotation
         if value == "???":
@@ -98,9 +98,17 @@ def _check_call(
         else:
             for place, inner, fields in signatures.nested(value, annotation, signature.scope, path):
                 _check_call(inner, fields, place, found, set())
+    renamed = {RENAMED.get(name) for name in node}
     for name, param in signature.params.items():
-        if not param.has_default and name not in node and name not in given:
+        if not param.has_default and name not in node and name not in given and name not in renamed:
             found.add(key, f"lacks {name}")
+
+
+def _add_unknown(name: str, signature: signatures.Signature, path: str, found: _Findings) -> None:
+    if RENAMED.get(name) in signature.params:
+        found.add(path, f"renamed to {RENAMED[name]}")
+    elif not signature.accepts_any:
+        found.add(path, f"no such key{suggestion(name, signature.params)}")
 
 
 def _check_target(node: dict[str, Any], key: str, found: _Findings) -> None:
@@ -163,12 +171,12 @@ def _check_trainer(config: dict[str, Any], found: _Findings) -> None:
         found.add("data.batch_size", f"the global batch of {batch} cannot be divided over {world} processes")
 
 
-def _check_claim(claim: dict[str, Any], found: _Findings) -> None:
+def _check_claim(claim: dict[str, Any], num_seeds: int, found: _Findings) -> None:
     signature, before = signatures.typed_dict("harness.config.claim_schema.Claim"), len(found.lines)
     assert signature is not None
     _check_call(claim, signature, "claim", found, set())
     if len(found.lines) == before:
-        for key, complaint in errors_in_claim(claim):
+        for key, complaint in errors_in_claim(claim, num_seeds):
             found.add(key, complaint)
 
 
@@ -226,6 +234,6 @@ def _check_across(values: dict[str, Any], found: _Findings) -> None:
     if isinstance(values.get("trainer"), dict) and isinstance(values.get("hardware"), dict):
         _check_trainer(values, found)
     if isinstance(values.get("claim"), dict):
-        _check_claim(values["claim"], found)
+        _check_claim(values["claim"], values["seeds"] if isinstance(values.get("seeds"), int) else 0, found)
     if not found.lines:
         _check_references(values, found)

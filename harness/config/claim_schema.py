@@ -1,10 +1,9 @@
 """What a claim file contains (conf/claim/*.yaml), and which of its arms a run belongs to."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
-from common.errors import suggestion
 from harness.config.overrides import parse
 
 # An arm by its name, or a weighted sum of arms.
@@ -12,27 +11,37 @@ Side = str | dict[str, float]
 
 
 class Arm(TypedDict):
-    """One of the compared settings: the words that choose it among the swept ones, and what it is.
+    """One of the compared settings: the overrides that choose it among the swept ones, and what it is.
 
     `key=a|b` takes either value; for a seed, the arm's value is the mean over such runs.
     """
 
-    words: str
-    about: str
+    overrides: str
+    description: str
 
 
 class Control(TypedDict):
-    """A comparison that must not reach the method's gain; what is left out is as in the part that it controls."""
+    """A comparison that lacks the cause; what is left out is as in the part that it controls.
+
+    Where the method's gain over it is wholly below `margin` (half of the part's `min_effect` unless given), it turns
+    *holds* into *fails*.
+    """
 
     name: str
     method: NotRequired[Side]
     metric: NotRequired[str]
     baseline: NotRequired[Side]
     baseline_metric: NotRequired[str]
+    margin: NotRequired[float]
 
 
 class Part(TypedDict):
-    """A metric of the method's arm against a metric (the same, if none is given) of the baseline's arm."""
+    """A metric of the method's arm against a metric (the same, if none is given) of the baseline's arm.
+
+    `min_effect` is the gate. A part of a limit has a `margin` instead: how far from zero, or from the `ceiling`, the
+    effect may lie. `ceiling` is the largest effect that this world allows: a number in the metric's units, or the arm
+    that reaches it. `deterministic` parts are the same for every seed: counts, sizes, round trips.
+    """
 
     text: NotRequired[str]
     method: Side
@@ -40,14 +49,26 @@ class Part(TypedDict):
     baseline: Side
     baseline_metric: NotRequired[str]
     direction: Literal["up", "down"]
-    least: float
+    min_effect: NotRequired[float]
+    margin: NotRequired[float]
+    ceiling: NotRequired[float | str | dict[str, float]]
+    deterministic: NotRequired[bool]
     controls: NotRequired[list[Control]]
 
 
 class Statement(TypedDict):
-    """One thing that the paper says, as one or more comparisons that all have to hold."""
+    """One thing that is said, as one or more comparisons that all have to hold.
 
+    `role` says who says it: `paper` (with its `source`), or we, of a part of the method (`ablation`), of where the
+    effect ends (`limit`) or of whether the experiment can show anything (`sanity`, which `guards` statements of the
+    paper, all unless given). `seeds_planned` is the number of seeds that the pilot asked for.
+    """
+
+    role: Literal["paper", "ablation", "limit", "sanity"]
     text: str
+    source: NotRequired[str]
+    guards: NotRequired[list[str]]
+    seeds_planned: NotRequired[int]
     parts: list[Part]
 
 
@@ -79,8 +100,10 @@ class Claim(TypedDict):
 
     paper: str
     text: str
-    stand_in: str
-    takes: str
+    substitutes: str
+    runtime: str
+    learned: NotRequired[str | None]
+    pilot_seeds: NotRequired[list[int]]
     arms: dict[str, Arm]
     statements: dict[str, Statement]
     columns: list[str]
@@ -92,19 +115,22 @@ class Claim(TypedDict):
 
 def arm_of(overrides: Iterable[str], arms: Mapping[str, Arm]) -> str | None:
     """Return the arm that a run's overrides belong to: the one that asks for most of them."""
-    given = {_canonical(override) for override in overrides}
-    fitting = [name for name, arm in arms.items() if all(given & _either(wanted) for wanted in arm["words"].split())]
-    return max(fitting, key=lambda name: len(arms[name]["words"].split()), default=None)
+    given = {canonical(override) for override in overrides}
+    matching = [
+        name for name, arm in arms.items() if all(given & alternatives(wanted) for wanted in arm["overrides"].split())
+    ]
+    return max(matching, key=lambda name: len(arms[name]["overrides"].split()), default=None)
 
 
 @cache
-def _either(wanted: str) -> set[str]:
+def alternatives(wanted: str) -> frozenset[str]:
+    """Return the overrides that `key=a|b` stands for."""
     key, _, values = wanted.partition("=")
-    return {_canonical(f"{key}={value}") for value in values.split("|")}
+    return frozenset(canonical(f"{key}={value}") for value in values.split("|"))
 
 
 @cache
-def _canonical(text: str) -> str:
+def canonical(text: str) -> str:
     """Return an override as Hydra writes it, so that 3e-3 and 0.003 are the same."""
     override = parse([text])[0]
     return f"{override.key_or_group}={override.get_value_element_as_str()}"
@@ -113,17 +139,3 @@ def _canonical(text: str) -> str:
 def weights_of(side: str | Mapping[str, float]) -> dict[str, float]:
     """Return the weight of each arm in a side of a comparison."""
     return {side: 1.0} if isinstance(side, str) else dict(side)
-
-
-def errors_in_claim(claim: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield key and error for every statement without parts and every arm that is named but does not exist."""
-    arms = claim["arms"]
-    for name, statement in claim["statements"].items():
-        if not statement["parts"]:
-            yield f"claim.statements.{name}", "has no parts, so there is nothing to measure"
-        for number, part in enumerate(statement["parts"]):
-            sides = [part, *part.get("controls", [])]
-            asked = [weights_of(side[role]) for side in sides for role in ("method", "baseline") if role in side]
-            for arm in dict.fromkeys(name for weights in asked for name in weights):
-                if arm not in arms:
-                    yield f"claim.statements.{name}.parts.{number}", f"there is no arm {arm!r}{suggestion(arm, arms)}"

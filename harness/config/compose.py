@@ -20,6 +20,7 @@ from yaml import MarkedYAMLError, YAMLError
 from common.errors import UserError, suggestion
 from harness.config import hydra_patches  # noqa: F401 - what it does to Hydra
 from harness.config.overrides import parse
+from harness.config.renamed_keys import RENAMED
 from harness.config.yaml_files import broken
 from harness.core.paths import CONF
 from harness.core.slurm import gpus_to_ask_for
@@ -60,6 +61,8 @@ def _key_hint(key: str, config: DictConfig) -> str:
     if not isinstance(node, DictConfig):
         return f"there is no {parent}{suggestion(parent, _paths(config))}"
     known = [str(k) for k in node if k != "hydra"]
+    if RENAMED.get(leaf) in known:
+        return f"renamed to {RENAMED[leaf]}"
     return f"no such key in {parent or 'the config'}{suggestion(leaf, known)}"
 
 

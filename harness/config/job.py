@@ -8,13 +8,14 @@ EXIT_CODES = {"done": 0, "failed": 1, "bad input": 2, "preempted": 143}
 
 @dataclass
 class Job:
-    """What is asked for: resolved config, experiment, the overrides, the sweep's name, the claim's arm."""
+    """What is asked for: resolved config, experiment, the overrides, the sweep's name, the claim's arm and design."""
 
     config: dict[str, Any]
     experiment: str
     overrides: list[str]
     group: str | None = None
     arm: str | None = None
+    design: dict[str, Any] | None = None
 
     @property
     def processes(self) -> int:

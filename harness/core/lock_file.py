@@ -106,7 +106,8 @@ def lock(
         config: the resolved config.
         overrides: those that were given.
         hashes: the run's `identity` and `config_identity`; `data`, the fingerprint that the DataModule reports;
-            `contents`, the fingerprints of open data, and `files`, those of closed data and weights.
+            `contents`, the fingerprints of open data, and `files`, those of closed data and weights; `design`, the
+            digest of the claim that the run is made for, None for a run by itself.
         before: the lock of the run that is resumed; what has changed since is added to its history.
     """
     history = list((before or {}).get("history", []))

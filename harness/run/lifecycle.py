@@ -158,7 +158,9 @@ def _take_folder(job: Job, folder: RunFolder, data: ExperimentData) -> None:
             "contents": open_data(config["data"]),
             "files": compared_files(config),
         }
-        write_json(folder.path / "lock.json", lock(config, job.overrides, hashes, before))
+        # What a run was begun for does not change when it is resumed.
+        design = before.get("design") if before else job.design
+        write_json(folder.path / "lock.json", lock(config, job.overrides, hashes | {"design": design}, before))
         folder.set_status("running")
     except OSError as error:
         raise disk_error(error, folder.path) from None
