@@ -76,12 +76,12 @@ def _beyond(value: str, tried: Iterable[str]) -> str | None:
         return None
     if len(grid) < 2 or best not in (grid[0], grid[-1]):
         return None
-    neighbor, above = (grid[-2], True) if best == grid[-1] else (grid[1], False)
+    neighbor = grid[-2] if best == grid[-1] else grid[1]
     evenly = len(grid) > 2 and all(math.isclose(b - a, grid[1] - grid[0]) for a, b in pairwise(grid))
     if grid[0] <= 0 or evenly:
-        return f"{2 * best - neighbor:.3g}"
-    # Geometric, as learning rates are, rounded to the digit that they are written with.
-    return f"{best * best / neighbor:.1g}" if above or best < 1 else f"{best * best / neighbor:.3g}"
+        return f"{2 * best - neighbor:g}"
+    # Geometric, as learning rates are, rounded to the one digit that these are written with.
+    return f"{float(f'{best * best / neighbor:.1g}'):g}"
 
 
 def design_marks(present: Mapping[str, Any], runs: Iterable[ClaimRun]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The parts of a statement: their values for each seed, and what the rule says of them."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -73,7 +74,7 @@ def _judge(
 
 
 def _says_nothing(differences: Sequence[float]) -> bool:
-    return len(differences) < 2 or is_constant(differences)
+    return len(differences) < 2 or not all(map(math.isfinite, differences)) or is_constant(differences)
 
 
 def _control(control: Mapping[str, Any], part: Mapping[str, Any], gains: Gains) -> tuple[dict[str, Any], Judgement]:
@@ -83,7 +84,7 @@ def _control(control: Mapping[str, Any], part: Mapping[str, Any], gains: Gains) 
     margin = control.get("margin", max(0.0, part["min_effect"] / 2))
     deterministic = part.get("deterministic", False)
     verdict = judge_control([gains[s] for s in both], [own[s] for s in both], margin, deterministic=deterministic)
-    bounds = interval(list(own.values()))
+    bounds = interval(list(own.values())) if all(map(math.isfinite, own.values())) else None
     shown = {
         "margin": margin,
         "verdict": verdict.verdict,

@@ -107,13 +107,12 @@ def judge_limit(
         from_ceiling: the differences less the ceiling, if there is one.
         deterministic: whether all runs have to give the same.
     """
-    effect = statistics.fmean(differences) if differences else None
+    own = judge(differences, 0.0, deterministic=deterministic)
     if margin is None:
-        return Judgement("undecided", effect, interval(differences), NOT_JUDGED)
-    offsets = differences if from_ceiling is None else from_ceiling
-    measured = _measured(offsets, deterministic)
+        return own._replace(verdict="undecided", reason=NOT_JUDGED)
+    measured = _measured(differences if from_ceiling is None else from_ceiling, deterministic)
     if isinstance(measured, Judgement):
-        return measured._replace(effect=effect)
+        return measured._replace(effect=own.effect, interval=own.interval)
     _, (low, high) = measured
     place = "zero" if from_ceiling is None else "the ceiling"
     if deterministic:
@@ -124,7 +123,7 @@ def judge_limit(
     if inside or outside:
         verdict = "as expected" if inside else "not as expected"
         where = f"the whole interval is {'within' if inside else 'outside'} the margin around {place}"
-    return Judgement(verdict, effect, interval(differences), where)
+    return Judgement(verdict, own.effect, own.interval, where)
 
 
 def judge_control(
@@ -174,9 +173,9 @@ def _measured(differences: Sequence[float], deterministic: bool) -> Judgement | 
         needed = "it has to be the same on a second" if deterministic else "at least two are needed"
         few = f"{len(differences)} paired seed{'s' * (len(differences) != 1)}, {needed}"
         return Judgement("undecided", differences[0] if differences else None, None, few)
-    effect, bounds = statistics.fmean(differences), interval(differences)
     if not all(map(math.isfinite, differences)):
-        return Judgement("undecided", effect, None, "a metric is not a finite number")
+        return Judgement("undecided", None, None, "a metric is not a finite number")
+    effect, bounds = statistics.fmean(differences), interval(differences)
     assert bounds is not None
     if deterministic and not is_constant(differences):
         return Judgement("undecided", effect, bounds, "declared deterministic, but its runs differ")

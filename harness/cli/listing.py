@@ -42,12 +42,12 @@ def show_listing() -> int:
 
 def _add_claim(table: Table, name: str, claim: dict[str, Any], result: dict[str, Any]) -> None:
     verdict = verdict_text(result) if result else NOT_MEASURED
-    table.add_row(name, "", result.get("learned") or claim["text"], claim["runtime"], verdict, style="bold")
+    table.add_row(name, "", result.get("learned") or claim["text"], claim.get("runtime", ""), verdict, style="bold")
     if result:
         table.add_row("", "", tally_text(result.get("tally")), "", "")
     verdicts = {statement["name"]: statement["verdict"] for statement in result.get("statements", [])}
     for statement, said in claim["statements"].items():
-        table.add_row(f"  {statement}", said["role"], said["text"], "", verdicts.get(statement, NOT_MEASURED))
+        table.add_row(f"  {statement}", said.get("role", ""), said["text"], "", verdicts.get(statement, NOT_MEASURED))
 
 
 def _table(*columns: str) -> Table:
@@ -62,6 +62,6 @@ def _verdict_on(experiment: str, claims: dict[str, Any], results: dict[str, Any]
     verdicts = {
         name: verdict_text(results[name]) if results[name] else NOT_MEASURED
         for name, claim in claims.items()
-        if any(f"experiment={experiment}" in arm["overrides"].split() for arm in claim["arms"].values())
+        if any(f"experiment={experiment}" in arm.get("overrides", "").split() for arm in claim["arms"].values())
     }
     return ", ".join(verdicts.values())

@@ -23,10 +23,16 @@ def test_a_claim_is_made_extended_and_reported_again(tmp_path):
         "oe": ["done", "done"],
         "pretrained": [],
     }
-    assert len(content["statements"]) == 3
+    assert [statement["role"] for statement in content["statements"]] == ["paper", "paper", "paper", "ablation"]
     # The arm left out on the command line leaves its parts undecided.
     assert content["statements"][1]["parts"][2]["reason"].startswith("0 paired seeds")
-    assert "undecided" in done.stdout
+    assert "(tiny runs, whose numbers mean nothing)" in done.stdout
+    assert content["scope"] == "tiny runs, whose numbers mean nothing"
+    # Every deciding run knows the design that it was made for.
+    designs = [read(lock)["design"] for lock in tmp_path.glob("uosr*/*/lock.json")]
+    assert len(designs) == 4
+    assert {design["digest"] for design in designs} == {content["design"]["digest"]}
+    assert content["design"]["changed"] == content["design"]["seeds_added"] == []
     assert "<html" in (folder / "report.html").read_text()[:500]
 
     extended = quire(*CLAIM, "seeds=3", f"runs={tmp_path}")
@@ -68,15 +74,15 @@ def test_a_claim_is_killed_and_resumed(tmp_path):
 
 @pytest.mark.full
 def test_a_deliberately_broken_arm_fails(tmp_path):
-    part = "{method: oe, metric: test/acc, baseline: ce, direction: up, least: 1}"
+    part = "{method: oe, metric: test/acc, baseline: ce, direction: up, min_effect: 1}"
     # The method's arm does not learn at all; cells of the grid that belong to no arm are not run.
     words = (
         "claim=uosr",
         "seeds=2",
         "experiment=uosr,uosr_oe",
         "model.optimizer.lr=0.003,0",
-        "claim.arms.ce.words='experiment=uosr model.optimizer.lr=0.003'",
-        "claim.arms.oe.words='experiment=uosr_oe model.optimizer.lr=0'",
+        "claim.arms.ce.overrides='experiment=uosr model.optimizer.lr=0.003'",
+        "claim.arms.oe.overrides='experiment=uosr_oe model.optimizer.lr=0'",
         f"claim.statements.unified_is_easier.parts=[{part}]",
         "data.train_size=2000",
         "data.outlier_size=1000",
@@ -103,8 +109,8 @@ def test_a_deliberately_broken_arm_fails(tmp_path):
 def test_an_arm_whose_runs_fail_leaves_the_claim_undecided(tmp_path):
     words = (*CLAIM, "seeds=2", "model.optimizer.name=adamw,sgd", "model.optimizer.momentum=-1", f"runs={tmp_path}")
     arms = (
-        "claim.arms.ce.words='experiment=uosr model.optimizer.name=adamw'",
-        "claim.arms.oe.words='experiment=uosr_oe model.optimizer.name=sgd'",
+        "claim.arms.ce.overrides='experiment=uosr model.optimizer.name=adamw'",
+        "claim.arms.oe.overrides='experiment=uosr_oe model.optimizer.name=sgd'",
     )
     done = quire(*words, *arms)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -147,6 +153,10 @@ def test_a_needed_run_that_fails_is_named(tmp_path):
         (["mode=report"], "mode=report: give claim=NAME, or runs=FOLDER,FOLDER,... alone"),
         (["mode=report", "runs=/nowhere"], "runs: /nowhere: not a run folder (no lock.json in it)"),
         (["mode=publish"], "mode=publish: of which claim? add claim=NAME - known: "),
+        (["claim=all"], "claim=all: mode=report shows all claims in one table"),
+        (["claim=all", "mode=publish"], "claim=all: goes with mode=report; mode=publish takes one - known: "),
+        (["claim=all", "mode=report", "seed=1"], "claim=all: seed=1 does not belong there"),
+        (["claim=uosr", "claim.arms.ce.words=x"], "claim.arms.ce.words: renamed to overrides"),
         (["experiment=uosr", "mode=dashboard"], "mode=dashboard: of which claim?"),
         (
             ["experiment=uosr", "debug=tiny", "model.backbone.weights='run:experiment=uosr_pretran'"],

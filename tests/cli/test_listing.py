@@ -1,5 +1,6 @@
 """What is answered without running anything: the listing, help, the composed config, cost, check."""
 
+import json
 import subprocess
 import sys
 
@@ -15,6 +16,30 @@ def test_the_listing_has_every_experiment():
     assert listing.returncode == 0
     for name in options("experiment"):
         assert f"\n{name} " in listing.stdout
+
+
+def test_claims_are_listed_with_role_verdict_tally_and_what_was_learned():
+    lines = {" ".join(line.split()) for line in call().stdout.splitlines()}
+    assert any(
+        line.startswith("geod Guidance brings the generated geometry") and line.endswith("void") for line in lines
+    )
+    assert "paper: 1 void; ablation: 4 undecided; sanity: 1 failed" in lines
+    assert any(line.startswith("reading sanity From pictures alone") and line.endswith("failed") for line in lines)
+    assert "python run.py claim=NAME [seeds=5 ...] all its arms and seeds, then its report" in lines
+
+
+def test_all_claims_in_one_table(tmp_path):
+    (tmp_path / "claims/uosr").mkdir(parents=True)
+    here = {"verdict": "fails", "scope": "3 of 5 seeds", "tally": {"paper": {"fails": 3}}, "learned": "Nothing."}
+    (tmp_path / "claims/uosr/claim.json").write_text(json.dumps(here))
+    done = call("claim=all", "mode=report", f"runs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    for name in options("claim"):
+        assert f" {name} " in done.stdout
+    assert "fails (3 of 5" in done.stdout
+    assert "Nothing." in done.stdout
+    assert "docs/results/geod.json" in done.stdout
+    assert "geod: roles assigned after the runs" in done.stdout
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["experiment=uosr", "--cfg", "job"], ["experiment=uosr", "seed=x"]])

@@ -65,7 +65,7 @@ def test_weighted_sums_of_arms(make):
 
 
 def test_alternatives_and_numbers_written_in_other_ways():
-    arms = {"one": {"words": "tuner=a data.shift=u|v tuner.lr=3e-3|1e-2"}}
+    arms = {"one": {"overrides": "tuner=a data.shift=u|v tuner.lr=3e-3|1e-2"}}
     assert arm_of(["tuner=a", "data.shift=v", "tuner.lr=0.003"], arms) == "one"
     assert arm_of(["tuner=a", "data.shift=w", "tuner.lr=0.003"], arms) is None
     assert arm_of(["tuner=a", "data.shift=u", "tuner.lr=0.1"], arms) is None

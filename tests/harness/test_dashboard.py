@@ -14,13 +14,17 @@ NEW = {
     "claim": "uosr",
     "paper": "A paper (arXiv 1234.56789)",
     "text": "One is better than the other.",
-    "stand_in": "rendered shapes stand in for CIFAR-100",
-    "statements": [{"name": "first", "text": "A | B"}, {"name": "second", "text": "both sides of it"}],
+    "substitutes": "rendered shapes stand in for CIFAR-100",
+    "learned": "Nothing yet.",
+    "statements": [
+        {"name": "first", "role": "paper", "text": "A | B"},
+        {"name": "second", "role": "limit", "text": "both sides of it"},
+    ],
     "columns": ["test/acc", "test/unknown/msp/uosr"],
     "curves": ["train/loss"],
     "arms": {
-        "ce": {"words": "experiment=uosr", "about": "the baseline"},
-        "oe": {"words": "experiment=uosr_oe", "about": "with outliers"},
+        "ce": {"overrides": "experiment=uosr", "description": "the baseline"},
+        "oe": {"overrides": "experiment=uosr_oe", "description": "with outliers"},
     },
 }
 
@@ -111,9 +115,10 @@ def test_before_the_first_run_it_says_so(tmp_path):
     content = write(tmp_path)[1]
     ((kind, config),) = panels(content, "verdicts")
     assert kind == "Markdown Panel"
-    for said in (NEW["paper"], NEW["text"], NEW["stand_in"], "uosr: not run yet", "the baseline"):
+    for said in (NEW["paper"], NEW["text"], NEW["substitutes"], "uosr: not run yet", "the baseline"):
         assert said in config["value"]
-    assert "| **A \\| B** | not run yet |  |  |" in config["value"]
+    assert "| **A \\| B** | paper | not run yet |  |  |  |  |" in config["value"]
+    assert "Nothing yet." not in config["value"]
     ((kind, config),) = panels(content, "pictures")
     assert "No run is finished yet" in config["value"]
 
@@ -124,13 +129,21 @@ def test_verdicts_pictures_and_tables_of_finished_runs(tmp_path):
     pictures = ["pictures/images.png", "pictures/images1.png", "pictures/level2.png"]
     (run / "result.json").write_text(json.dumps({"tables": ["tables/scores_5shot.json"], "pictures": pictures}))
     runs = [{"seed": 0, "folder": str(run), "status": "done"}, {"seed": 1, "folder": "nowhere", "status": "missing"}]
-    judged = {"verdict": "holds", "effect": 10.1, "interval": [9.2, 10.95]}
-    parts = [{"text": "up", "metric": "m", **judged}, {"text": "", "metric": "n", "verdict": "fails", "effect": -1.0}]
+    judged = {"verdict": "holds", "effect": 10.1, "interval": [9.2, 10.95], "min_effect": 5, "seeds_needed": 4}
+    control = {"name": "shuffled", "verdict": "holds", "effect": 0.5, "interval": [0.1, 0.9]}
+    parts = [
+        {"text": "up", "metric": "m", **judged, "controls": [control]},
+        {"text": "", "metric": "n", "verdict": "fails", "effect": -1.0, "min_effect": 0, "ceiling": 12.0},
+    ]
     claim = NEW | {
         "verdict": "fails",
+        "scope": "tiny runs, whose numbers mean nothing",
+        "tally": {"paper": {"fails": 1}, "ablation": {"holds": 1}},
+        "design": {"changed": ["roles assigned after the runs"], "seeds_added": [3]},
+        "notes": ["run:experiment=a: one base: seeds vary what comes after"],
         "statements": [
-            {"text": "A", **judged, "parts": parts[:1]},
-            {"text": "B", "verdict": "fails", "effect": 10.1, "parts": parts},
+            {"name": "a", "role": "ablation", "text": "A", "verdict": "holds", "parts": parts[:1]},
+            {"name": "b", "role": "paper", "text": "B", "verdict": "fails", "effect": 10.1, "parts": parts},
         ],
         "arms": {"ce": NEW["arms"]["ce"] | {"runs": runs}},
         "commands": ["python run.py claim=uosr seed=0"],
@@ -138,9 +151,15 @@ def test_verdicts_pictures_and_tables_of_finished_runs(tmp_path):
     line, content = write(tmp_path, claim)
     assert "`python run.py claim=uosr seed=0 mode=dashboard`" in line
     text = panels(content, "verdicts")[0][1]["value"]
-    assert "# uosr: fails" in text
-    assert "| **A** | holds | +10.10 | +9.20 to +10.95 |\n| **B** | fails |  |  |\n| up | holds | +10.10 |" in text
-    assert "\n| n | fails | -1.00 |  |" in text
+    assert "# uosr: fails (tiny runs, whose numbers mean nothing)" in text
+    assert "paper: 1 fails; ablation: 1 holds" in text
+    assert "**Learned:** Nothing yet." in text
+    figures = "| holds | +10.10 | +9.20 to +10.95 | 5 | 4 |"
+    shuffled = "\n| control: shuffled |  | holds | +0.50 | +0.10 to +0.90 |  |  |"
+    assert f"| **A** | ablation {figures}{shuffled}\n| **B** | paper | fails |  |  |  |  |\n| up |  {figures}" in text
+    assert "\n| n |  | fails | -1.00 |  | 0 (ceiling 12) |  |" in text
+    assert "- roles assigned after the runs; seeds 3 added after the others were run" in text
+    assert "- run:experiment=a: one base" in text
     *media, table = panels(content, "pictures")
     assert [config["mediaKeys"] for _, config in media] == [["pictures/images"], ["pictures/level2"]]
     assert '"val": "tables/scores_5shot"' in json.dumps(table)
