@@ -67,18 +67,31 @@ def papers(root: Path) -> list[dict[str, Any]]:
     return found
 
 
+def tally(result: dict[str, Any]) -> str:
+    """Return how many statements of each role have which verdict."""
+    found = {role: [f"{count} {verdict}" for verdict, count in of.items()] for role, of in result["tally"].items()}
+    return "; ".join(f"{role}: {', '.join(verdicts)}" for role, verdicts in found.items())
+
+
+def changed(result: dict[str, Any]) -> str:
+    """Return how a claim's design changed after its runs, nothing where it did not."""
+    late = ", ".join(map(str, result["design"]["seeds_added"]))
+    lines = [*result["design"]["changed"], *([f"seeds {late} added after the others were run"] if late else [])]
+    return "; ".join(lines)
+
+
 def papers_table(entries: Iterable[dict[str, Any]], home: Path) -> str:
     """Return the table of papers, its links as seen from the folder `home`."""
     rows = []
     for entry in entries:
         link, result = f"[{text(entry['title'])}]({entry['page'].relative_to(home)})", entry["result"]
-        measured = ["not yet measured", "-", "-"]
+        measured = ["not yet measured", "-", "-", "-"]
         if result:
-            first = result["statements"][0]
-            effect = f"{number(first['effect'], '+')} ({span(first)})"
-            measured = [f"**{text(result['verdict'])}**", effect, cost(result)]
+            verdict = f"**{text(result['verdict'])}**" + (f" ({text(marks)})" if (marks := changed(result)) else "")
+            measured = [verdict, text(tally(result)), text(result["learned"]), cost(result)]
         rows.append([link, code(entry["experiment"]), text(entry["says"]), *measured])
-    return table(["paper", "experiment", "claim, in a few words", "verdict", "effect (95 % interval)", "cost"], rows)
+    columns = ["paper", "experiment", "claim, in a few words", "verdict", "statements", "what was learned", "cost"]
+    return table(columns, rows)
 
 
 def results(result: dict[str, Any] | None) -> str:
@@ -86,9 +99,12 @@ def results(result: dict[str, Any] | None) -> str:
     if not result:
         return "Not yet measured."
     commit, seeds = str(result["lock"]["code"]["commit"])[:9], ", ".join(map(str, result["seeds"]))
-    head = f"Verdict: **{text(result['verdict'])}**. Seeds {seeds}; {cost(result)}; commit {code(commit)}."
+    marks = f" ({text(changed(result))})" if changed(result) else ""
+    head = f"Verdict: **{text(result['verdict'])}**{marks}. Statements: {text(tally(result))}. Seeds {seeds};"
     link = f"[{text(result['claim'])}.json](../results/{result['claim']}.json)"
-    blocks = [f"{head} All figures: {link}.", text(result["stand_in"])]
+    blocks = [f"{head} {cost(result)}; measured at commit {code(commit)}. All figures: {link}."]
+    blocks += [text(result["learned"]), text(result["substitutes"])]
+    blocks += ["\n".join(f"- {text(note)}" for note in result["notes"])] if result["notes"] else []
     for statement in result["statements"]:
         rows = []
         for part in statement["parts"]:
@@ -97,13 +113,19 @@ def results(result: dict[str, Any] | None) -> str:
             said = f"{text(part['text'])}: " if part["text"] else ""
             rows.append(judged(said + f" {'&gt;' if part['direction'] == 'up' else '&lt;'} ".join(sides), part))
             rows += [judged(f"control: {text(control['name'])}", control) for control in part["controls"]]
-        blocks.append(f"**{text(statement['verdict'])}**: {text(statement['text'])}")
-        blocks.append(table(["comparison", "verdict", "effect", "95 % interval", "least effect", "why"], rows))
+        source = f" ({text(statement['source'])})" if statement["source"] else ""
+        guards = f", guards {', '.join(map(text, statement['guards']))}" if statement["guards"] else ""
+        role = f"{text(statement['role'])}{source}{guards}"
+        void = f" Void: {text(statement['reason'])}." if statement["verdict"] == "void" else ""
+        name = code(statement["name"])
+        blocks.append(f"**{text(statement['verdict'])}**, {name}, {role}: {text(statement['text'])}{void}")
+        columns = ["comparison", "verdict", "effect", "95 % interval", "gate", "seeds to decide", "why"]
+        blocks.append(table(columns, rows))
     rows = []
     for name, arm in result["arms"].items():
         found = [arm["metrics"].get(column) for column in result["columns"]]
         figures = [f"{number(of['mean'])} ± {number(of['sd'])}" if of else "-" for of in found]
-        rows.append([code(name), text(arm["about"]), *figures])
+        rows.append([code(name), text(arm["description"]), *figures])
     arms = table(["arm", "", *(code(column.removeprefix("test/")) for column in result["columns"])], rows)
     blocks += ["Arms, mean ± standard deviation over the seeds:", arms]
     return "\n\n".join([*blocks, f"To repeat it: {', '.join(map(code, result['commands']))}."])
@@ -111,8 +133,10 @@ def results(result: dict[str, Any] | None) -> str:
 
 def judged(label: str, of: dict[str, Any]) -> list[str]:
     """Return the row of a part or of a control."""
-    figures = [number(of["effect"], "+"), span(of), number(of.get("least"))]
-    return [label, text(of["verdict"]), *figures, text(of["reason"])]
+    gate = number(of.get("min_effect")) if of.get("margin") is None or "lead" in of else f"± {number(of['margin'])}"
+    ceiling = "" if of.get("ceiling") is None else f" (ceiling {number(of['ceiling'])})"
+    needed = "-" if of.get("seeds_needed") is None else str(of["seeds_needed"])
+    return [label, text(of["verdict"]), number(of["effect"], "+"), span(of), gate + ceiling, needed, text(of["reason"])]
 
 
 def keys(name: str, node: yaml.Node, source: str, comment: str = "") -> Iterator[tuple[str, str, str]]:

@@ -61,7 +61,8 @@ def test_the_pages_are_up_to_date():
 def test_a_changed_result_makes_the_pages_stale_until_they_are_filled(copy):
     publish(copy, result())
     assert fill(copy).returncode == 0
-    assert "+10.10 (+9.20 to +10.90) | 12 runs, 10 min" in (copy / "README.md").read_text()
+    told = "Rejecting both is easier here too. | 12 runs, 10 min"
+    assert f"| paper: 1 undecided; limit: 1 as expected | {told}" in (copy / "README.md").read_text()
     assert fill(copy, "--check").stdout == ""
 
     publish(copy, result() | {"verdict": "fails"})
@@ -71,10 +72,11 @@ def test_a_changed_result_makes_the_pages_stale_until_they_are_filled(copy):
 
     fill(copy)
     assert fill(copy, "--check").returncode == 0
-    assert "| **fails** |" in region(copy / "README.md", "papers")
+    marks = "(roles assigned after the runs; seeds 2 added after the others were run)"
+    assert f"| **fails** {marks} |" in region(copy / "README.md", "papers")
     assert "[UOSR](docs/papers/uosr.md)" in region(copy / "README.md", "papers")
     assert "[UOSR](papers/uosr.md)" in region(copy / "docs/index.md", "papers")
-    assert "Verdict: **fails**" in region(copy / "docs/papers/uosr.md", "results")
+    assert f"Verdict: **fails** {marks}." in region(copy / "docs/papers/uosr.md", "results")
 
 
 def test_a_stale_readme_is_named_and_nothing_is_written(copy):
@@ -90,7 +92,7 @@ def test_a_stale_readme_is_named_and_nothing_is_written(copy):
 def test_a_claim_that_was_not_measured_is_said_to_be_so(copy):
     shutil.rmtree(copy / "docs/results", ignore_errors=True)
     fill(copy)
-    assert "| not yet measured | - | - |" in region(copy / "README.md", "papers")
+    assert "| not yet measured | - | - | - |" in region(copy / "README.md", "papers")
     assert "Not yet measured." in region(copy / "docs/papers/uosr.md", "results")
 
 
@@ -105,11 +107,18 @@ def test_the_results_have_every_part_control_and_arm(copy):
     publish(copy, result())
     fill(copy)
     block = region(copy / "docs/papers/uosr.md", "results")
-    assert "| `ce: unknown/msp/uosr` &gt; `ce: unknown/msp/osr` | holds | +10.10 | +9.20 to +10.90 | 5.00 |" in block
-    assert "| control: errors by lot | holds | +0.10 | -0.20 to +0.40 | - |" in block
-    assert "InC/InW down: `oe: unknown/msp/uosr` &lt; `ce: unknown/msp/osr` | undecided | -2.00 | - | 1.00 |" in block
+    first = "| `ce: unknown/msp/uosr` &gt; `ce: unknown/msp/osr` | holds | +10.10 | +9.20 to +10.90 |"
+    assert f"{first} 5.00 (ceiling 40.00) | 4 |" in block
+    assert "| control: errors by lot | holds | +0.10 | -0.20 to +0.40 | - | - |" in block
+    assert (
+        "InC/InW down: `oe: unknown/msp/uosr` &lt; `ce: unknown/msp/osr` | undecided | -2.00 | - | 1.00 | - |" in block
+    )
+    assert "| as expected | +0.10 | -0.20 to +0.40 | ± 0.50 | - |" in block
+    assert "**undecided**, `unified_is_easier`, paper (abstract, sentence 5): Rejecting both is easier." in block
+    assert "**as expected**, `far`, limit: Far off it ends." in block
+    assert "- run:experiment=a: one base: seeds vary what comes after" in block
     assert "| `ce` | the baseline | 75.61 ± 0.20 | - |" in block
-    assert "commit `012345678`" in block
+    assert "measured at commit `012345678`" in block
 
 
 HOSTILE = "a | b <script>alert(1)</script> [x](javascript:alert(1)) *c* `d|e` <!-- /results -->\n| f |"
@@ -118,7 +127,7 @@ HOSTILE = "a | b <script>alert(1)</script> [x](javascript:alert(1)) *c* `d|e` <!
 def poisoned(value):
     """Return a result with every free text replaced; names, verdicts and numbers stay."""
     if isinstance(value, dict):
-        free = {"text", "about", "reason", "stand_in", "paper"}
+        free = {"text", "description", "reason", "substitutes", "paper", "learned", "source"}
         return {key: HOSTILE if key in free else poisoned(inner) for key, inner in value.items()}
     return [poisoned(inner) for inner in value] if isinstance(value, list) else value
 
