@@ -41,8 +41,8 @@ def test_signs_spreads_and_intervals():
     assert figures.interval(None, 1) is None
 
 
-def row(effect, interval=None, least=None):
-    return {"effect": effect, "interval": interval, "least": least}
+def row(effect, interval=None, gate=None, **more):
+    return {"effect": effect, "interval": interval, "min_effect": gate} | more
 
 
 def test_a_forest_has_one_axis_unless_sizes_are_too_different():
@@ -50,8 +50,8 @@ def test_a_forest_has_one_axis_unless_sizes_are_too_different():
     # From zero to 12, with a tenth of that on either side.
     assert axis["range"] == pytest.approx([-1.2, 13.2])
     first, control, nothing = axis["marks"]
-    assert (first["effect"], first["interval"], first["least"]) == (10.0, [8.0, 12.0], 5.0)
-    assert (control["effect"], control["interval"], control["least"]) == (0.0, None, None)
+    assert (first["effect"], first["interval"], first["gates"]) == (10.0, [8.0, 12.0], [5.0])
+    assert (control["effect"], control["interval"], control["gates"]) == (0.0, None, [])
     assert nothing["effect"] is None
     assert [one["effect_text"] for one in axis["rows"]] == ["+10.00", "0.00", figures.NOTHING]
     assert axis["rows"][0]["interval_text"] == "+8.00 to +12.00"
@@ -59,6 +59,17 @@ def test_a_forest_has_one_axis_unless_sizes_are_too_different():
     assert large["range"] == pytest.approx([-10, 110])
     assert small["range"] == pytest.approx([-0.05, 0.55])
     assert figures.forest([[row(None)]])[0]["range"] == [-1.0, 1.0]
+
+
+def test_gates_of_limits_and_ceilings():
+    (axis,) = figures.forest(
+        [[row(1.0, margin=2.0)], [row(1.0, gate=3.0, ceiling=10.0)], [row(1.0, margin=1, ceiling=4)]]
+    )
+    assert [mark["gates"] for mark in axis["marks"]] == [[-2.0, 2.0], [3.0], [3.0, 5.0]]
+    assert [mark["ceiling"] for mark in axis["marks"]] == [None, 10.0, 4.0]
+    assert axis["range"] == pytest.approx([-2 - 1.2, 10 + 1.2])
+    texts = [(one["gate_text"], one["ceiling_text"]) for one in axis["rows"]]
+    assert texts == [("\N{MINUS SIGN}2.00 and 2.00", None), ("3.00", "10.00"), ("3.00 and 5.00", "4.00")]
 
 
 def write_rows(folder, rows):

@@ -48,8 +48,8 @@ def write_run(folder, seed, *, status="done", commit="a" * 40, metric="val/acc",
 def part(text, method, effect, interval, verdict, **more):
     values = {"method_values": [81.0, 80.5, None], "baseline_values": [70.0, 70.25, 71.0], "seeds": [0, 1, 2]}
     told = {"text": text, "metric": "test/acc", "baseline_metric": "test/acc", "method": method, "baseline": "base"}
-    told |= {"direction": "up", "least": 5.0, "effect": effect, "interval": interval, "verdict": verdict}
-    return told | values | {"reason": f"It {verdict}.", "controls": []} | more
+    told |= {"direction": "up", "min_effect": 5.0, "effect": effect, "interval": interval, "verdict": verdict}
+    return told | values | {"reason": f"It {verdict}.", "controls": [], "seeds_needed": 4, "ceiling": None} | more
 
 
 def write_claim(arms, missing=(), word="toy", metric="val/acc"):
@@ -61,8 +61,8 @@ def write_claim(arms, missing=(), word="toy", metric="val/acc"):
     }
     told = {
         name: {
-            "words": f"experiment=toy arm={name}",
-            "about": f"about {name}",
+            "overrides": f"experiment=toy arm={name}",
+            "description": f"about {name}",
             "runs": [{"seed": i, "folder": str(p), "status": statuses[p]} for i, p in enumerate(paths)]
             + [{"seed": 9, "folder": f"runs/toy/{name}-9", "status": "missing"} for n in missing if n == name],
             "metrics": {"test/acc": summary},
@@ -70,21 +70,32 @@ def write_claim(arms, missing=(), word="toy", metric="val/acc"):
         }
         for name, paths in arms.items()
     }
-    control = {"name": f"control of {word}", "arm": names[-1], "metric": "test/acc", "baseline_metric": "test/acc"}
+    control = {"name": f"control of {word}", "method": names[-1], "metric": "test/acc", "baseline": names[0]}
     control |= {"effect": -0.0001, "interval": [-0.5, 0.5], "verdict": "holds", "reason": "It shows nothing."}
-    parts = [part("first", names[1], 10.5, [9.0, 12.0], "holds", controls=[control])]
+    control |= {"baseline_metric": "test/acc", "margin": 2.5, "lead": {"effect": 10.5, "interval": [8.5, 12.5]}}
+    parts = [part("first", names[1], 10.5, [9.0, 12.0], "holds", controls=[control], ceiling=11.0)]
     parts.append(part("", names[1], None, None, "undecided", method_values=[], baseline_values=[]))
     statements = [
         {"name": "it_works", "text": f"The {word} works.", "verdict": "undecided", "reason": "1 of 2.", "parts": parts},
-        {"name": "not_this", "text": "This does not.", "verdict": "fails", "reason": "0 of 1.", "parts": []},
+        {"name": "not_this", "text": "This does not.", "verdict": "void", "reason": "0 of 1.", "parts": []},
+        {"name": "not_far", "text": "Far off it ends.", "verdict": "as expected", "reason": "1 of 1.", "role": "limit"},
     ]
-    statements[1]["parts"] = [part("second", names[1], -3.0, [-4.0, -2.0], "fails", direction="down")]
+    statements[0] |= {"role": "paper", "source": f"abstract of {word}", "seeds_planned": 6, "seeds_needed": 8}
+    statements[1] |= {"parts": [part("second", names[1], -3.0, [-4.0, -2.0], "fails", direction="down")]}
+    statements[1] |= {"role": "sanity", "guards": ["it_works"]}
+    limit = part("third", names[1], 0.5, [0.25, 0.75], "as expected", margin=1.0)
+    statements[2] |= {"parts": [{key: value for key, value in limit.items() if key != "min_effect"}]}
     return {
         "claim": word,
         "paper": f"A paper about {word} (ICLR 2099)",
         "text": f"The claim of {word}.",
-        "stand_in": f"rendered {word}s (procedural)",
-        "takes": "1 min, CPU",
+        "substitutes": f"rendered {word}s (procedural)",
+        "runtime": "1 min, CPU",
+        "learned": f"The {word} works and the other does not.",
+        "scope": f"altered by {word}",
+        "tally": {"paper": {"undecided": 1}, "sanity": {"void": 1}, "limit": {"as expected": 1}},
+        "design": {"changed": ["gates changed after the runs of seeds 0, 1"], "seeds_added": [2]},
+        "notes": [f"run:experiment={word}: one base: seeds vary what comes after"],
         "seeds": [0, 1, 2],
         "verdict": "fails",
         "statements": statements,
@@ -171,8 +182,8 @@ def test_the_page_is_whole_and_readable(browser, report, size, dark, name):
     assert browser.ask(lines) == [3, 3]
     traces = "document.querySelectorAll(arguments[0] + ' .plot svg.main-svg .scatterlayer .trace').length"
     assert browser.ask(traces, ".curves") == 2 * (3 + 2)
-    # A mark for each row, a gate for each comparison.
-    assert browser.ask(traces, ".forest") == (3 + 2) + (1 + 1)
+    # A mark for each row, a gate for each comparison and a ceiling where there is one; a limit has two gates.
+    assert browser.ask(traces, ".forest") == (3 + 2 + 1) + (1 + 1) + (1 + 2)
     assert browser.ask(traces, "#scatter") == 3
     assert browser.ask("[...document.images].map(i => i.complete && i.naturalWidth > 0 && i.alt !== '')") == [True] * 3
     assert browser.ask(LOW_CONTRAST) == []
@@ -185,7 +196,7 @@ def test_light_and_dark_differ(browser, report):
         browser.open(report, dark=dark)
         grid = "[...document.querySelectorAll('.plot')].map(p => p.querySelector('.gridlayer path').style.stroke)"
         drawn = browser.ask(grid)
-        assert len(drawn) == 5
+        assert len(drawn) == 6
         assert len(set(drawn)) == 1
         grounds.append((browser.ask("getComputedStyle(document.body).backgroundColor"), drawn))
     assert grounds[0][0] != grounds[1][0]
@@ -217,7 +228,7 @@ def test_effects_and_gates_are_drawn_in_their_rows_and_to_scale(browser, report,
         assert browser.ask("document.querySelector('main').getBoundingClientRect().width") < 670
     first, control, nothing = browser.ask(MARKS)
     # From -0.5 to 12, with a tenth of that on either side.
-    for row, dots, gates in ((first, [10.5], [5.0]), (control, [-0.0001], []), (nothing, [], [5.0])):
+    for row, dots, gates in ((first, [10.5], [5.0, 11.0]), (control, [-0.0001], []), (nothing, [], [5.0])):
         for drawn, values in ((row["dots"], dots), (row["gates"], gates)):
             x = [row["left"] + row["width"] * (value + 0.5 + 1.25) / 15 for value in values]
             assert [place[0] for place in drawn] == pytest.approx(x, abs=1.5)
@@ -250,10 +261,21 @@ def test_what_the_page_says(browser, report):
     for shown in (
         "A paper about toy",
         "The claim of toy.",
-        "Procedural or stand-in: rendered toys (procedural).",
+        "altered by toy",
+        "gates changed after the runs of seeds 0, 1; seeds 2 added after the others were run",
+        "paper: 1 undecided; sanity: 1 void; limit: 1 as expected · seeds 0, 1, 2 · 9 runs",
+        "Learned: The toy works and the other does not.",
+        "Substitutes: rendered toys (procedural).",
+        "run:experiment=toy: one base: seeds vary what comes after",
+        "The paper says it: abstract of toy. Planned: 6 seeds. At the variance seen, 8 seeds would decide it.",
+        "Guards it_works.",
         "+10.50",
         "95 %: +9.00 to +12.00",
-        "least: 5.00",
+        "gate: 5.00",
+        "ceiling: 11.00",
+        "seeds to decide: 4",
+        "the method\N{RIGHT SINGLE QUOTATION MARK}s gain over it: +10.50 (+8.50 to +12.50)",
+        "margin: \N{MINUS SIGN}1.000 and 1.000",
         "method: 71.00 at 512 (68.50 to 73.50)",
         "control of toy",
         "71.00 ± 1.00",
@@ -269,7 +291,6 @@ def test_what_the_page_says(browser, report):
         "scores · base · mean of seeds 0, 1, 2",
         "scores · method · mean of seeds 0, 1",
         "base: left out, because not finite: 1",
-        "fails: 1",
         "How a verdict is reached",
     ):
         assert shown in text, shown
@@ -311,7 +332,7 @@ def test_without_scripts_all_but_the_figures_is_there(browser, report):
     assert browser.ask("document.querySelector('#verdict strong').innerText") == "fails"
     for shown in ("71.00 ± 1.00", "+10.50", "95 %: +9.00 to +12.00", "method: 71.00 at 512 (68.50 to 73.50)"):
         assert shown in text
-    assert text.count("scripting is off") == 2 + 1 + 2
+    assert text.count("scripting is off") == 2 + 1 + 3
     assert browser.ask("document.querySelectorAll('.plot svg.main-svg').length") == 0
     assert browser.ask("[...document.images].every(i => i.naturalWidth > 0)")
     assert browser.complaints() == []

@@ -53,12 +53,13 @@ function forestFigure({range, marks}, spans, height) {
   spans.forEach(([top, bottom], i) => {
     rows[`yaxis${i ? i + 1 : ''}`] = {domain: [1 - bottom / height, 1 - top / height], range: [-1, 1], visible: false};
   });
-  const gates = marks.flatMap((mark, i) => mark.least === null ? [] : [{
-    x: [mark.least, mark.least], y: [-1, 1], yaxis: strip(i), type: 'scatter', mode: 'lines',
-    line: {color: color('--ink'), width: 1.5, dash: '4px,3px'},
-  }]);
+  const line = (at, i, dash) => ({
+    x: [at, at], y: [-1, 1], yaxis: strip(i), type: 'scatter', mode: 'lines', line: {color: color('--ink'), width: 1.5, dash},
+  });
+  const gates = marks.flatMap((mark, i) => mark.gates.map(gate => line(gate, i, '4px,3px')));
+  const ceilings = marks.flatMap((mark, i) => mark.ceiling === null ? [] : [line(mark.ceiling, i, '1px,3px')]);
   const effects = marks.map((mark, i) => {
-    const own = color(`--${mark.verdict}`), [low, high] = mark.interval ?? [mark.effect, mark.effect];
+    const own = color(`--${mark.kind}`), [low, high] = mark.interval ?? [mark.effect, mark.effect];
     return {
       x: [mark.effect], y: [0], yaxis: strip(i), type: 'scatter', mode: 'markers',
       marker: {size: 10, color: mark.control ? color('--ground') : own, line: {width: mark.control ? 2 : 0, color: own}},
@@ -66,7 +67,7 @@ function forestFigure({range, marks}, spans, height) {
     };
   });
   const scale = {range, anchor: 'free', position: 0, showline: false, tickformat: ',', tickangle: 0, zeroline: true, zerolinecolor: color('--soft'), zerolinewidth: 1};
-  return [[...gates, ...effects], layout({xaxis: axis(scale), ...rows})];
+  return [[...gates, ...ceilings, ...effects], layout({xaxis: axis(scale), ...rows})];
 }
 
 // On which side of its dot each name stands: the first that no dot, no name before it and no edge is in the way of, or none.

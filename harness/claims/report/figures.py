@@ -75,8 +75,16 @@ def interval(ends: Any, decimals: int | None, *, sign: bool = False) -> str | No
     return " to ".join(written(end, decimals, sign=sign) for end in ends)
 
 
+def gates(row: Mapping[str, Any]) -> list[float]:
+    """Return where the effect of a row is held against: its gate, or both ends of a limit's margin."""
+    margin, middle = finite(row.get("margin")), finite(row.get("ceiling")) or 0.0
+    if margin is not None:
+        return [middle - margin, middle + margin]
+    return [gate for gate in [finite(row.get("min_effect"))] if gate is not None]
+
+
 def _ends(row: Mapping[str, Any]) -> list[float]:
-    marks = [row.get("effect"), row.get("least"), *(row.get("interval") or [])]
+    marks = [row.get("effect"), row.get("ceiling"), *gates(row), *(row.get("interval") or [])]
     return [end for end in map(finite, marks) if end is not None]
 
 
@@ -89,7 +97,8 @@ def _axis(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         {
             "effect_text": written(row.get("effect"), decimals, sign=True),
             "interval_text": interval(row.get("interval"), decimals, sign=True),
-            "least_text": written(row.get("least"), decimals),
+            "gate_text": " and ".join(written(gate, decimals) for gate in gates(row)),
+            "ceiling_text": None if finite(row.get("ceiling")) is None else written(row["ceiling"], decimals),
         }
         for row in rows
     ]
@@ -105,8 +114,9 @@ def _marks(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "effect": finite(row.get("effect")),
         "interval": ends if len(ends) == 2 and None not in ends else None,
-        "least": finite(row.get("least")),
-        "verdict": row.get("verdict"),
+        "gates": gates(row),
+        "ceiling": finite(row.get("ceiling")),
+        "kind": row.get("kind"),
         "control": row.get("control", False),
     }
 
@@ -115,7 +125,8 @@ def forest(parts: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return the axes of a statement's effects.
 
     Args:
-        parts: for each comparison its row, then the rows of its controls; each with `effect`, `interval`, `least`.
+        parts: for each comparison its row, then the rows of its controls; each with `effect`, `interval`, `min_effect`,
+            `margin` and `ceiling`, where it has them.
 
     Returns:
         One axis for all, or one for each comparison where their sizes are too different.

@@ -23,13 +23,9 @@ from harness.claims.report.runs import (
     warnings,
 )
 from harness.claims.report.scatter import scatter
-from harness.claims.verdict import WORST_FIRST
+from harness.claims.report.statement_rows import statement_rows, verdict_and_kind
 from harness.claims.verdict import __doc__ as rule
-
-
-def _verdict(told: Mapping[str, Any]) -> str:
-    verdict = told.get("verdict")
-    return str(verdict) if verdict in WORST_FIRST else "undecided"
+from harness.claims.wording import design_text, tally_text
 
 
 def _cell(metric: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,11 +47,11 @@ def _arm(name: str, index: int, runs: Sequence[Run], told: Mapping[str, Any]) ->
     """Return what the page shows of an arm."""
     metrics = told.get("metrics") or {key: _summary(v) for key, v in measured(runs, "metrics").items()}
     cost = told.get("cost") or {key: statistics.fmean(v) for key, v in measured(runs, "cost").items()}
-    words = told.get("words") or next((" ".join(map(str, w)) for run in runs if (w := run.lock.get("overrides"))), "")
+    given = next((" ".join(map(str, words)) for run in runs if (words := run.lock.get("overrides"))), "")
     return {
         "name": name,
-        "about": told.get("about") or "",
-        "words": words,
+        "description": told.get("description") or "",
+        "overrides": told.get("overrides") or given,
         "cells": {key: _cell(mapping(metric)) for key, metric in metrics.items()},
         "cost": {key: figures.written(cost.get(key), 1) for key in ("seconds", "test_seconds")}
         | {key: figures.written(cost.get(key), 0) for key in ("parameters", "trainable")},
@@ -63,50 +59,6 @@ def _arm(name: str, index: int, runs: Sequence[Run], told: Mapping[str, Any]) ->
         "runs": runs,
         "color": index % figures.COLORS,
         "dash": figures.DASHES[index % len(figures.DASHES)],
-    }
-
-
-def _effect(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page shows of a comparison or a control, every key present."""
-    keys = ("effect", "interval", "least", "method", "baseline", "metric", "baseline_metric", "name", "reason")
-    return {key: row.get(key) for key in keys} | {"verdict": _verdict(row)}
-
-
-def _seed_table(part: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what method and baseline measured for each seed, and their difference counted as claimed."""
-    method, baseline = list(part.get("method_values") or []), list(part.get("baseline_values") or [])
-    if not method:
-        return None
-    decimals = figures.places([*method, *baseline])
-    sign = -1 if part.get("direction") == "down" else 1
-    pairs = [(figures.finite(m), figures.finite(b)) for m, b in zip(method, baseline, strict=False)]
-    differences = [None if m is None or b is None else sign * (m - b) for m, b in pairs]
-    rows = [(part.get("method"), part.get("metric"), [figures.written(value, decimals) for value in method])]
-    if baseline:
-        name = (part.get("baseline"), part.get("baseline_metric") or part.get("metric"))
-        rows.append((*name, [figures.written(value, decimals) for value in baseline]))
-        rows.append((None, None, [figures.written(value, decimals, sign=True) for value in differences]))
-    return {"name": part.get("text"), "seeds": part.get("seeds") or list(range(len(method))), "rows": rows}
-
-
-def _statement(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page shows of a statement."""
-    parts = told.get("parts") or []
-    groups = []
-    for part in parts:
-        rows = [_effect(part | {"name": part.get("text")}) | {"control": False}]
-        for control in part.get("controls") or []:
-            # Where a control names no other side, it takes the method's place and the baseline stays.
-            place = {"method": control.get("arm"), "baseline": part.get("baseline")}
-            rows.append(_effect(place | control | {"least": None}) | {"control": True})
-        groups.append(rows)
-    return {
-        "name": str(told.get("name", "")).replace("_", " "),
-        "text": told.get("text") or "",
-        "reason": told.get("reason") or "",
-        "verdict": _verdict(told),
-        "forests": figures.forest(groups),
-        "tables": [table for table in map(_seed_table, parts) if table],
     }
 
 
@@ -133,7 +85,7 @@ def page(arms: Mapping[str, Sequence[Path]], claim: Mapping[str, Any] | None, co
     drawn = figures.curves(folders, told.get("curves"))
     about = mapping(told.get("arms"))
     shown = [_arm(name, index, found, mapping(about.get(name))) for index, (name, found) in enumerate(runs.items())]
-    statements = [_statement(statement) for statement in told.get("statements") or []]
+    statements = [statement_rows(statement) for statement in told.get("statements") or []]
     forests = [{"range": axis["range"], "marks": axis["marks"]} for one in statements for axis in one["forests"]]
     points = scatter(told, shown)
     figure_data = {
@@ -151,10 +103,13 @@ def page(arms: Mapping[str, Sequence[Path]], claim: Mapping[str, Any] | None, co
     )
     return environment.get_template("page.html.jinja").render(
         claim=claim,
-        told={key: told.get(key) for key in ("claim", "text", "stand_in", "takes", "seeds")},
+        told={key: told.get(key) for key in ("claim", "text", "substitutes", "runtime", "seeds", "learned", "scope")},
+        tally=tally_text(told.get("tally")),
+        design=design_text(told),
+        notes=told.get("notes") or [],
         cost={key: figures.written(value, 0) for key, value in mapping(told.get("cost")).items()},
         title=told.get("paper") or told.get("claim") or "Comparison of runs",
-        verdict=_verdict(told),
+        **verdict_and_kind(told),
         rule=str(rule).partition("\n\n")[2].strip(),
         statements=statements,
         warnings=warnings(runs),
