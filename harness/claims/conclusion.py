@@ -47,9 +47,10 @@ def judge_claim(overrides: list[str], config: Mapping[str, Any]) -> tuple[dict[s
         **{key: claim[key] for key in ("paper", "text", "substitutes", "runtime")},
         "seeds": seeds,
         "verdict": verdict_of(statements),
-        "scope": scope(overrides, config, seeds, planned_seeds(name)),
+        "scope": (altered := scope(overrides, config, seeds, planned_seeds(name))),
         "tally": tally(statements),
-        "learned": claim.get("learned"),
+        # The sentence is about the claim as its file has it.
+        "learned": None if altered else claim.get("learned"),
         "statements": statements,
         "design": design_marks(design_of(name, claim), runs),
         "notes": [

@@ -57,6 +57,15 @@ def _lead(control: Mapping[str, Any]) -> str | None:
     return figures.written(lead["effect"], decimals, sign=True) + (f" ({bounds})" if bounds else "")
 
 
+def _facts(told: Mapping[str, Any]) -> list[str]:
+    """Return what is to be known of a statement besides its verdict, a sentence each."""
+    planned, needed = told.get("seeds_planned"), told.get("seeds_needed")
+    facts = [f"The paper says it: {told['source']}."] if told.get("source") else []
+    facts += [f"Guards {', '.join(told['guards'])}."] if told.get("guards") else []
+    facts += [f"Planned: {planned} seeds."] if planned else []
+    return facts + ([f"At the variance seen, {needed} seeds would decide it."] if needed else [])
+
+
 def statement_rows(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page shows of a statement."""
     parts = told.get("parts") or []
@@ -70,7 +79,8 @@ def statement_rows(told: Mapping[str, Any]) -> dict[str, Any]:
         ]
         groups.append(rows)
     return {
-        **{key: told.get(key) for key in ("role", "source", "guards", "seeds_planned", "seeds_needed")},
+        "role": told.get("role"),
+        "facts": _facts(told),
         "name": str(told.get("name", "")),
         "text": told.get("text") or "",
         "reason": told.get("reason") or "",
