@@ -27,7 +27,7 @@ NOISE = (0.0, 0.1, 0.05, 0.12, 0.02)
 
 def finish(run, design=None, **metrics):
     """Write what a finished run leaves."""
-    run.folder.mkdir(parents=True)
+    run.folder.mkdir(parents=True, exist_ok=True)
     cost = {"seconds": 10.0, "test_seconds": 1.0, "parameters": 5, "trainable": 5, "steps": 3}
     write_json(run.folder / "result.json", {"metrics": metrics, "cost": cost, "headline": []})
     write_json(run.folder / "status.json", {"status": "done"})
@@ -130,6 +130,25 @@ def test_verdicts_are_paired_by_seed_and_signed_by_direction(words):
     assert alone["role"] == "ablation"
     assert content["tally"]["paper"] == {"holds": 1, "undecided": 2}
     assert json.loads(json.dumps(content)) == content
+
+
+def test_two_arms_that_are_one_experiment_decide_nothing(words):
+    # What differs between these arms cannot change a result, so both have the same runs.
+    part = "{method: oe, metric: test/acc, baseline: ce, direction: up, min_effect: -1}"
+    words += [
+        "experiment=uosr",
+        "data.num_workers=0,2",
+        "claim.arms.ce.overrides='experiment=uosr data.num_workers=0'",
+        "claim.arms.oe.overrides='experiment=uosr data.num_workers=2'",
+        f"claim.statements.training.parts=[{part}]",
+    ]
+    for run in runs_of(words):
+        finish(run, **uosr_metrics(run.config["seed"]))
+    content, _ = judge_claim(words, plain(check_claim(words)))
+    training = content["statements"][1]
+    assert training["verdict"] == "undecided"
+    assert training["reason"] == "method and baseline are the same runs: the arms are one experiment"
+    assert content["scope"].startswith("altered by claim.arms.ce.overrides=")
 
 
 def test_a_changed_claim_has_its_own_folder(tmp_path):
