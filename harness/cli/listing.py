@@ -18,11 +18,11 @@ def show_listing() -> int:
     """Print experiments, claims with their verdicts, and how to run them."""
     claims = {name: read_yaml(CONF / "claim" / f"{name}.yaml")["claim"] for name in options("claim")}
     results = {name: read_json(RESULTS / f"{name}.json") or {} for name in claims}
-    table = _table("experiment", "what it does", "takes", "verdict")
+    table = _table("experiment", "what it does", "runtime", "verdict")
     for name in options("experiment"):
         entry = read_yaml(CONF / "experiment" / f"{name}.yaml")
         table.add_row(name, entry.get("about", ""), entry.get("takes", ""), _verdict_on(name, claims, results))
-    claimed = _table("claim", "role", "what was learned, and what its statements say", "takes", "verdict")
+    claimed = _table("claim", "role", "what was learned, and what its statements say", "runtime", "verdict")
     for name, claim in claims.items():
         _add_claim(claimed, name, claim, results[name])
     screen = console()

@@ -175,6 +175,7 @@ def _check_claim(claim: dict[str, Any], num_seeds: int, found: _Findings) -> Non
     signature, before = signatures.typed_dict("harness.config.claim_schema.Claim"), len(found.lines)
     assert signature is not None
     _check_call(claim, signature, "claim", found, set())
+    # Contradictions are looked for in a claim whose types are right.
     if len(found.lines) == before:
         for key, complaint in errors_in_claim(claim, num_seeds):
             found.add(key, complaint)

@@ -154,7 +154,7 @@ def test_a_needed_run_that_fails_is_named(tmp_path):
         (["mode=report", "runs=/nowhere"], "runs: /nowhere: not a run folder (no lock.json in it)"),
         (["mode=publish"], "mode=publish: of which claim? add claim=NAME - known: "),
         (["claim=all"], "claim=all: mode=report shows all claims in one table"),
-        (["claim=all", "mode=publish"], "claim=all: goes with mode=report; mode=publish takes one - known: "),
+        (["claim=all", "mode=publish"], "claim=all: is for mode=report; mode=publish takes one claim - known: "),
         (["claim=all", "mode=report", "seed=1"], "claim=all: seed=1 does not belong there"),
         (["claim=uosr", "claim.arms.ce.words=x"], "claim.arms.ce.words: renamed to overrides"),
         (["experiment=uosr", "mode=dashboard"], "mode=dashboard: of which claim?"),

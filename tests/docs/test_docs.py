@@ -13,12 +13,15 @@ from xml.etree import ElementTree
 
 import markdown
 import pytest
+import yaml
 
 from common.errors import UserError
 from harness.claims.claim_runs import axes, name_of
 from harness.claims.overview import ALL_CLAIMS
 from harness.cli import result_modes
 from harness.cli.main import split
+from harness.config.check import errors_in_composed
+from harness.config.compose import composed
 from harness.config.load import load_checked
 from harness.config.overrides import parse
 from tests.docs.result import result
@@ -206,6 +209,20 @@ def test_what_is_wrong_on_purpose_is_told_as_the_page_says():
         with pytest.raises(UserError) as caught:
             load_checked(shlex.split(command.removeprefix("python run.py")))
         assert [f"error: {line}" for line in caught.value.lines] == told.split("\n")
+
+
+def test_the_claim_file_on_the_page_is_a_valid_one():
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/claims.md").read_text(), re.DOTALL)
+    shown = yaml.safe_load(block)
+    config = composed(["claim=uosr"])
+
+    def errors():
+        values = config.values | {"claim": shown["claim"], "seeds": shown["seeds"]}
+        return errors_in_composed(config._replace(values=values), ["claim=uosr"])
+
+    assert errors() == []
+    shown["claim"]["arms"]["oe"]["words"] = "x"
+    assert [line.partition(": ")[2] for line in errors()] == ["claim.arms.oe.words: renamed to overrides"]
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

@@ -4,12 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from common.files import write_json
+from common.files import read_json, write_json
 from harness.claims.caveats import design_marks
 from harness.claims.wording import design_text
 from harness.config.claim_design import design_of, planned_seeds
-from harness.config.compose import plain
+from harness.config.compose import composed, plain
+from harness.config.job import Job
 from harness.config.load import load
+from harness.core.run_folder import RunFolder
+from harness.run.lifecycle import _take_folder
 
 
 @pytest.fixture
@@ -86,6 +89,24 @@ def test_seeds_that_were_added_later_are_marked(claim, make):
 def test_more_seeds_than_the_file_has_are_added_ones(claim, make):
     design = design_of("uosr", claim)
     assert design_marks(design, [make(seed, design) for seed in range(7)])["seeds_added"] == [5, 6]
+
+
+def test_the_lock_keeps_the_design_that_a_run_was_begun_for(tmp_path):
+    values, data = composed(["experiment=uosr", f"runs={tmp_path}"]).values, SimpleNamespace(fingerprint=lambda: "x")
+
+    def begin(design, place):
+        folder = RunFolder(tmp_path / place)
+        _take_folder(Job(values, "uosr", [], design=design), folder, data)
+        folder.release()
+        return read_json(tmp_path / place / "lock.json")
+
+    first = begin({"digest": "a"}, "claimed")
+    assert first["design"] == {"digest": "a"}
+    # Resumed for a design that was changed since, or for a claim though it was begun by itself.
+    assert begin({"digest": "b"}, "claimed")["design"] == {"digest": "a"}
+    assert begin(None, "alone")["design"] is None
+    assert begin({"digest": "b"}, "alone")["design"] is None
+    assert first["identity"] == begin(None, "other")["identity"]
 
 
 def test_runs_from_before_the_design_was_recorded_are_marked(claim, make):
