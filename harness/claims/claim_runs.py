@@ -66,7 +66,7 @@ def claim_folder(config: Mapping[str, Any], name: str, overrides: list[str]) -> 
     """Return where a claim's files go: runs/claims/NAME, with the changed overrides and their hash if there are any."""
     # The hardware group may set the precision, which matters too.
     changed = sorted([*changes(overrides), *(override for override in overrides if override.startswith("hardware="))])
-    more = f"-{slug(changed)}-{digest(' '.join(changed))[:8]}" if changed else ""
+    more = f"-{slug(changed, config)}-{digest(' '.join(changed))[:8]}" if changed else ""
     return Path(config["runs"]).absolute() / "claims" / f"{name}{more}"
 
 

@@ -201,7 +201,7 @@ class NeuralDependency(BasePaper):
         """Return the cross-entropy of a batch, plus the regulariser's term."""
         logits, labels = self(batch["image"]), batch["label"]
         loss = functional.cross_entropy(logits, labels)
-        self.log("train/acc", (logits.argmax(1) == labels).float().mean(), batch_size=len(labels), sync_dist=True)
+        self.log("train/acc", 100 * (logits.argmax(1) == labels).float().mean(), batch_size=len(labels), sync_dist=True)
         if self.regulariser is not None:
             term = self.regulariser(logits)
             self.log("train/regulariser", term, batch_size=len(labels), sync_dist=True)

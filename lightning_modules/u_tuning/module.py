@@ -136,7 +136,7 @@ class UTuning(BasePaper):
         logits, labels = self(batch["image"]), batch["label"]
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.options["label_smoothing"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
-        right = (logits.argmax(dim=1) == labels).float().mean()
+        right = 100 * (logits.argmax(dim=1) == labels).float().mean()
         self.log("train/acc", right, batch_size=len(labels), sync_dist=True)
         return loss
 

@@ -170,7 +170,7 @@ class UOSR(BasePaper):
         self.objective.progress = self.global_step / self.trainer.estimated_stepping_batches
         loss, correct = self.objective(self.classifier, batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]), sync_dist=True)
-        self.log("train/acc", correct.float().mean(), batch_size=len(correct), sync_dist=True)
+        self.log("train/acc", 100 * correct.float().mean(), batch_size=len(correct), sync_dist=True)
         return loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
@@ -181,7 +181,7 @@ class UOSR(BasePaper):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Take accuracy, cross-entropy and what the tested weights are chosen by."""
         seen, labels = self.classifier(batch["image"]), batch["label"]
-        self.means.add("val/acc", (seen.logits.argmax(dim=1) == labels).float())
+        self.means.add("val/acc", 100 * (seen.logits.argmax(dim=1) == labels).float())
         self.means.add("val/loss", functional.cross_entropy(seen.logits, labels, reduction="none"))
         self.means.add("val/quality", self.objective.quality(seen, labels))
 
