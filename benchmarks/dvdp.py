@@ -75,9 +75,13 @@ def sampling(options: argparse.Namespace, models: dict[str, DVDP]) -> None:
     unet.register_to_config(sample_size=folded["ddim"].hparams.image_size)
     work: dict[str, Callable[[], object]] = {}
     for name, module in models.items():
-        work[f"ours, {name}, DDIM"] = lambda module=module: list(module.generate(count, steps=steps, seed=0))
+        work[f"ours, {name}, DDIM"] = lambda module=module: list(
+            module.generate({"count": count, "steps": steps, "seed": 0})
+        )
     for method, module in folded.items():
-        work[f"ours, {method}, no stem"] = lambda module=module: list(module.generate(count, steps=steps, seed=0))
+        work[f"ours, {method}, no stem"] = lambda module=module: list(
+            module.generate({"count": count, "steps": steps, "seed": 0})
+        )
     for name, pipeline in pipelines.items():
         pipeline.set_progress_bar_config(disable=True)
         work[name] = lambda pipeline=pipeline: pipeline(**shape)

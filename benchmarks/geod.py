@@ -1,6 +1,6 @@
 """GeoD's hot paths against what a user would pick instead, side by side in one run, as ratios.
 
-The rasteriser against a loop over triangles (and against trimesh's ray caster, where it is installed); the volume
+The rasterizer against a loop over triangles (and against trimesh's ray caster, where it is installed); the volume
 renderer against a plain one in the style of NeRF tutorials; the modulated convolution against a weight for every sample
 in grouped convolutions. `python benchmarks/geod.py` takes two minutes on two cores.
 """
@@ -23,16 +23,16 @@ from benchmarks.turns import seconds, show
 from datamodules.worlds import heads
 from harness.config.compose import plain
 from harness.config.load import load
-from lightning_modules.geod.geometry import back_project, focal_length, rotation
-from lightning_modules.geod.rasteriser import grid_triangles, rasterise
-from networks.stylegan2_layers import binomial_filter, blur, modulated_conv
-from networks.triplane import TriPlaneGenerator
-from networks.volume_rendering import cast_rays, march
+from lightning_modules.geod.inverse.rasterizer import grid_triangles, rasterize
+from networks.cameras import back_project, focal_length, rotation
+from networks.gan.generators3d.triplane import TriPlaneGenerator
+from networks.gan.generators3d.volume_rendering import cast_rays, march
+from networks.gan.stylegan2.layers import binomial_filter, blur, modulated_conv
 
 FAR = 3.825
 
 
-# The rasteriser.
+# The rasterizer.
 
 
 def turned_mesh(count: int, size: int) -> tuple[Tensor, Tensor]:
@@ -40,14 +40,14 @@ def turned_mesh(count: int, size: int) -> tuple[Tensor, Tensor]:
     found = heads.render(count, 0, size)
     focal = focal_length(size, heads.FOV)
     points = back_project(torch.from_numpy(found.depth), focal).flatten(1, 2)
-    centre = torch.tensor([0, 0, heads.CENTRE])
+    center = torch.tensor([0, 0, heads.CENTRE])
     turn = rotation(0.3 * torch.randn(count, 3, generator=torch.Generator().manual_seed(0)))
-    points = (points - centre) @ turn.transpose(1, 2) + centre
+    points = (points - center) @ turn.transpose(1, 2) + center
     return points[..., :2] / points[..., 2:] * focal + (size - 1) / 2, points[..., 2]
 
 
 def by_triangle(pixels: np.ndarray[Any, Any], depth: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-    """Rasterise one mesh with a z-buffer, triangle by triangle, each filled by scikit-image's polygon."""
+    """Rasterize one mesh with a z-buffer, triangle by triangle, each filled by scikit-image's polygon."""
     out = np.full((size, size), FAR, np.float32)
     for corners in grid_triangles(size).numpy():
         (x0, y0), (x1, y1), (x2, y2) = pixels[corners]
@@ -83,16 +83,16 @@ def by_rays(pixels: Tensor, depth: Tensor, size: int) -> Callable[[], object] | 
     return cast
 
 
-def rasteriser(repeats: int, size: int, count: int) -> None:
-    """Compare rasterisers on turned heads."""
+def rasterizer(repeats: int, size: int, count: int) -> None:
+    """Compare rasterizers on turned heads."""
     pixels, depth = turned_mesh(count, size)
     grown = [pixels.clone().requires_grad_(), depth.clone().requires_grad_()]
 
     def ours() -> Tensor:
-        return rasterise(pixels, depth, size, far=FAR)
+        return rasterize(pixels, depth, size, far=FAR)
 
     def ours_with_gradient() -> None:
-        rasterise(*grown, size, far=FAR).sum().backward()
+        rasterize(*grown, size, far=FAR).sum().backward()
 
     def loop() -> list[Any]:
         return [by_triangle(p, d, size) for p, d in zip(pixels.numpy(), depth.numpy(), strict=True)]
@@ -104,7 +104,7 @@ def rasteriser(repeats: int, size: int, count: int) -> None:
     if rays is not None:
         work["rays cast by trimesh"] = rays
     show(
-        f"rasteriser, {count} heads of {size} x {size} (same depth at {same.mean():.1%} of pixels)",
+        f"rasterizer, {count} heads of {size} x {size} (same depth at {same.mean():.1%} of pixels)",
         seconds(work, repeats),
         "ours",
     )
@@ -115,7 +115,7 @@ def rasteriser(repeats: int, size: int, count: int) -> None:
 
 def plain_rendering(generator: TriPlaneGenerator, field: Any, camera: Tensor) -> tuple[Tensor, Tensor]:
     """Render as tutorials do: chunks of rays, samples before features, transmittance by a cumulative product."""
-    steps, size = generator.options["rays"], generator.raw_size
+    steps, size = generator.options["rays"], generator.neural_resolution
     rays = cast_rays(camera, size)
     images, depths = [], []
     for b in range(len(camera)):
@@ -124,14 +124,14 @@ def plain_rendering(generator: TriPlaneGenerator, field: Any, camera: Tensor) ->
             origins, directions = (part[b, first : first + 256] for part in (rays.origins, rays.directions))
             distances = torch.linspace(steps["near"], steps["far"], steps["samples"]).expand(len(origins), -1)
             points = origins[:, None] + distances[..., None] * directions[:, None]
-            density, colours = generator.query(own, points.reshape(1, -1, 3))
+            density, colors = generator.query(own, points.reshape(1, -1, 3))
             density = density.reshape(distances.shape)
-            colours = colours[0].T.reshape(*distances.shape, -1)
+            colors = colors[0].T.reshape(*distances.shape, -1)
             middle = functional.softplus((density[:, 1:] + density[:, :-1]) / 2 - 1)
             alpha = 1 - torch.exp(-middle * distances.diff(dim=-1))
             passed = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha + 1e-10], dim=-1), dim=-1)
             weights = alpha * passed[:, :-1]
-            images.append((weights[..., None] * (colours[:, 1:] + colours[:, :-1]) / 2).sum(dim=-2))
+            images.append((weights[..., None] * (colors[:, 1:] + colors[:, :-1]) / 2).sum(dim=-2))
             where = (distances[:, 1:] + distances[:, :-1]) / 2
             depths.append((weights * where).sum(dim=-1) / weights.sum(dim=-1))
     return torch.cat(images), torch.cat(depths)
@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; least of {repeats} turns")
-    rasteriser(max(1, repeats // 2), 32, 16)
+    rasterizer(max(1, repeats // 2), 32, 16)
     volume_rendering(repeats, 8)
     for batch, channels, size in ((8, 64, 16), (16, 64, 32), (8, 256, 32), (8, 512, 8)):
         modulated(repeats, batch, channels, size, up=False)

@@ -1,6 +1,6 @@
-"""What an evaluation has found, as plain values, and the loggers that keep it."""
+"""The results of an evaluation as plain values, and the loggers that keep them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -14,15 +14,21 @@ class Table(NamedTuple):
 
 @dataclass
 class Findings:
-    """Metrics by name, tables by name, pictures by name (PIL image, matplotlib figure, uint8 [h, w, 3])."""
+    """Metrics, tables, pictures (PIL image, matplotlib figure, uint8 [h, w, 3]) and captions of pictures, by name."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     pictures: dict[str, Any] = field(default_factory=dict)
+    captions: Mapping[str, str] = field(default_factory=dict)
 
     def __or__(self, other: "Findings") -> "Findings":
         """Return both findings together."""
-        return Findings(self.metrics | other.metrics, self.tables | other.tables, self.pictures | other.pictures)
+        return Findings(
+            self.metrics | other.metrics,
+            self.tables | other.tables,
+            self.pictures | other.pictures,
+            {**self.captions, **other.captions},
+        )
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
@@ -11,6 +11,15 @@ from common.errors import UserError
 from common.findings import Findings, PictureLogger, TableLogger
 from common.targets import build_target
 from tuners.tuner import Tuner
+
+
+class SampleOptions(TypedDict):
+    """What `mode=sample` may ask of every model that makes images."""
+
+    count: int
+    """Number of images."""
+    seed: int | None
+    """Seed of all noise; null: the run's."""
 
 
 class BasePaper(pl.LightningModule):
@@ -174,28 +183,28 @@ class BasePaper(pl.LightningModule):
             checkpoint["state_dict"] |= {key: own[key] for key in self._frozen_keys()}
         self.tuner.backbone_hash = about["backbone"]
 
-    def generate(self, count: int, *, steps: int | None = None, seed: int | None = None) -> Iterator[Tensor]:
+    def generate(self, options: Any) -> Iterator[Tensor]:
         """Yield generated images float [b, c, h, w] in -1..1, a batch at a time: what `mode=sample` writes.
 
+        A paper that makes images declares what may be asked as `sample_options`, a TypedDict derived from
+        `SampleOptions` with its defaults as plain values.
+
         Args:
-            count: number of images.
-            steps: for models that sample by steps, how many; the model's own number unless told.
-            seed: seed of all noise; the model's own unless told.
+            options: the declared options.
 
         Raises:
-            ValueError: if the model makes no images, or takes no such steps.
+            UserError: if the model makes no images, or not with these options.
         """
         raise UserError(f"{type(self).__name__} makes no images")
 
-    def meshes(self, count: int, *, seed: int | None = None) -> Iterator[tuple[Any, Any, Any]]:
-        """Yield vertices [n, 3], triangles [m, 3] and colours [n, 3] of generated surfaces: `mode=sample mesh=true`.
+    def meshes(self, options: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield vertices [n, 3], triangles [m, 3] and colors [n, 3] of generated surfaces, if an option `mesh` is true.
 
         Args:
-            count: number of surfaces, those of the same objects as the images of `generate`.
-            seed: as for `generate`.
+            options: as for `generate`, whose images show the same objects.
 
         Raises:
-            ValueError: if the model has no surfaces.
+            UserError: if the model has no surfaces.
         """
         raise UserError(f"{type(self).__name__} makes no meshes")
 
@@ -222,7 +231,7 @@ class BasePaper(pl.LightningModule):
         """Log the metrics of an evaluation, and hand its tables and pictures to the loggers that keep them.
 
         Args:
-            findings: what was found; metrics are named with their stage, `test/acc`.
+            findings: the results; metrics are named with their stage, `test/acc`.
             options: of `log_dict`, such as `sync_dist` or `batch_size`.
         """
         if findings.metrics:
@@ -230,7 +239,7 @@ class BasePaper(pl.LightningModule):
         for name, table in findings.tables.items():
             self.show_table(name, table.columns, table.rows)
         for name, picture in findings.pictures.items():
-            self.show_picture(name, picture)
+            self.show_picture(name, picture, findings.captions.get(name, ""))
 
     def publish_from_first(self, findings: Findings | None) -> None:
         """Publish what the first process found; its metrics are logged on every process, as `log_dict` needs.
@@ -240,7 +249,7 @@ class BasePaper(pl.LightningModule):
         """
         own = findings or Findings()
         metrics = self.trainer.strategy.broadcast(own.metrics)
-        self.publish(Findings(metrics, own.tables, own.pictures))
+        self.publish(Findings(metrics, own.tables, own.pictures, own.captions))
 
     @property
     def run_folder(self) -> Path:

@@ -1,10 +1,11 @@
 """What processes that train together tell each other; each function is the identity in a single process."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.nn import functional
 
 T = TypeVar("T")
 
@@ -12,6 +13,16 @@ T = TypeVar("T")
 def world_size() -> int:
     """Return the number of processes, 1 outside of distributed training."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process, 0 outside of distributed training."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def rank_part(count: int, rank: int) -> slice:
+    """Return the part of a global batch that a process holds: `count` rows, in the order of ranks."""
+    return slice(rank * count, (rank + 1) * count)
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -54,3 +65,30 @@ def sum_for_averaged_gradients(values: Tensor) -> Tensor:
     total = values.detach().clone()
     dist.all_reduce(total)
     return total + world_size() * (values - values.detach())
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs, and can be differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004
+        total = values.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        return _SumOverProcesses.apply(gradients[0])
+
+
+def gather_rows_with_gradient(rows: Tensor) -> Tensor:
+    """Return the rows of every process, in rank order; every process must hold equally many, and call it.
+
+    The gradient by each process's own rows is the sum of what all processes made of them, so that after DDP's average
+    it is that of the mean over processes; it can be differentiated again, as R1 needs.
+    """
+    if world_size() == 1:
+        return rows
+    before, after = rank() * len(rows), (world_size() - 1 - rank()) * len(rows)
+    # torch's own gathers with gradients are deprecated or cannot be differentiated twice.
+    return _SumOverProcesses.apply(functional.pad(rows, [0, 0] * (rows.dim() - 1) + [before, after]))

@@ -22,8 +22,6 @@ class BitFit(Tuner):
         lr: learning rate of the biases.
     """
 
-    can_merge = True
-
     def __init__(self, *, lr: float) -> None:
         super().__init__(lr=lr)
         self._start: dict[str, Tensor] = {}

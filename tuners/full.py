@@ -19,8 +19,6 @@ class Linear(Tuner):
         lr: learning rate of the head.
     """
 
-    can_merge = True
-
     def _attach(
         self, backbone: nn.Module, example: Sequence[Any], keywords: Mapping[str, Any], patterns: Patterns
     ) -> None:
@@ -43,7 +41,6 @@ class Full(Tuner):
     """
 
     trains_backbone = True
-    can_merge = True
 
     def attach(self, backbone: nn.Module, *example: Any, patterns: Patterns | None = None, **keywords: Any) -> Self:
         """Attach to a backbone; see `Tuner.attach`."""

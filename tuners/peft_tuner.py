@@ -48,8 +48,6 @@ class PeftTuner(Tuner):
         lr: learning rate of what it adds.
     """
 
-    can_merge = True
-
     def __init__(
         self, *, config_class: ConfigClass, kwargs: dict[str, Any], target: list[str] | str | None, lr: float
     ) -> None:

@@ -49,8 +49,6 @@ class SSF(Tuner):
         lr: learning rate of gamma and beta.
     """
 
-    can_merge = True
-
     def __init__(self, *, std: float, lr: float) -> None:
         super().__init__(lr=lr)
         self.std = std

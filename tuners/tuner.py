@@ -24,8 +24,6 @@ class Tuner(nn.Module):
 
     #: Whether the backbone's own weights are trained (full fine-tuning), so that it is not held in eval mode.
     trains_backbone = False
-    #: Whether `merge_` can write the tuner into plain weights.
-    can_merge = False
 
     def __init__(self, *, lr: float) -> None:
         super().__init__()

@@ -5,20 +5,18 @@ NAME_features.npy beside it; .npz; .safetensors. All but .npz stay on disk until
 never loaded.
 """
 
-import json
-from math import prod
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 Arrays = dict[str, NDArray[Any]]
 NAMES = ("logits", "labels", "features")
 FORMS = "a folder of logits.npy and labels.npy, NAME.npy beside NAME_labels.npy, .npz, or .safetensors"
-_LONGEST_HEADER = 100_000_000
-_KINDS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1"}
+_KINDS = ("F16", "F32", "F64", "I64", "I32", "I16", "U8")
 
 
 def read_logits(path: Path) -> Arrays:
@@ -34,7 +32,7 @@ def read_logits(path: Path) -> Arrays:
         arrays = _read(path)
     except FileNotFoundError:
         raise
-    except (OSError, BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+    except (OSError, BadZipFile, EOFError, KeyError, SafetensorError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ValueError(f"{path} cannot be read as plain arrays ({reason}); expected there: {FORMS}") from None
     _check(path, arrays)
@@ -63,22 +61,14 @@ def _mapped(files: dict[str, Path]) -> Arrays:
 
 
 def _safetensors(path: Path) -> Arrays:
-    """Map the tensors in place; the format is a JSON header between its length (8 bytes) and the plain data."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= min(_LONGEST_HEADER, path.stat().st_size - 8):
-            raise ValueError("the header is broken")
-        header = json.loads(file.read(length))
     arrays: Arrays = {}
-    for name in NAMES:
-        if name not in header:
-            continue
-        kind, shape, (first, last) = (header[name][key] for key in ("dtype", "shape", "data_offsets"))
-        if kind not in _KINDS:
-            raise ValueError(f"{name} is of type {kind}, should be one of {', '.join(_KINDS)}")
-        if last - first != prod(shape) * np.dtype(_KINDS[kind]).itemsize:
-            raise ValueError("the header is broken")
-        arrays[name] = np.memmap(path, _KINDS[kind], "r", 8 + length + first, tuple(shape))
+    # As torch tensors, which are views of the mapped file: safetensors' numpy arrays are copies.
+    with safe_open(path, framework="pt") as file:
+        for name in (name for name in NAMES if name in file.keys()):  # noqa: SIM118 - no mapping
+            if (kind := file.get_slice(name).get_dtype()) not in _KINDS:
+                raise ValueError(f"{name} is of type {kind}, should be one of {', '.join(_KINDS)}")
+            arrays[name] = file.get_tensor(name).numpy()
+            arrays[name].flags.writeable = False
     return arrays
 
 

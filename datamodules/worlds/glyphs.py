@@ -128,15 +128,3 @@ def render(
         ink = np.clip(0.5 - beyond * size / 2, 0, 1)
         images[first : first + _GROUP] = (ink * 255 + 0.5).astype(np.uint8).reshape(-1, 1, size, size)
     return images
-
-
-def sheet(classes: Sequence[int], per_class: int, *, seed: int = 0, size: int = 16, zoom: int = 4) -> NDArray[np.uint8]:
-    """Draw a picture sheet: a row per class, a column per draw.
-
-    Returns:
-        One picture uint8 [len(classes) * size * zoom, per_class * size * zoom].
-    """
-    images = render(np.repeat(np.asarray(classes, np.int64), per_class), seed, size)
-    rows = images.reshape(len(classes), per_class, size, size).transpose(0, 2, 1, 3)
-    picture = rows.reshape(len(classes) * size, per_class * size)
-    return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)

@@ -19,8 +19,8 @@ LABELS = {"family": len(FAMILIES), "yaw": 3, "light": 4, "tone": 3}
 """What is known of a head, each a class number: family, third of the yaw, quarter that the light comes from, third of
 the skin's brightness."""
 
-# The camera of the inverse renderer (section 2.3): depth range, point that heads turn about, field of view in degrees.
-NEAR, FAR, CENTRE, FOV = 2.25, 3.3, 2.775, 18.837
+# The camera of the inverse renderer (section 2.3): largest depth, point that heads turn about, field of view (degrees).
+FAR, CENTRE, FOV = 3.3, 2.775, 18.837
 _PLANE = FAR - 0.12
 _GROUP = 128
 _STEPS, _BISECTIONS = 27, 7

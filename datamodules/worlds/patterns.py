@@ -108,15 +108,3 @@ def render(
         chosen = labels[first : first + _GROUP].tolist()
         images[first : first + _GROUP] = _render_group(chosen, rng, size, noise, world_seed)
     return images
-
-
-def sheet(classes: Sequence[int], per_class: int, *, seed: int = 0, size: int = 16, zoom: int = 4) -> NDArray[np.uint8]:
-    """Draw a picture sheet: a row per class, a column per draw.
-
-    Returns:
-        One picture uint8 [len(classes) * size * zoom, per_class * size * zoom, 3].
-    """
-    images = render(np.repeat(np.asarray(classes, np.int64), per_class), seed, size)
-    rows = images.reshape(len(classes), per_class, 3, size, size).transpose(0, 3, 1, 4, 2)
-    picture = rows.reshape(len(classes) * size, per_class * size, 3)
-    return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)

@@ -38,9 +38,12 @@ class _Request(NamedTuple):
 
 def answer(overrides: list[str]) -> int:
     """Draw pictures and write them under the run's folder; returns the exit code."""
-    given = {override.key_or_group: override.value() for override in parse(overrides)}
-    folder = Path(str(given.get("run", "")))
-    lock = read_json(folder / "lock.json") if "run" in given else None
+    # A path may hold what is not allowed in an override's value without quotes.
+    folders = [override.removeprefix("run=") for override in overrides if override.startswith("run=")]
+    others = [override for override in overrides if not override.startswith("run=")]
+    given = {override.key_or_group: override.value() for override in parse(others)}
+    folder = Path(folders[-1] if folders else "")
+    lock = read_json(folder / "lock.json") if folders else None
     if lock is None:
         raise UserError(f"run={folder}: not a run folder (no lock.json in it): give run=runs/EXPERIMENT/NAME")
     target = lock["config"]["model"]["_target_"]
@@ -54,7 +57,12 @@ def answer(overrides: list[str]) -> int:
     if place.exists() and not request.force:
         raise UserError(f"{place}: exists already: force=true draws it again, or take another seed=")
     checkpoint, remarks = _weights(folder, lock)
-    _draw(request, checkpoint, place, {"run": str(folder), "checkpoint": checkpoint.name, "remarks": remarks})
+    _draw(
+        request,
+        checkpoint,
+        place,
+        {"run": str(folder), "checkpoint": checkpoint.name, "options": request.options, "remarks": remarks},
+    )
     for remark in remarks:
         print(f"samples: {remark}")
     print(f"samples: {place}/grid.png and {len(list(place.glob('[0-9]*.png')))} pictures next to it")
@@ -97,7 +105,9 @@ def _error(key: str, name: str, value: Any, signature: signatures.Signature) -> 
     """Return what is wrong with one option, None if nothing is."""
     if name not in signature.params or (key == name and key not in _ALIASES):
         known = [f"sample.{option}" for option in signature.params]
-        return f"{key}: no such option{suggestion(key, known if key in _ALIASES or '.' in key else [*_KEYS, *known])}"
+        short = [alias for alias, option in _ALIASES.items() if option in signature.params]
+        is_full = key in _ALIASES or "." in key
+        return f"{key}: no such option{suggestion(key, known if is_full else [*_KEYS, *short])}"
     if expected := signatures.fits(value, signature.params[name].annotation, signature.scope):
         return f"{key}: is {value!r}, should be {expected}"
     if name in _BOUNDS and isinstance(value, int) and value < _BOUNDS[name]:

@@ -52,9 +52,9 @@ def sweep(flags: list[str], overrides: list[str], config: DictConfig) -> int:
     launched = 0
     waiting: AbstractContextManager[None] = nullcontext()
     if task.launcher_of(config.hydra) == "submitit_slurm":
-        from harness.sweeps.submitit_queue import as_the_queue_tells
+        from harness.sweeps.submitit_queue import queue_jobs
 
-        waiting = as_the_queue_tells(folder.absolute())
+        waiting = queue_jobs(folder.absolute())
     try:
         with waiting:
             if runs is None:

@@ -196,7 +196,7 @@ class Options(NamedTuple):
 
 
 def declared_options(target: str, attribute: str) -> Options | None:
-    """Return what a class attribute `attribute: SomeTypedDict = {...}` declares, None if there is none.
+    """Return what a class attribute `attribute: ClassVar[SomeTypedDict] = {...}` declares, None if there is none.
 
     The defaults are written as plain values; the text under a field of the TypedDict is its help.
     """
@@ -208,7 +208,10 @@ def _declared(node: ast.ClassDef, scope: Scope, attribute: str) -> Options | Non
     for item in node.body:
         is_it = isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id == attribute
         if is_it and isinstance(item, ast.AnnAssign) and item.value is not None:
-            signature, typed = fields(item.annotation, scope), _resolve_class(item.annotation, scope)
+            annotation = item.annotation
+            if isinstance(annotation, ast.Subscript) and _name(annotation.value) == "ClassVar":
+                annotation = annotation.slice
+            signature, typed = fields(annotation, scope), _resolve_class(annotation, scope)
             assert signature is not None
             assert typed is not None
             return Options(signature, ast.literal_eval(item.value), _help(*typed))

@@ -1,94 +1,102 @@
-"""Waiting for submitit's jobs as the queue tells: what SLURM loses is noted, what goes back into the queue waited for.
+"""submitit's jobs as `squeue` reports them: requeued jobs are awaited, jobs that SLURM loses count as failed.
 
-submitit itself asks `sacct`, which says nothing where SLURM keeps no accounts, and takes a job that goes back into the
-queue for one that has ended.
+submitit itself asks `sacct`, which says nothing where SLURM keeps no accounts.
 """
 
-import pickle
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn, JobStatus
-from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
-from submitit.slurm.slurm import SlurmJob
+from submitit.core.utils import FailedJobError, UncompletedJobError
+from submitit.slurm import slurm
 
 from common.errors import UserError, print_errors
 from harness.config.job import Outcome
 from harness.sweeps import outcomes, slurm_array
 
-# Seconds between two looks at the queue, and for which a result may be on its way through a shared disk.
-_PAUSE, _ON_ITS_WAY = 2.0, 10.0
+# Seconds between two calls of squeue, and for which a result may be on its way through a shared disk.
+POLL_SECONDS, RESULT_SECONDS = 2, 10
+# Calls in a row that must not list a job: one that is being requeued may be missing from a single one.
+MIN_ABSENCES = 2
 
 
-class _Lost(JobReturn):
-    """What stands for the result of a job that left none."""
+class QueueWatcher(slurm.SlurmInfoWatcher):
+    """Answers for all jobs of a sweep at once; a job is done when the queue no longer lists it."""
 
     def __init__(self) -> None:
-        super().__init__(status=JobStatus.COMPLETED)
-        self.return_value = None
+        super().__init__(delay_s=POLL_SECONDS)
+        self._absences: Counter[str] = Counter()
+
+    @property
+    def jobs(self) -> list[str]:
+        """The ids of the submitted jobs, without the places of an array."""
+        return sorted({job.partition("_")[0] for job in self._registered})
+
+    def update(self) -> None:
+        """Ask the queue for every job; a controller that does not answer now will do so later."""
+        self._num_calls += 1
+        try:
+            states = slurm_array.states(self.jobs)
+        except UserError:
+            return
+        finally:
+            self._last_status_check = time.time()
+        for job in self._registered:
+            self._absences[job] = 0 if job in states else self._absences[job] + 1
+            self._info_dict[job] = {"State": states.get(job, "not in the queue")}
+
+    def is_done(self, job_id: str, mode: str = "standard") -> bool:
+        """Return whether a job has left the queue for good."""
+        self.get_info(job_id, mode)
+        return self._absences[job_id] >= MIN_ABSENCES
+
+
+class QueueJob(slurm.SlurmJob[Any]):
+    """A job of a sweep. One that left no result is a failed run and does not end the sweep."""
+
+    watcher = QueueWatcher()
+    sweep: ClassVar[Path]
+    _results_timeout_s = RESULT_SECONDS
+
+    def results(self) -> list[Any]:
+        """Wait for the job and return what its tasks returned, an empty return for a task that left nothing."""
+        try:
+            return super().results()
+        except FailedJobError as error:
+            print(error)
+        except UncompletedJobError:
+            pass
+        self._note_failed()
+        lost = JobReturn(status=JobStatus.COMPLETED)
+        lost.return_value = None
+        return [lost]
+
+    def _note_failed(self) -> None:
+        """Write the outcome of the run, unless the run itself did."""
+        overrides, _, place, *_ = self.submission().args
+        number, own = outcomes.number_of(overrides, place)
+        if not (self.sweep / f"{number}.json").exists():
+            line = f"run {number}: job {self.job_id} is gone from the queue without an end: see {self.paths.folder}"
+            outcomes.note_outcome(self.sweep, number, Outcome("failed", lines=[line], overrides=own))
+            print_errors([line])
 
 
 @contextmanager
-def as_the_queue_tells(folder: Path) -> Iterator[None]:
-    """Let submitit's launcher wait in our way; runs whose jobs are lost are noted as failed in the sweep's folder."""
-    jobs: list[SlurmJob[Any]] = []
-    launch, results = SlurmLauncher.launch, SlurmJob.results
-
-    def waited_for(job: "SlurmJob[Any]") -> list[Any]:
-        jobs.append(job)
-        _wait(job.job_id)
-        return [_result(job)]
-
-    def launched(self: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        jobs.clear()
-        try:
-            returned = launch(self, job_overrides, initial_job_idx)
-        except KeyboardInterrupt:
-            known = " ".join(sorted({job.job_id.partition("_")[0] for job in jobs})) or "JOB"
-            print(f"no longer waited for; jobs go on: squeue -j {known} tells of them, scancel {known} ends them")
-            raise SystemExit(130) from None
-        for place, (own, given, job) in enumerate(zip(returned, job_overrides, jobs, strict=True)):
-            number, overrides = outcomes.number_of(given, initial_job_idx + place)
-            if isinstance(own, _Lost) and not (folder / f"{number}.json").exists():
-                line = f"run {number}: job {job.job_id} is gone from the queue without an end: see {job.paths.folder}"
-                outcomes.note_outcome(folder, number, Outcome("failed", lines=[line], overrides=overrides))
-                print_errors([line])
-        return returned
-
-    SlurmLauncher.launch = launched
-    SlurmJob.results = waited_for  # type: ignore[method-assign, assignment]
+def queue_jobs(folder: Path) -> Iterator[None]:
+    """Let submitit make its SLURM jobs of `QueueJob`; lost ones are noted in the sweep's folder."""
+    before = slurm.SlurmExecutor.job_class, slurm.SlurmJob
+    QueueJob.sweep, QueueJob.watcher = folder, QueueWatcher()
+    # submitit takes `job_class` for a single job, but makes the jobs of an array of the class that has this name.
+    slurm.SlurmExecutor.job_class = slurm.SlurmJob = QueueJob  # type: ignore[misc]
     try:
         yield
+    except KeyboardInterrupt:
+        known = " ".join(QueueJob.watcher.jobs) or "JOB"
+        print(f"no longer waited for; jobs go on: squeue -j {known} tells of them, scancel {known} ends them")
+        raise SystemExit(130) from None
     finally:
-        SlurmLauncher.launch, SlurmJob.results = launch, results  # type: ignore[method-assign]
-
-
-def _result(job: "SlurmJob[Any]") -> JobReturn:
-    """Return what the first task of a job that has left the queue returned."""
-    end = time.monotonic() + _ON_ITS_WAY
-    while not job.paths.result_pickle.exists():
-        if time.monotonic() > end:
-            return _Lost()
-        time.sleep(_PAUSE / 4)
-    outcome, value = pickle.loads(job.paths.result_pickle.read_bytes())  # noqa: S301 - submitit's own form
-    if outcome == "error":
-        print(value)
-        return _Lost()
-    return value
-
-
-def _wait(job: str) -> None:
-    """Return when a job, or a task of an array, is no longer in the queue."""
-    absent = 0
-    while absent < 2:
-        try:
-            is_there = job in slurm_array.states([job.partition("_")[0]])
-        except UserError:
-            # A controller that does not answer now will.
-            is_there = True
-        absent = 0 if is_there else absent + 1
-        if absent < 2:
-            time.sleep(_PAUSE)
+        slurm.SlurmExecutor.job_class, slurm.SlurmJob = before  # type: ignore[misc]

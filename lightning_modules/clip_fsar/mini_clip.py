@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
 from lightning_modules.clip_fsar.towers import MINI, MiniOptions, build_clip, check_mini, check_towers, tokens
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
+from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.precision import single_precision
 
 

@@ -9,7 +9,6 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_modules.base import BasePaper
 from lightning_modules.clip_fsar.alignment import AlignmentOptions, build_alignment
@@ -24,6 +23,7 @@ from lightning_modules.clip_fsar.schedule import AdamOptions, StepSchedule, buil
 from lightning_modules.clip_fsar.towers import MiniOptions, TowerOptions, build_clip, load_clip, text_features
 from lightning_modules.clip_fsar.video_text import VideoTextOptions
 from lightning_modules.collecting import Collector
+from lightning_modules.optimization import with_schedule
 
 
 class CLIPFSAR(BasePaper):
@@ -220,8 +220,7 @@ class CLIPFSAR(BasePaper):
         tuner_lr = None if self.tuner is None else self.tuner.lr
         optimizer = build_adam(self.named_parameters(), h["optimizer"], tuner_lr)
         each = self._data.batch_size * self.trainer.accumulate_grad_batches
-        schedule = LambdaLR(optimizer, lambda step: learning_rate(step * each, peak, h["schedule"]) / peak)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return with_schedule(optimizer, lambda step: learning_rate(step * each, peak, h["schedule"]) / peak)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Leave out a step whose gradients are not finite, as the released loop does (section 2.3)."""

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.dvdp.parameterisation import Prediction, amplitudes, target
+from lightning_modules.dvdp.parameterization import DVDPPrediction, amplitudes, target
 from lightning_modules.dvdp.process import Process
 from lightning_modules.dvdp.sampler import Denoiser
 
@@ -13,7 +13,7 @@ from lightning_modules.dvdp.sampler import Denoiser
 def denoising_loss(
     process: Process,
     network: Denoiser,
-    kind: Prediction,
+    kind: DVDPPrediction,
     clean: Float[Tensor, "b c h w"],
     level: int,
     sigma: Tensor | None,

@@ -8,12 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_modules.dvdp.sampler import Denoiser, Sampler, State
+from lightning_modules.generated_images import rank_share
 from lightning_modules.progress import progress
+from networks.seeds import stream_generator
 
 
 @dataclass(frozen=True)
 class ImageGenerator:
-    """Generates images in -1..1; image k depends on its place, the seed and the batch size alone.
+    """Generates images in -1..1; image k depends on k, the seed and the batch size alone.
 
     Attributes:
         network: the denoiser.
@@ -39,11 +41,10 @@ class ImageGenerator:
             count: number of images, over all processes.
             share: which process of how many this is; each draws every so many batches.
         """
-        firsts = range(0, count, self.batch)[share[0] :: share[1]]
+        firsts = rank_share(range(0, count, self.batch), *share)
         with progress("sampling", len(firsts) * len(sampler.visits)) as on_step:
             for first in firsts:
-                generator = torch.Generator(self.device)
-                generator.manual_seed(self.seed * 1_000_003 + first)
+                generator = stream_generator(self.seed, first, self.device)
                 shape = (min(self.batch, count - first), *self.shape)
                 yield sampler(self.network, shape, generator, on_step=on_step)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -15,17 +15,18 @@ from lightning_modules.dvdp.costs import macs_of_levels
 from lightning_modules.dvdp.denoising_loss import denoising_loss
 from lightning_modules.dvdp.evaluation import EvaluationOptions, build_distances, step_counts
 from lightning_modules.dvdp.image_generation import ImageGenerator
-from lightning_modules.dvdp.networks import LevelNetworks, UNetOptions, uneven_use
-from lightning_modules.dvdp.options import DVDPOptions, ImageData, check_options
-from lightning_modules.dvdp.parameterisation import Prediction
+from lightning_modules.dvdp.networks import LevelNetworkOptions, LevelNetworks, uneven_use
+from lightning_modules.dvdp.options import DVDPOptions, DVDPSampleOptions, ImageData, check_options
+from lightning_modules.dvdp.parameterization import DVDPPrediction
 from lightning_modules.dvdp.pictures import sheet
 from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.projection import at_level, deviations
 from lightning_modules.dvdp.report import DISPLAYED, cost_quality, measure, pictures_of, training_costs
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
-from lightning_modules.ema import averaged
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
+from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.image_distances import ImageDistances
+from networks.ema import averaged
+from networks.seeds import stream_generator
 
 
 class DVDP(BasePaper):
@@ -56,6 +57,7 @@ class DVDP(BasePaper):
     """
 
     can_be_sharded = False
+    sample_options: ClassVar[DVDPSampleOptions] = {"count": 64, "seed": None, "steps": None}
     deviations: Tensor
     images_seen: Tensor
 
@@ -65,11 +67,11 @@ class DVDP(BasePaper):
         channels: int,
         image_size: int,
         process: ProcessOptions,
-        prediction: Prediction,
+        prediction: DVDPPrediction,
         level_scale: bool,
         level_weight: list[float] | None,
         batch_scale: list[int] | None,
-        network: UNetOptions,
+        network: LevelNetworkOptions,
         ema: float,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
@@ -153,7 +155,7 @@ class DVDP(BasePaper):
 
     def drawn_level(self, step: int) -> int:
         """Return the level of an optimizer step, the same on every process."""
-        generator = torch.Generator().manual_seed(self.options["seed"] * 1_000_003 + step)
+        generator = stream_generator(self.options["seed"], step)
         return self.process.level_of(int(torch.randint(1, self.process.steps + 1, (), generator=generator)))
 
     def part_of_batch(self, images: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, "n c h w"]:
@@ -217,7 +219,7 @@ class DVDP(BasePaper):
         self.log("val/loss", sum(share * value for share, value in zip(self.process.shares, values, strict=True)))
         options = self.options["sampler"]
         if (count := options["sheet"]) and self.trainer.is_global_zero:
-            images = torch.cat(list(self.generate(count, steps=options["steps"])))
+            images = torch.cat(list(self.generate({"count": count, "seed": None, "steps": options["steps"]})))
             self.show_picture("training_samples", sheet(images), f"step {self.global_step}")
 
     # Drawing images.
@@ -241,21 +243,17 @@ class DVDP(BasePaper):
         with trainer.precision_plugin.forward_context() if trainer else nullcontext():
             return self._averaged(x, level, time)
 
-    def generate(
-        self, count: int, *, steps: int | None = None, seed: int | None = None
-    ) -> Iterator[Float[Tensor, "b c h w"]]:
-        """Yield images in -1..1, a batch at a time; image k depends on its place, the seed and the batch size alone.
+    def generate(self, options: DVDPSampleOptions) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Yield images in -1..1, a batch at a time; image k depends on its index, the seed and the batch size alone.
 
         Args:
-            count: number of images.
-            steps: reverse steps; those of the test unless told.
-            seed: seed of all noise; that of the model unless told.
+            options: what was asked for.
 
         Raises:
-            UserError: if the steps cannot be shared out over the levels.
+            UserError: if the steps cannot be divided over the levels.
         """
-        sampler = self.sampler(steps or self.options["evaluation"]["steps"])
-        yield from self._generator(seed).images(sampler, count)
+        sampler = self.sampler(options["steps"] or self.options["evaluation"]["steps"])
+        yield from self._generator(options["seed"]).images(sampler, options["count"])
 
     # Test.
 

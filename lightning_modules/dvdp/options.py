@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
 from common.errors import UserError
+from lightning_modules.base import SampleOptions
 from lightning_modules.dvdp.evaluation import EvaluationOptions
-from lightning_modules.dvdp.networks import UNetOptions, check_network
-from lightning_modules.dvdp.parameterisation import Prediction
+from lightning_modules.dvdp.networks import LevelNetworkOptions, check_network
+from lightning_modules.dvdp.parameterization import DVDPPrediction
 from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.sampler import SamplerOptions, visits
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine
+from lightning_modules.optimization import OptimizerOptions, WarmCosine
 
 
 class DVDPOptions(TypedDict):
@@ -18,11 +19,11 @@ class DVDPOptions(TypedDict):
     channels: int
     image_size: int
     process: ProcessOptions
-    prediction: Prediction
+    prediction: DVDPPrediction
     level_scale: bool
     level_weight: list[float] | None
     batch_scale: list[int] | None
-    network: UNetOptions
+    network: LevelNetworkOptions
     ema: float
     optimizer: OptimizerOptions
     schedule: WarmCosine
@@ -31,6 +32,13 @@ class DVDPOptions(TypedDict):
     compile: bool
     channels_last: bool
     seed: int
+
+
+class DVDPSampleOptions(SampleOptions):
+    """What `mode=sample` may ask of `DVDP`."""
+
+    steps: int | None
+    """Reverse steps; null: those of the test."""
 
 
 class ImageData(Protocol):

@@ -19,6 +19,7 @@ from torch import Tensor
 from common.errors import UserError
 from lightning_modules.dvdp.attenuation import NAMES, Attenuation, attenuation
 from lightning_modules.dvdp.projection import coarse, detail, scaled, up
+from networks.diffusion.schedule import noise_levels
 
 
 class ProcessOptions(TypedDict):
@@ -69,11 +70,8 @@ class Process:
         self.steps, self.delta, self.kind = steps, delta, attenuation
         self.bounds = (0, *turning_points, steps)
         betas = torch.linspace(beta_first, beta_last, steps, dtype=torch.float64)
-        cumulative = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - betas, 0)])
-        self.signal = cumulative.sqrt()
-        """a_t for t = 0..T."""
-        self.noise = (1 - cumulative).sqrt()
-        """s_t for t = 0..T."""
+        self.signal, self.noise = noise_levels(betas)
+        """a_t and s_t for t = 0..T."""
 
     @property
     def last_level(self) -> int:

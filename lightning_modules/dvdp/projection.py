@@ -5,7 +5,8 @@ with variance one, and an image of range [-1, 1] has range [-2, 2] after D. A pl
 the noise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -68,3 +69,27 @@ def scaled(x: Float[Tensor, "b c h w"], of_coarse: float | Tensor, of_detail: fl
     if of_coarse is of_detail:
         return of_detail * x
     return of_detail * x + (of_coarse - of_detail) * coarse(x)
+
+
+@dataclass(frozen=True)
+class PerPart:
+    """Factors [b, 1, 1, 1] of the coarse and of the detail part; one object for both where there is no detail part."""
+
+    coarse: Tensor
+    detail: Tensor
+
+    @property
+    def has_detail(self) -> bool:
+        """Whether the detail has a factor of its own."""
+        return self.detail is not self.coarse
+
+    def __mul__(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the image with each part multiplied by its factor."""
+        return scaled(image, self.coarse, self.detail)
+
+    def each(self, change: Callable[..., Tensor], *others: "PerPart") -> "PerPart":
+        """Return a function of the factors of each part, those of others included."""
+        first = change(self.coarse, *(other.coarse for other in others))
+        if not self.has_detail:
+            return PerPart(first, first)
+        return PerPart(first, change(self.detail, *(other.detail for other in others)))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.errors import UserError
-from lightning_modules.dvdp.parameterisation import Prediction, amplitudes, clean_image
+from lightning_modules.dvdp.parameterization import DVDPPrediction, amplitudes, clean_image
 from lightning_modules.dvdp.process import Process, apply
 
 Method = Literal["ancestral", "ddim"]
@@ -96,7 +96,7 @@ class Sampler:
     def __init__(
         self,
         process: Process,
-        prediction: Prediction,
+        prediction: DVDPPrediction,
         sigmas: Sequence[Tensor | float] | None,
         *,
         method: Method = "ddim",

@@ -1,1 +1,1 @@
-"""GeoD: a 3D-aware GAN whose discriminator also reads geometry from images, and teaches it to the generator."""
+"""GeoD: a 3D-aware GAN whose discriminator also predicts geometry from images, which guides the generator."""

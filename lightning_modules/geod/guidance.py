@@ -1,29 +1,28 @@
-"""The paper's contribution: geometry read from a generated image teaches the geometry that the generator rendered.
+"""The paper's contribution: geometry predicted from a generated image guides the geometry that was rendered.
 
-Equation and schedule are those of the author's code (spec, section 2.5).
+Equation and schedule are those of the author's code (geod §2.5).
 """
 
 from typing import Literal, TypedDict
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
-from lightning_modules.geod.geometry import back_project, normals_of_depth
-from lightning_modules.geod.inverse_renderer import Shape
-from networks.precision import single_precision
-from networks.volume_rendering import split_camera
+from lightning_modules.geod.inverse.depth_model import PretrainedGeometry
+from lightning_modules.geod.inverse.renderer import InverseRenderer, Shape
+from networks.cameras import focal_in_pixels, normals_of_depth
+from networks.gan.generators3d.volume_rendering import Rendering
+from networks.reprojection import resize_depth
 
 
 class GuidanceOptions(TypedDict):
-    """When and how the generator is taught.
+    """When and how the generator is guided.
 
     The weight is `gamma_start` before `start_kimg` thousand real images, then rises along a line to `gamma_end` at
-    `end_kimg`, and is 0 after `stop_kimg` (null: never). `interval`: generator steps from one lesson to the next.
-    `detach_image`: whether the gradient through the image that geometry is read from is cut. `shuffle`: the control, in
-    which every sample is taught the geometry read from another one. `kind`: normals, or depths less their means.
-    `least_weight`: pixels count whose rays are stopped by more than this share.
+    `end_kimg`, and is 0 after `stop_kimg` (null: never). `interval`: generator steps from one guided step to the next.
+    `detach_image`: whether the gradient through the image that geometry is predicted from is cut. `shuffle`: the
+    control, in which every sample is guided by the geometry predicted from another one. `kind`: normals, or depths
+    minus their means. `least_weight`: pixels count whose rays are stopped by more than this share.
     """
 
     gamma_start: float
@@ -53,13 +52,6 @@ def gamma(options: GuidanceOptions, images_seen: int) -> float:
     return options["gamma_start"] + share * (options["gamma_end"] - options["gamma_start"])
 
 
-def resize_depth(depth: Float[Tensor, "b h w"], size: int) -> Float[Tensor, "b s s"]:
-    """Return depth maps at another size (bilinear)."""
-    if depth.shape[-1] == size:
-        return depth
-    return functional.interpolate(depth[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0]
-
-
 def masked_difference(
     one: Float[Tensor, "b h w c"], other: Float[Tensor, "b h w c"], mask: Float[Tensor, "b h w"]
 ) -> Float[Tensor, ""]:
@@ -78,76 +70,50 @@ def guidance_loss(
     kind: str = "normal",
     shuffle: bool = False,
 ) -> Float[Tensor, ""]:
-    """Return how far rendered geometry is from the geometry that was read from the images.
+    """Return how far rendered geometry is from the geometry that was predicted from the images.
 
     Args:
-        depth: rendered z-depth, at the size of the reading.
+        depth: rendered z-depth, at the size of the prediction.
         focal: focal length of the generator's cameras, in pixels of that size.
-        shape: what was read from the images of the same samples.
-        weight: how much of each ray is stopped, at the size of the reading; None for all.
+        shape: what was predicted from the images of the same samples.
+        weight: how much of each ray is stopped, at the size of the prediction; None for all.
         least_weight: pixels count where the weight is above this.
-        kind: "normal", or "depth" less its mean over the mask.
-        shuffle: whether each sample is taught by the next one's reading.
+        kind: "normal", or "depth" minus its mean over the mask.
+        shuffle: whether each sample is guided by the prediction of the next one.
     """
-    read, valid = shape.normals, shape.valid
-    read_depth = shape.depth[: len(depth)]
+    predicted, valid = shape.normals, shape.valid
+    predicted_depth = shape.depth[: len(depth)]
     if shuffle:
-        read, valid, read_depth = read.roll(1, 0), valid.roll(1, 0), read_depth.roll(1, 0)
+        predicted, valid, predicted_depth = predicted.roll(1, 0), valid.roll(1, 0), predicted_depth.roll(1, 0)
     if weight is not None and least_weight > 0:
         valid = valid * (weight.detach() > least_weight)
     if kind == "depth":
         count = valid.sum(dim=(1, 2), keepdim=True).clamp_min(1)
-        centred = [d - (d * valid).sum(dim=(1, 2), keepdim=True) / count for d in (depth, read_depth)]
-        return masked_difference(centred[0][..., None], centred[1][..., None], valid)
+        centered = [d - (d * valid).sum(dim=(1, 2), keepdim=True) / count for d in (depth, predicted_depth)]
+        return masked_difference(centered[0][..., None], centered[1][..., None], valid)
     normals = normals_of_depth(depth, focal)
     rendered = (normals.detach() != 0).any(dim=-1).float()
-    return masked_difference(normals, read, valid * rendered)
+    return masked_difference(normals, predicted, valid * rendered)
 
 
-def reproject(
-    image: Float[Tensor, "b c h w"],
-    depth: Float[Tensor, "b h w"],
+def guidance_of_rendering(
+    predictor: InverseRenderer | PretrainedGeometry,
+    rendering: Rendering,
     camera: Float[Tensor, "b 25"],
-    other_depth: Float[Tensor, "b h w"],
-    other_camera: Float[Tensor, "b 25"],
-    reach: float,
-) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b h w"]]:
-    """Return how a view sees the other image, and a mask of the pixels that the other camera sees too.
+    options: GuidanceOptions,
+) -> Float[Tensor, ""]:
+    """Return how far rendered geometry is from that predicted from the rendered images (geod §2.5).
 
     Args:
-        image: the other camera's image.
-        depth: z-depth of this view.
-        camera: this view's camera, in EG3D's format.
-        other_depth: z-depth of the other view, which tells what is hidden.
-        other_camera: the other view's camera.
-        reach: length of the rays; a point still counts as seen a twenty-fifth of it behind the other's depth.
+        predictor: what predicts geometry from images.
+        rendering: what the generator rendered.
+        camera: its cameras.
+        options: see `GuidanceOptions`.
     """
-    with single_precision(depth):
-        return _reproject(image.float(), depth.float(), camera, other_depth.float(), other_camera, 0.04 * reach)
-
-
-def _reproject(
-    image: Tensor, depth: Tensor, camera: Tensor, other_depth: Tensor, other_camera: Tensor, tolerance: float
-) -> tuple[Tensor, Tensor]:
-    size = depth.shape[-1]
-    to_world, intrinsics = split_camera(camera.float())
-    other_to_world, other_intrinsics = split_camera(other_camera.float())
-    points = back_project(depth, intrinsics[:, 0, 0] * size).flatten(1, 2)
-    world = points @ to_world[:, :3, :3].transpose(1, 2) + to_world[:, None, :3, 3]
-    seen = (world - other_to_world[:, None, :3, 3]) @ other_to_world[:, :3, :3]
-    places = seen[..., :2] / seen[..., 2:] * other_intrinsics[:, 0, 0, None, None] * 2
-    grid = places.unflatten(1, (size, size))
-    found = functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    with torch.no_grad():
-        front = functional.grid_sample(other_depth[:, None], grid, mode="bilinear", align_corners=False)[:, 0]
-        is_visible = seen[..., 2].unflatten(1, (size, size)) < front + tolerance
-        mask = is_visible & (grid.abs().amax(dim=-1) < 1 - 1 / size)
-    return found, mask.float()
-
-
-def reprojection_error(
-    image: Float[Tensor, "b c h w"], found: Float[Tensor, "b c h w"], mask: Float[Tensor, "b h w"]
-) -> Float[Tensor, ""]:
-    """Return the mean absolute difference of images over a mask."""
-    difference = (image - found).abs().mean(dim=1)
-    return (difference * mask).sum() / mask.sum().clamp_min(1)
+    image = rendering.image.detach() if options["detach_image"] else rendering.image
+    shape = predictor.predict_shape(image)
+    size = shape.valid.shape[-1]
+    depth, focal = resize_depth(rendering.depth, size), focal_in_pixels(camera, size)
+    weight, least = resize_depth(rendering.weight, size), options["least_weight"]
+    kind, shuffle = options["kind"], options["shuffle"]
+    return guidance_loss(depth, focal, shape, weight=weight, least_weight=least, kind=kind, shuffle=shuffle)

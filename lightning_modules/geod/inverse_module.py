@@ -8,12 +8,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.base import BasePaper
-from lightning_modules.geod.inverse_loss import InverseLossOptions, PerceptualFeatures, build_features, inverse_loss
-from lightning_modules.geod.inverse_renderer import InverseRenderer, InverseRendererOptions
-from lightning_modules.geod.optimisers import AdamOptions, build_adam
-from lightning_modules.geod.pictures import reading_figure
-from lightning_modules.geod.reading_errors import ReadingErrors, mean_depth
-from lightning_modules.geod.weights import load_inverse_renderer
+from lightning_modules.geod.evaluation.figures import prediction_figure
+from lightning_modules.geod.evaluation.prediction_errors import PredictionErrors, mean_depth
+from lightning_modules.geod.inverse.reconstruction_loss import (
+    InverseLossOptions,
+    PerceptualFeatures,
+    build_features,
+    inverse_loss,
+)
+from lightning_modules.geod.inverse.renderer import InverseRenderer, InverseRendererOptions
+from lightning_modules.geod.inverse.unsup3d_weights import load_inverse_renderer
+from networks.gan.lazy_regularization import AdamOptions, build_adam
 
 
 class InverseRenderingOptions(TypedDict):
@@ -26,7 +31,7 @@ class InverseRenderingOptions(TypedDict):
 
 
 class InverseRendering(BasePaper):
-    """Shape, albedo, light and view of symmetric objects, from nothing but images (spec, sections 2.2 to 2.4).
+    """Shape, albedo, light and view of symmetric objects, from nothing but images (geod §2.2 to §2.4).
 
     Args:
         inverse_renderer: the networks and the camera.
@@ -58,7 +63,7 @@ class InverseRendering(BasePaper):
             self.inverse_renderer = InverseRenderer(self.options["inverse_renderer"])
             # In lists, so that frozen features and metrics are no part of the checkpoint.
             self._features: list[PerceptualFeatures | None] = []
-            self._errors: list[ReadingErrors] = []
+            self._errors: list[PredictionErrors] = []
 
     @property
     def features(self) -> PerceptualFeatures | None:
@@ -69,7 +74,7 @@ class InverseRendering(BasePaper):
         return None if features is None else features.to(self.device)
 
     def on_fit_start(self) -> None:
-        """Tell of missing weights before the training."""
+        """Report missing weights before the training."""
         _ = self.features
 
     def load_pretrained(self) -> None:
@@ -88,38 +93,38 @@ class InverseRendering(BasePaper):
         return loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
-        """Do the networks' forward and backward pass; what the rasteriser does depends on the data."""
-        reader, image = self.inverse_renderer, batch["image"]
-        assert reader is not None
-        pixels, features = reader.netC(image)
-        parts = (reader.netD(image), reader.netA(image), reader.netL(image), reader.netV(image), pixels, features)
+        """Do the networks' forward and backward pass; what the rasterizer does depends on the data."""
+        n, image = self.inverse_renderer, batch["image"]
+        assert n is not None
+        pixels, features = n.netC(image)
+        parts = (n.netD(image), n.netA(image), n.netL(image), n.netV(image), pixels, features)
         torch.stack([part.mean() for part in parts]).sum().backward()
 
     def configure_optimizers(self) -> Optimizer:
         """Return Adam."""
         return build_adam(self.parameters(), self.options["optimizer"])
 
-    # Where the truth is known, how far the reading is from it.
+    # Where the truth is known, how far predictions are from it.
 
     def _begin(self) -> None:
-        mean = mean_depth(cast(Any, self.trainer).datamodule.source("fit"))
-        self._errors = [] if mean is None else [ReadingErrors(mean).to(self.device)]
+        mean = mean_depth(self.datamodule.source("fit"))
+        self._errors = [] if mean is None else [PredictionErrors(mean).to(self.device)]
 
     def _measure(self, batch: Mapping[str, Any]) -> None:
         assert self.inverse_renderer is not None
         for errors in self._errors:
-            errors.update(batch, self.inverse_renderer.shape(batch["image"]))
+            errors.update(batch, self.inverse_renderer.predict_shape(batch["image"]))
 
     def _log_errors(self, stage: str) -> None:
         for errors in self._errors:
             self.log_dict({f"{stage}/{name}": value for name, value in errors.compute().items()})
 
     def on_validation_start(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._begin()
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Hold what is read against the truth."""
+        """Compare predictions with the truth."""
         self._measure(batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -127,15 +132,19 @@ class InverseRendering(BasePaper):
         self._log_errors("val")
 
     def on_test_start(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self._begin()
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Hold what is read against the truth, and show the first images."""
+        """Compare predictions with the truth, and show the first images."""
         assert self.inverse_renderer is not None
         self._measure(batch)
         if batch_idx == 0 and self.trainer.is_global_zero:
-            self.show_picture("reading", reading_figure(self.inverse_renderer, batch), "what is read from real images")
+            self.show_picture(
+                "reading",
+                prediction_figure(self.inverse_renderer, batch),
+                "real images, and what is predicted from them",
+            )
 
     def on_test_epoch_end(self) -> None:
         """Log the errors."""

@@ -1,7 +1,7 @@
-"""GeoD: three networks are trained; the geometry branch learns from real images and teaches the generator."""
+"""GeoD: three networks are trained; the geometry branch, on real images, guides the generator."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -9,31 +9,37 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from common.errors import UserError
 from lightning_modules.base import BasePaper
-from lightning_modules.geod.evaluation import EvaluationOptions
+from lightning_modules.geod.evaluation.generator_evaluation import GeneratorEvaluation
 from lightning_modules.geod.guidance import GuidanceOptions
-from lightning_modules.geod.inverse_loss import InverseLossOptions, inverse_loss
-from lightning_modules.geod.inverse_renderer import InverseRendererOptions
-from lightning_modules.geod.losses import density_loss, discriminator_loss, generator_loss, is_due, r1_loss
-from lightning_modules.geod.mesh import Mesh
+from lightning_modules.geod.inverse.depth_model import PretrainedOptions
+from lightning_modules.geod.inverse.reconstruction_loss import InverseLossOptions, inverse_loss
+from lightning_modules.geod.inverse.renderer import InverseRendererOptions
+from lightning_modules.geod.latents import LatentBatch, draw_latents
+from lightning_modules.geod.losses import density_loss, discriminator_loss, generator_loss, r1_loss
 from lightning_modules.geod.networks import GeoDNetworks
 from lightning_modules.geod.novel_views import NovelViewOptions
-from lightning_modules.geod.optimisers import PlayersOptions, build_adam
-from lightning_modules.geod.options import GeoDOptions, check_options, trains_inverse_renderer
-from lightning_modules.geod.players import DiscriminatorOptions, RegularisationOptions
-from lightning_modules.geod.poses import PoseOptions, some_cameras
-from lightning_modules.geod.pretrained import PretrainedOptions
-from lightning_modules.geod.report import CAPTIONS, Examination
-from lightning_modules.geod.sampling import LatentBatch, Samples, draw_latents
-from networks.pigan import PiGANOptions
-from networks.triplane import TriPlaneOptions
+from lightning_modules.geod.options import (
+    EvaluationOptions,
+    GeoDOptions,
+    GeoDSampleOptions,
+    OptimizersOptions,
+    RegularizationOptions,
+    check_options,
+    trains_inverse_renderer,
+)
+from networks.cameras import PoseOptions, label_cameras
+from networks.gan.discriminator_input import DiscriminatorOptions
+from networks.gan.generators3d.mesh import Mesh
+from networks.gan.generators3d.pigan import PiGANOptions
+from networks.gan.generators3d.triplane import TriPlaneOptions
+from networks.gan.lazy_regularization import build_adam, is_due, lazy_weight
 
 
 class GeoD(BasePaper):
-    """Training of generator, discriminator and geometry branch (spec, section 2).
+    """Training of generator, discriminator and geometry branch (geod §2).
 
-    Every batch of real images has one step of each player, in this order: the geometry branch on the real images, the
+    Every batch of real images has one step of each network, in this order: the geometry branch on the real images, the
     generator, the discriminator. Without guidance this is the generator's own 3D-aware GAN.
 
     Args:
@@ -44,26 +50,27 @@ class GeoD(BasePaper):
             with our names, which for the tri-plane generator are EG3D's), or null.
         discriminator_init: the same for the discriminator, whose names are StyleGAN2's.
         discriminator: the discriminator.
-        geometry: "unsup3d", an inverse renderer that learns along, or "pretrained", a frozen depth model.
+        geometry: "unsup3d", an inverse renderer that is trained too, or "pretrained", a frozen depth model.
         inverse_renderer: the inverse renderer.
-        inverse_loss: what it learns from.
+        inverse_loss: terms of its loss.
         ir_init: trained networks of an inverse renderer (ours or Unsup3D's), or null.
-        ir_stop_kimg: thousand real images after which the inverse renderer learns no more; 0 for never.
+        ir_stop_kimg: thousand real images after which the inverse renderer is trained no more; 0 for never.
         pretrained: the depth model.
-        guidance: when and how the generator is taught.
-        nvs: the paper's third task, novel views; our reading of it.
+        guidance: when and how the generator is guided.
+        nvs: the paper's third task, novel views, in a form of our choice.
         poses: poses of generated objects.
         regularisation: R1 and density.
-        optimizers: Adam of every player.
-        gradient_clip: most that the gradient's norm of generator or discriminator may be, or null.
-        ema: decay of the generator's moving average, at most.
-        evaluation: what the test draws and compares.
+        optimizers: Adam of each network.
+        gradient_clip: bound of the gradient's norm of generator and discriminator, or null.
+        ema: largest decay of the generator's moving average.
+        evaluation: what the test generates and compares.
         seed: seed of latents and poses.
     """
 
     networks: GeoDNetworks
     has_unused_parameters = True
     can_be_sharded = False
+    sample_options: ClassVar[GeoDSampleOptions] = {"count": 64, "seed": None, "mesh": False}
 
     def __init__(
         self,
@@ -83,8 +90,8 @@ class GeoD(BasePaper):
         guidance: GuidanceOptions,
         nvs: NovelViewOptions,
         poses: PoseOptions,
-        regularisation: RegularisationOptions,
-        optimizers: PlayersOptions,
+        regularisation: RegularizationOptions,
+        optimizers: OptimizersOptions,
         gradient_clip: float | None,
         ema: float,
         evaluation: EvaluationOptions,
@@ -102,7 +109,7 @@ class GeoD(BasePaper):
         """The constructor's arguments."""
         return cast(GeoDOptions, self.hparams)
 
-    # Networks. A checkpoint has the names that they have in their object.
+    # Networks. A checkpoint has the names that they have in `GeoDNetworks`.
 
     def configure_model(self) -> None:
         """Build the networks, the generator's moving average, and counters."""
@@ -130,19 +137,19 @@ class GeoD(BasePaper):
         o, lazy, n = self.options["optimizers"], self.options["regularisation"], self.networks
         density = lazy["density_interval"] if lazy["density_weight"] else None
         r1 = lazy["r1_interval"] if lazy["r1_gamma"] and lazy["r1_interval"] > 1 else None
-        found: list[Optimizer] = [
+        optimizers: list[Optimizer] = [
             build_adam(n.generator.parameters(), o["generator"], lazy_interval=density),
             build_adam(n.discriminator.parameters(), o["discriminator"], lazy_interval=r1),
         ]
         if trains_inverse_renderer(self.options):
             assert n.inverse_renderer is not None
-            found.append(build_adam(n.inverse_renderer.parameters(), o["inverse_renderer"]))
-        return found
+            optimizers.append(build_adam(n.inverse_renderer.parameters(), o["inverse_renderer"]))
+        return optimizers
 
     # Training.
 
     def draw(self, batch: Mapping[str, Any], purpose: int) -> LatentBatch:
-        """Return what this batch's generated images come from; every process has its share of one draw for all."""
+        """Return the latents of this batch's generated images; every process has its part of one draw for all."""
         ranks = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
         labels = batch.get("camera")
         return draw_latents(self.networks, self.options, len(batch["image"]), purpose, labels, **ranks)
@@ -150,8 +157,8 @@ class GeoD(BasePaper):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Make a step of each network."""
         optimizers, n = cast(list[LightningOptimizer], self.optimizers()), self.networks
-        trains_reader = trains_inverse_renderer(self.options)
-        if trains_reader and int(n.images_seen) < self.options["ir_stop_kimg"] * 1000:
+        is_trained = trains_inverse_renderer(self.options)
+        if is_trained and int(n.images_seen) < self.options["ir_stop_kimg"] * 1000:
             self.inverse_renderer_step(batch, optimizers[2])
         self.generator_step(self.draw(batch, 0), optimizers[0])
         self.discriminator_step(batch, self.draw(batch, 1), optimizers[1])
@@ -179,7 +186,7 @@ class GeoD(BasePaper):
         self.latest["ir_loss"] = loss.detach()
 
     def generator_step(self, latents: LatentBatch, optimizer: LightningOptimizer) -> None:
-        """Train the generator to fool the discriminator and on geometry; the density has a step of its own."""
+        """Train the generator against the discriminator and on geometry; the density has a step of its own."""
         with self.toggled_optimizer(optimizer):
             loss, terms = generator_loss(self.networks, self.options, latents)
             self._descend(loss, optimizer)
@@ -193,8 +200,8 @@ class GeoD(BasePaper):
         n, lazy = self.networks, self.options["regularisation"]
         with torch.no_grad():
             rendering = n.generator(latents.z, latents.camera, jitter=True, noise="random")
-        weight, interval = lazy["r1_gamma"] / 2 * lazy["r1_interval"], lazy["r1_interval"]
-        has_r1 = weight > 0 and is_due(n, interval)
+        weight, interval = lazy_weight(lazy["r1_gamma"] / 2, lazy["r1_interval"]), lazy["r1_interval"]
+        has_r1 = weight > 0 and is_due(int(n.batches_seen), interval)
         with self.toggled_optimizer(optimizer):
             loss = discriminator_loss(n, batch, rendering, latents.camera)
             if not has_r1 or interval > 1:
@@ -206,94 +213,80 @@ class GeoD(BasePaper):
         self.latest["d_loss"] = loss.detach()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the latest figures, as not every step has all of them."""
+        """Keep the latest losses, as not every step has all of them."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["latest"] = {name: float(value) for name, value in self.latest.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the latest figures."""
+        """Restore the latest losses."""
         super().on_load_checkpoint(checkpoint)
         self.latest = {name: torch.tensor(value) for name, value in checkpoint["latest"].items()}
 
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do the forward and backward passes of one generator step and one discriminator step."""
-        n, count = self.networks, len(batch["image"])
+        n, prepare, count = self.networks, self.networks.discriminator_input, len(batch["image"])
         n.get_submodule("generator").eval()
         z = batch["image"].new_zeros(count, n.generator.z_dim)
         camera = batch["camera"] if "camera" in batch else z.new_zeros(count, 25) + 1
         rendering = n.generator(z, camera, jitter=True)
-        loss = n.judge(n.discriminator, n.judge.of_rendered(rendering), camera, 0).mean()
+        loss = prepare(n.discriminator, prepare.of_rendered(rendering), camera, 0).mean()
         if n.inverse_renderer is not None:
-            # What its rasteriser does depends on the data, and multiplies next to nothing.
+            # What its rasterizer does depends on the data, and multiplies next to nothing.
             image = n.inverse_renderer.resize(rendering.image)
             loss = loss + n.inverse_renderer.netD(image).mean() + n.inverse_renderer.netV(image).mean()
         loss.backward()
-        seen = n.judge.of_real(batch["image"])
-        n.judge(n.discriminator, torch.cat([seen, seen]), torch.cat([camera, camera]), 0).mean().backward()
+        real = prepare.of_real(batch["image"])
+        prepare(n.discriminator, torch.cat([real, real]), torch.cat([camera, camera]), 0).mean().backward()
 
     # Evaluation.
 
-    @property
-    def _data(self) -> Any:
-        return cast(Any, self.trainer).datamodule
-
-    def _examine(self, *, has_distances: bool) -> Examination:
+    def _new_evaluation(self, *, has_distances: bool) -> GeneratorEvaluation:
         ranks = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        source = self._data.source("fit")
-        return Examination(self.networks, self.options, source, has_distances=has_distances, **ranks)
+        source = self.datamodule.source("fit")
+        return GeneratorEvaluation(self.networks, self.options, source, has_distances=has_distances, **ranks)
 
     def on_fit_start(self) -> None:
-        """Keep cameras of the training images, if poses are theirs; report files that the test will miss."""
+        """Keep cameras of the training images, if poses are theirs; report files that the test would miss."""
         labels = self.networks.label_cameras
         if labels is not None:
-            labels.copy_(some_cameras(self._data.source("fit"), len(labels)))
-        self._examine(has_distances=True)
-        _ = self.networks.reader, trains_inverse_renderer(self.options) and self.networks.features
+            labels.copy_(label_cameras(self.datamodule.source("fit"), len(labels)))
+        self._new_evaluation(has_distances=True)
+        _ = self.networks.predictor, trains_inverse_renderer(self.options) and self.networks.features
 
     def on_validation_start(self) -> None:
-        """Begin a new evaluation."""
-        self._examination = self._examine(has_distances=False)
+        """Start a new evaluation."""
+        self._evaluation = self._new_evaluation(has_distances=False)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Compare geometry predicted from real images with the true one, where that is known."""
-        self._examination.update(batch)
+        self._evaluation.update(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the errors of predicted and of generated geometry."""
-        self.publish(self._examination.validation())
+        self.publish(self._evaluation.validation())
 
     def on_test_start(self) -> None:
-        """Begin a new evaluation."""
-        self._examination = self._examine(has_distances=True)
+        """Start a new evaluation."""
+        self._evaluation = self._new_evaluation(has_distances=True)
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Add the real images that generated ones are compared with."""
-        self._examination.update(batch)
+        self._evaluation.update(batch)
 
     def on_test_epoch_end(self) -> None:
         """Generate images, log their errors and distances, and show pictures."""
         limit = self.trainer.limit_test_batches
-        # A test cut short draws no more images than it was to see.
-        self.publish(self._examination.test(limit * self._data.batch_size if isinstance(limit, int) else None))
+        # A test that is cut short generates no more images than it has real ones.
+        self.publish(self._evaluation.test(limit * self.datamodule.batch_size if isinstance(limit, int) else None))
         if self.trainer.is_global_zero:
-            pictures = self._examination.pictures(self.run_folder / "pictures" / "turntable.gif").pictures
-            for name, picture in pictures.items():
-                self.show_picture(name, picture, CAPTIONS[name])
+            self.publish(self._evaluation.pictures(self.run_folder / "pictures" / "turntable.gif"))
 
-    # What `mode=sample` asks for.
+    # For `mode=sample`.
 
-    def generate(
-        self, count: int, *, steps: int | None = None, seed: int | None = None
-    ) -> Iterator[Float[Tensor, "b c h w"]]:
-        """Yield images in -1..1 at random poses, a batch at a time; there are no steps.
+    def generate(self, options: GeoDSampleOptions) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Yield images in -1..1 at random poses, a batch at a time."""
+        yield from self.networks.samples(options["seed"]).images(range(options["count"]))
 
-        Raises:
-            UserError: if steps are asked for.
-        """
-        if steps is not None:
-            raise UserError("GeoD generates in one step: leave steps= out")
-        yield from Samples(self.networks, self.options, seed).images(count)
-
-    def meshes(self, count: int, *, seed: int | None = None) -> Iterator[Mesh]:
+    def meshes(self, options: GeoDSampleOptions) -> Iterator[Mesh]:
         """Yield the surfaces of the same samples as `generate`."""
-        return Samples(self.networks, self.options, seed).meshes(count)
+        return self.networks.samples(options["seed"]).meshes(range(options["count"]))

@@ -5,15 +5,37 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from lightning_modules.ema import averaged
-from lightning_modules.geod.inverse_loss import PerceptualFeatures, build_features
-from lightning_modules.geod.inverse_renderer import InverseRenderer
+from common.errors import UserError
+from lightning_modules.geod.inverse.depth_model import PretrainedGeometry
+from lightning_modules.geod.inverse.reconstruction_loss import PerceptualFeatures, build_features
+from lightning_modules.geod.inverse.renderer import InverseRenderer
+from lightning_modules.geod.inverse.unsup3d_weights import load_inverse_renderer
 from lightning_modules.geod.options import GeoDOptions, trains_inverse_renderer, uses_guidance
-from lightning_modules.geod.players import Generator, Judge, build_discriminator, build_generator
-from lightning_modules.geod.pretrained import PretrainedGeometry
-from lightning_modules.geod.weights import load_inverse_renderer, load_player
+from lightning_modules.geod.weights import load_network
+from networks.ema import averaged
+from networks.gan.discriminator_input import DiscriminatorInput, build_discriminator
+from networks.gan.generators3d.interface import Generator3D
+from networks.gan.generators3d.pigan import PiGAN, PiGANOptions
+from networks.gan.generators3d.samples import Samples3D
+from networks.gan.generators3d.triplane import TriPlaneGenerator, TriPlaneOptions
 
 MAX_LABEL_CAMERAS = 8192
+
+
+def build_generator(
+    triplane: TriPlaneOptions | None, pigan: PiGANOptions | None, size: int
+) -> TriPlaneGenerator | PiGAN:
+    """Return the generator whose options are given.
+
+    Raises:
+        UserError: if not exactly one of both is given, or planes have no side that doubling leads to.
+    """
+    if (triplane is None) == (pigan is None):
+        raise UserError("generator: give one of triplane and pigan, and null for the other")
+    if triplane is not None:
+        return TriPlaneGenerator(triplane, size)
+    assert pigan is not None
+    return PiGAN(pigan, size)
 
 
 class GeoDNetworks(nn.Module):
@@ -37,9 +59,9 @@ class GeoDNetworks(nn.Module):
         super().__init__()
         self.options = options
         generator = build_generator(options["triplane"], options["pigan"], options["image_size"])
-        self.generator: Generator = generator
+        self.generator: Generator3D = generator
         self.discriminator = build_discriminator(options["discriminator"], options["image_size"])
-        self.judge = Judge(options["discriminator"], generator.raw_size)
+        self.discriminator_input = DiscriminatorInput(options["discriminator"], generator.neural_resolution)
         self.average = averaged(generator, options["ema"])
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
@@ -59,9 +81,9 @@ class GeoDNetworks(nn.Module):
         return self.images_seen.device
 
     @property
-    def averaged_generator(self) -> Generator:
-        """The generator with averaged weights, which images are drawn from; in eval mode."""
-        return cast(Generator, self.average.module.eval())
+    def averaged_generator(self) -> Generator3D:
+        """The generator with averaged weights, which draws the images of evaluations; in eval mode."""
+        return cast(Generator3D, self.average.module.eval())
 
     @property
     def features(self) -> PerceptualFeatures | None:
@@ -76,7 +98,7 @@ class GeoDNetworks(nn.Module):
         return None if features is None else features.to(self.device)
 
     @property
-    def reader(self) -> InverseRenderer | PretrainedGeometry | None:
+    def predictor(self) -> InverseRenderer | PretrainedGeometry | None:
         """What predicts geometry from images: the inverse renderer, a frozen depth model, or None.
 
         Raises:
@@ -89,6 +111,12 @@ class GeoDNetworks(nn.Module):
             self._depth_model.append(PretrainedGeometry(self.options["pretrained"], size))
         return self._depth_model[0].to(self.device)
 
+    def samples(self, seed: int | None = None) -> Samples3D:
+        """Return the samples of a seed, that of the options unless given, by the averaged generator."""
+        o, seed = self.options, self.options["seed"] if seed is None else seed
+        generator, labels = self.averaged_generator, self.label_cameras
+        return Samples3D(generator, o["poses"], o["image_size"], labels=labels, seed=seed, device=self.device)
+
     def load_pretrained(self) -> None:
         """Load the networks that the config names.
 
@@ -100,7 +128,7 @@ class GeoDNetworks(nn.Module):
             load_inverse_renderer(self.inverse_renderer, o["ir_init"])
         if o["generator_init"]:
             generator = self.get_submodule("generator")
-            load_player(generator, o["generator_init"], "generator_init", "average.module")
+            load_network(generator, o["generator_init"], "generator_init", "average.module")
             self.average.module.load_state_dict(generator.state_dict())
         if o["discriminator_init"]:
-            load_player(self.discriminator, o["discriminator_init"], "discriminator_init", "discriminator")
+            load_network(self.discriminator, o["discriminator_init"], "discriminator_init", "discriminator")

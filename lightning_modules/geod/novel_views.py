@@ -1,7 +1,8 @@
-"""The paper's third task, novel view synthesis: OUR READING of it, as nothing readable says what it is (section 2.6).
+"""The paper's third task, novel view synthesis, in a form of OUR choice: no readable source gives its own (geod §2.6).
 
-"warp": the geometry branch takes one view of a generated object apart, turns it to another view, and the generator's
-own other view has to look like that. "reproject": the generator's depth carries one view over to the other.
+"warp": the geometry branch predicts shape and appearance from one view of a generated object, turns them to another
+view, and the generator's own other view has to match that. "reproject": the generator's depth carries one view over
+to the other.
 """
 
 from typing import Literal, TypedDict
@@ -10,10 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_modules.geod.guidance import reproject, reprojection_error
-from lightning_modules.geod.inverse_renderer import InverseRenderer
+from lightning_modules.geod.inverse.renderer import InverseRenderer
+from networks.cameras import split_camera
+from networks.gan.generators3d.volume_rendering import Rendering
 from networks.precision import single_precision
-from networks.volume_rendering import Rendering, split_camera
+from networks.reprojection import reproject, reprojection_error
 
 
 class NovelViewOptions(TypedDict):
@@ -23,28 +25,28 @@ class NovelViewOptions(TypedDict):
     weight: float
 
 
-def turned_reading(
+def turned_prediction(
     renderer: InverseRenderer,
     image: Float[Tensor, "b 3 h w"],
     camera: Float[Tensor, "b 25"],
     other_camera: Float[Tensor, "b 25"],
 ) -> tuple[Float[Tensor, "b 3 s s"], Float[Tensor, "b s s"]]:
-    """Return how the object in an image looks from another camera, by what is read from it, and where that is known."""
+    """Return how an image's object looks from another camera by its prediction, and a mask of where that is known."""
     with single_precision(image):
-        return _turned_reading(renderer, image.float(), camera, other_camera)
+        return _turned_prediction(renderer, image.float(), camera, other_camera)
 
 
-def _turned_reading(
+def _turned_prediction(
     renderer: InverseRenderer, image: Tensor, camera: Tensor, other_camera: Tensor
 ) -> tuple[Tensor, Tensor]:
-    reading, count = renderer(image), len(image)
+    prediction, count = renderer(image), len(image)
     turns = [split_camera(one.float())[0][:, :3, :3].transpose(1, 2) for one in (camera, other_camera)]
     between = turns[1] @ turns[0].transpose(1, 2)
-    turn = between @ reading.shape.turn
-    shift = (between @ reading.shape.shift[..., None])[..., 0]
-    depth = renderer.warp_depth(reading.shape.canonical[:count], turn, shift)
-    found = renderer.show(reading.canonical[:count], depth, turn, shift)
-    return found, (depth.detach() < renderer.far).float()
+    turn = between @ prediction.shape.turn
+    shift = (between @ prediction.shape.shift[..., None])[..., 0]
+    depth = renderer.warp_depth(prediction.shape.canonical[:count], turn, shift)
+    warped = renderer.render_view(prediction.canonical[:count], depth, turn, shift)
+    return warped, (depth.detach() < renderer.far).float()
 
 
 def novel_view_loss(
@@ -54,7 +56,7 @@ def novel_view_loss(
     second: Rendering,
     other_camera: Float[Tensor, "b 25"],
     renderer: InverseRenderer | None,
-    reach: float,
+    ray_length: float,
 ) -> Float[Tensor, ""]:
     """Return how far the second view of generated objects is from the first, carried over.
 
@@ -65,12 +67,12 @@ def novel_view_loss(
         second: another view of the same objects.
         other_camera: its cameras.
         renderer: the inverse renderer, for "warp".
-        reach: length of the generator's rays, for "reproject".
+        ray_length: length of the generator's rays, for "reproject".
     """
     if kind == "reproject":
-        found, mask = reproject(second.raw, first.depth, camera, second.depth, other_camera, reach)
-        return reprojection_error(first.raw, found, mask)
+        warped, mask = reproject(second.raw, first.depth, camera, second.depth, other_camera, ray_length)
+        return reprojection_error(first.raw, warped, mask)
     assert renderer is not None
     with torch.no_grad():
-        found, mask = turned_reading(renderer, first.image, camera, other_camera)
-    return reprojection_error(renderer.resize(second.image), found, mask)
+        warped, mask = turned_prediction(renderer, first.image, camera, other_camera)
+    return reprojection_error(renderer.resize(second.image), warped, mask)

@@ -3,17 +3,58 @@
 from typing import Literal, TypedDict
 
 from common.errors import UserError
-from lightning_modules.geod.evaluation import EvaluationOptions
+from lightning_modules.base import SampleOptions
+from lightning_modules.generated_images import DistanceOptions
 from lightning_modules.geod.guidance import GuidanceOptions
-from lightning_modules.geod.inverse_loss import InverseLossOptions
-from lightning_modules.geod.inverse_renderer import InverseRendererOptions
+from lightning_modules.geod.inverse.depth_model import PretrainedOptions
+from lightning_modules.geod.inverse.reconstruction_loss import InverseLossOptions
+from lightning_modules.geod.inverse.renderer import InverseRendererOptions
 from lightning_modules.geod.novel_views import NovelViewOptions
-from lightning_modules.geod.optimisers import PlayersOptions
-from lightning_modules.geod.players import DiscriminatorOptions, RegularisationOptions
-from lightning_modules.geod.poses import PoseOptions
-from lightning_modules.geod.pretrained import PretrainedOptions
-from networks.pigan import PiGANOptions
-from networks.triplane import TriPlaneOptions
+from networks.cameras import PoseOptions
+from networks.gan.discriminator_input import DiscriminatorOptions
+from networks.gan.generators3d.pigan import PiGANOptions
+from networks.gan.generators3d.triplane import TriPlaneOptions
+from networks.gan.lazy_regularization import AdamOptions
+
+
+class GeoDSampleOptions(SampleOptions):
+    """What `mode=sample` may ask of `GeoD`."""
+
+    mesh: bool
+    """Whether the surface of each sample is written as well, as PLY."""
+
+
+class RegularizationOptions(TypedDict):
+    """Lazy regularizations, each in a step of its own, every so many steps; R1 of every step is part of the loss.
+
+    `r1_gamma`: weight of the discriminator's squared gradient norm on real images (times one half). `density_weight`:
+    weight of the difference of density between points and points next to them.
+    """
+
+    r1_gamma: float
+    r1_interval: int
+    density_weight: float
+    density_interval: int
+
+
+class OptimizersOptions(TypedDict):
+    """The optimizer of each network."""
+
+    generator: AdamOptions
+    discriminator: AdamOptions
+    inverse_renderer: AdamOptions
+
+
+class EvaluationOptions(DistanceOptions):
+    """What the test generates and compares (geod §2.9).
+
+    Of the `samples`, `per_pose`, at least 2, share a pose. `validation_samples`: images of a validation. `oracle`: a
+    checkpoint of the oracle of rendered heads, or the folder of a depth model of transformers, or null.
+    """
+
+    per_pose: int
+    validation_samples: int
+    oracle: str | None
 
 
 class GeoDOptions(TypedDict):
@@ -34,8 +75,8 @@ class GeoDOptions(TypedDict):
     guidance: GuidanceOptions
     nvs: NovelViewOptions
     poses: PoseOptions
-    regularisation: RegularisationOptions
-    optimizers: PlayersOptions
+    regularisation: RegularizationOptions
+    optimizers: OptimizersOptions
     gradient_clip: float | None
     ema: float
     evaluation: EvaluationOptions
@@ -71,5 +112,5 @@ def uses_guidance(options: GeoDOptions) -> bool:
 
 
 def trains_inverse_renderer(options: GeoDOptions) -> bool:
-    """Return whether an inverse renderer is trained too; one that is loaded stays as it is (spec, section 2.4)."""
+    """Return whether an inverse renderer is trained too; one that is loaded stays as it is (geod §2.4)."""
     return options["geometry"] == "unsup3d" and options["ir_stop_kimg"] > 0 and not options["ir_init"]

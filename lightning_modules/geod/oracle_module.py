@@ -1,4 +1,4 @@
-"""Training of the oracle on the truth about rendered heads; nothing of it is seen while a generator is trained."""
+"""Training of the oracle on the truth about rendered heads; no generator is trained with it."""
 
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
@@ -11,11 +11,10 @@ from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
-from lightning_modules.geod.depth_metrics import eroded, mad
-from lightning_modules.geod.geometry import normals_of_depth
-from lightning_modules.geod.oracle import NormalOracle
-from lightning_modules.geod.poses import focal_in_pixels
-from lightning_modules.optimisation import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
+from lightning_modules.geod.evaluation.depth_metrics import eroded, mad
+from lightning_modules.geod.evaluation.oracle import NormalOracle
+from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
+from networks.cameras import focal_in_pixels, normals_of_depth
 
 
 class OracleTrainingOptions(TypedDict):
@@ -32,7 +31,7 @@ class OracleTraining(BasePaper):
 
     Args:
         width: channels at full size.
-        grain: largest deviation of white noise that half of the images get, so that a generator's grain misleads less.
+        grain: largest deviation of the white noise that half of the images get, so that a generator's misleads it less.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """

@@ -29,7 +29,7 @@ from lightning_modules.neural_dependency.regularizer import (
 )
 from lightning_modules.neural_dependency.report import Report, Tested
 from lightning_modules.neural_dependency.unseen.protocol import UnseenOptions
-from lightning_modules.optimisation import (
+from lightning_modules.optimization import (
     OptimizerOptions,
     build_optimizer,
     one_cycle,

@@ -6,7 +6,7 @@ from lightning_modules.neural_dependency.networks import NetworkOptions, SourceO
 from lightning_modules.neural_dependency.reading import ReadingOptions
 from lightning_modules.neural_dependency.regularizer import RegularizerOptions
 from lightning_modules.neural_dependency.unseen.protocol import UnseenOptions
-from lightning_modules.optimisation import OptimizerOptions
+from lightning_modules.optimization import OptimizerOptions
 
 
 class Options(TypedDict):

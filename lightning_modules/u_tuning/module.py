@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lightning_modules.base import BasePaper
 from lightning_modules.means import Means
-from lightning_modules.optimisation import (
+from lightning_modules.optimization import (
     OptimizerOptions,
     WarmCosine,
     build_optimizer,

@@ -12,7 +12,7 @@ from common.findings import Findings
 from lightning_modules.base import BasePaper
 from lightning_modules.collecting import Collector
 from lightning_modules.means import Means
-from lightning_modules.optimisation import OptimizerOptions, build_optimizer, training_steps, with_schedule
+from lightning_modules.optimization import OptimizerOptions, build_optimizer, training_steps, with_schedule
 from lightning_modules.uosr.backbones import Backbone
 from lightning_modules.uosr.build_objective import build_objective
 from lightning_modules.uosr.network import Network

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, TypedDict
 
-from lightning_modules.optimisation import OptimizerOptions
+from lightning_modules.optimization import OptimizerOptions
 from lightning_modules.uosr.backbones import Backbone
 from lightning_modules.uosr.objectives.confidence import (
     LearnedConfidenceOptions,

@@ -53,24 +53,9 @@ def unit_rows(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 
 def save_outputs(path: Path, outputs: Outputs) -> None:
-    """Write outputs to an `.npz` file that `load_outputs` and `np.load(path, allow_pickle=False)` read."""
+    """Write outputs to an `.npz` file that `np.load(path, allow_pickle=False)` reads; extra columns have a prefix."""
     columns = {"logits": outputs.logits, "features": outputs.features, "labels": outputs.labels}
     columns |= {_EXTRA + name: column for name, column in outputs.extra.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         np.savez(file, **{name: column.detach().cpu().numpy() for name, column in columns.items()})  # type: ignore[arg-type]
-
-
-def load_outputs(path: Path) -> Outputs:
-    """Read outputs that `save_outputs` wrote.
-
-    Raises:
-        ValueError: if a column is missing.
-    """
-    with np.load(path, allow_pickle=False) as file:
-        columns = {name: torch.from_numpy(file[name]) for name in file.files}
-    missing = [name for name in ("logits", "features", "labels") if name not in columns]
-    if missing:
-        raise ValueError(f"{path}: no {', '.join(missing)} in this file of outputs")
-    extra = {name.removeprefix(_EXTRA): column for name, column in columns.items() if name.startswith(_EXTRA)}
-    return Outputs(columns["logits"], columns["features"], columns["labels"], extra)

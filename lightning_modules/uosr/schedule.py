@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, TypedDict
 
-from lightning_modules.optimisation import one_cycle
+from lightning_modules.optimization import one_cycle
 
 
 class ScheduleOptions(TypedDict):

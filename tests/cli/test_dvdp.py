@@ -80,8 +80,11 @@ def test_pictures_of_a_finished_run(finished, tmp_path):
     words = ("mode=sample", f"run={folder}", "n=5", "steps=4")
     done = quire(*words)
     assert done.returncode == 0, done.stdout + done.stderr
-    place = folder / "samples" / "n5-steps4-seed0"
-    assert sorted(path.name for path in place.iterdir()) == [*(f"{k:05d}.png" for k in range(5)), "grid.png"]
+    assert "of a tiny run" in done.stdout
+    place = folder / "samples" / "count-5_seed-0_steps-4"
+    names = [*(f"{k:05d}.png" for k in range(5)), "grid.png", "samples.json"]
+    assert sorted(path.name for path in place.iterdir()) == names
+    assert read(place / "samples.json")["options"] == {"count": 5, "seed": 0, "steps": 4}
     assert Image.open(place / "00003.png").size == (32, 32)
     before = (place / "00003.png").read_bytes()
     again = call(*words)
@@ -91,8 +94,30 @@ def test_pictures_of_a_finished_run(finished, tmp_path):
     assert quire(*words, "force=true").returncode == 0
     assert (place / "00003.png").read_bytes() == before
     assert quire(*words, "seed=1").returncode == 0
-    assert (folder / "samples" / "n5-steps4-seed1" / "00003.png").read_bytes() != before
+    assert (folder / "samples" / "count-5_seed-1_steps-4" / "00003.png").read_bytes() != before
     assert len(list((folder / "samples").iterdir())) == 2
+    # The same options by their full names.
+    full = call("mode=sample", f"run={folder}", "sample.count=5", "sample.steps=4")
+    assert "exists already" in full.stderr
+
+
+def test_pictures_of_an_unfinished_run_in_another_place_say_what_they_are(finished, tmp_path):
+    finished.copy(tmp_path)
+    moved = only_folder(tmp_path, "dvdp").rename(tmp_path / "moved, away")
+    (moved / "checkpoints" / "best.ckpt").unlink()
+    (moved / "status.json").write_text('{"status": "preempted"}')
+    done = quire("mode=sample", f"run={moved}", "n=2", "steps=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "of an unfinished run (preempted), from last.ckpt" in done.stdout
+    remarks = read(moved / "samples" / "count-2_seed-0_steps-4" / "samples.json")["remarks"]
+    assert [remark.partition(" (")[0] for remark in remarks] == ["of an unfinished run", "of a tiny run"]
+
+
+def test_what_may_be_asked_is_listed(finished):
+    done = call("mode=sample", f"run={finished.folder('dvdp')}", "sample=help")
+    assert done.returncode == 0
+    for text in ("sample.count", "64", "Number of images.", "sample.steps", "null", "Reverse steps"):
+        assert text in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -100,14 +125,19 @@ def test_pictures_of_a_finished_run(finished, tmp_path):
     [
         (["run=nowhere"], "not a run folder"),
         ([], "give run=runs/EXPERIMENT/NAME"),
-        (["run={run}", "n=0"], "at least 1"),
+        (["run={run}", "n=0"], "n: is 0, should be at least 1"),
+        (["run={run}", "sample.stesp=4"], "did you mean sample.steps"),
+        (["run={run}", "sample.seed=-1"], "at least 0"),
+        (["run={run}", "sample.count=many"], "should be a whole number"),
+        (["run={run}", "mesh=true"], "mesh: no such option"),
+        (["run={run}", "force=perhaps"], "should be true or false"),
         (["run={run}", "steps=none"], "should be a whole number"),
         (["run={run}", "hardware=tpu"], "did you mean"),
         (["run={run}", "hardware=gpu"], "no GPU"),
         (["run={run}", "step=4"], "did you mean steps"),
         (["run={run}", "steps=5000"], "to 1000"),
         (["run={features}"], "makes no images"),
-        (["run={unfinished}"], "no checkpoints/best.ckpt"),
+        (["run={unfinished}"], "has no checkpoint yet"),
     ],
 )
 def test_what_no_picture_can_be_made_of_is_told_in_one_line(words, told, finished, tmp_path):

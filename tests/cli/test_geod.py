@@ -11,9 +11,9 @@ from tests.cli.test_dvdp import SMALL as DVDP
 from tests.tiers import full
 
 FEW = ("model.evaluation.samples=16", "model.evaluation.validation_samples=8")
-PLAYERS = ("model.triplane.channel_max=16", "model.triplane.rays.samples=8", "model.discriminator.channel_max=16")
+NETWORKS = ("model.triplane.channel_max=16", "model.triplane.rays.samples=8", "model.discriminator.channel_max=16")
 NOW = ("model.guidance.start_kimg=0", "model.guidance.end_kimg=0")
-SMALL = ("debug=tiny", *FEW, *PLAYERS, *NOW, "data.train_size=256", "data.test_size=128")
+SMALL = ("debug=tiny", *FEW, *NETWORKS, *NOW, "data.train_size=256", "data.test_size=128")
 
 
 # The networks that are needed first, of a few heads.
@@ -144,24 +144,24 @@ def test_samples_and_their_meshes(finished, tmp_path):
     folder = only_folder(tmp_path, "geod")
     done = quire("mode=sample", f"run={folder}", "n=3", "seed=5")
     assert done.returncode == 0, done.stderr
-    place = folder / "samples" / "n3-stepsauto-seed5"
+    place = folder / "samples" / "count-3_seed-5"
     assert len(list(place.glob("0*.png"))) == 3
     done = quire("mode=sample", f"run={folder}", "n=2", "mesh=true", "seed=6")
     assert done.returncode == 0, done.stderr
-    assert len(list((folder / "samples" / "n2-stepsauto-seed6").glob("0*.ply"))) == 2
+    assert len(list((folder / "samples" / "count-2_seed-6_mesh-true").glob("0*.ply"))) == 2
     wrong = call("mode=sample", f"run={folder}", "mesh=maybe")
     assert wrong.returncode == 2
-    assert "mesh is 'maybe', should be true or false" in wrong.stderr
+    assert "mesh: is 'maybe', should be true or false" in wrong.stderr
     steps = call("mode=sample", f"run={folder}", "steps=5", "seed=9")
     assert steps.returncode == 2
-    assert "one step: leave steps= out" in steps.stderr
+    assert "steps: no such option" in steps.stderr
 
 
 def test_what_has_no_surfaces_says_so(shared_run):
     folder = shared_run("experiment=dvdp", *DVDP).folder("dvdp")
     done = call("mode=sample", f"run={folder}", "n=2", "mesh=true")
     assert done.returncode == 2
-    assert "DVDP makes no meshes" in done.stderr
+    assert "mesh: no such option" in done.stderr
 
 
 def test_a_mesh_is_read_back(tmp_path):

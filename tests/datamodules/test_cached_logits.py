@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from datamodules.cached_logits import CachedLogits
 
@@ -58,9 +61,31 @@ def test_every_form_gives_the_same_rows(tmp_path, form, kind):
     assert both["label"].tolist() == content["labels"][taken].tolist()
 
 
+def is_mapped(array, folder):
+    """Return whether the numbers of an array are a mapped file of a folder, not a copy in memory."""
+    place = array.__array_interface__["data"][0]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, last = (int(end, 16) for end in line.split()[0].split("-"))
+        if first <= place < last:
+            return str(folder) in line
+    return False
+
+
 @pytest.mark.parametrize("form", ["folder", "npy", "safetensors"])
 def test_what_can_stay_on_disk_does(tmp_path, form):
-    assert all(isinstance(a, np.memmap) for a in small(write(tmp_path, form, arrays())).arrays.values())
+    arrays_on_disk = small(write(tmp_path, form, arrays())).arrays
+    assert len(arrays_on_disk) == 3
+    for array in arrays_on_disk.values():
+        assert is_mapped(array, tmp_path)
+        assert not is_mapped(np.array(array), tmp_path)
+        assert not array.flags.writeable
+
+
+def test_a_safetensors_type_that_numpy_lacks_is_named(tmp_path):
+    save_torch({"logits": torch.zeros(2, K).bfloat16(), "labels": torch.arange(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"logits is of type BF16, should be one of F16, F32") as error:
+        small(tmp_path / "a.safetensors").check()
+    assert "\n" not in str(error.value)
 
 
 def test_the_split_is_told_by_its_seed_alone(tmp_path):
@@ -139,8 +164,9 @@ def test_missing_and_broken_files_are_told(tmp_path):
     path = write(tmp_path, "safetensors", arrays())
     for content in (b"", path.read_bytes()[:20], b"\xff" * 200, path.read_bytes()[:-50]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="cannot be read"):
+        with pytest.raises(ValueError, match="cannot be read") as error:
             small(path).check()
+        assert "\n" not in str(error.value)
     (tmp_path / "x.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match="of no known form"):
         small(tmp_path / "x.pt").check()

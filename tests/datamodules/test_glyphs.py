@@ -65,12 +65,6 @@ def test_a_classes_mean_tells_it_from_most_others():
     assert (nearest == np.arange(16).repeat(20)).mean() > 0.4
 
 
-def test_a_sheet_has_a_row_for_each_class():
-    sheet = glyphs.sheet([3, 5, 7], 4, size=16, zoom=2)
-    assert sheet.shape == (3 * 32, 4 * 32)
-    assert sheet.dtype == np.uint8
-
-
 def test_splits_are_balanced_disjoint_and_told_by_the_seed():
     data = small()
     for name, size in zip(SPLITS, (160, 40, 80), strict=True):

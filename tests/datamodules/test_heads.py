@@ -7,8 +7,8 @@ import torch
 from datamodules.heads import RenderedHeads
 from datamodules.memory import pixel_hashes
 from datamodules.worlds import heads
-from lightning_modules.geod.depth_metrics import eroded, mad
-from lightning_modules.geod.geometry import focal_length, normals_of_depth
+from lightning_modules.geod.evaluation.depth_metrics import eroded, mad
+from networks.cameras import focal_length, normals_of_depth
 
 DIVERSE = list(heads.FAMILIES)
 
@@ -109,7 +109,7 @@ def test_the_camera_sees_the_depth_that_is_told():
     to_world = found.camera[:, :16].reshape(-1, 4, 4)
     # A camera as far from the origin as heads turn, looking at it.
     assert np.linalg.norm(to_world[:, :3, 3], axis=1) == pytest.approx(np.full(6, heads.CENTRE), abs=1e-5)
-    assert found.depth[found.mask].min() > heads.NEAR - 0.1
+    assert found.depth[found.mask].min() > 2.25 - 0.1
     yaw = np.arcsin(-to_world[:, 0, 2])
     assert np.std(np.arcsin(-heads.render(1000, 8, 32).camera[:, 2])) == pytest.approx(0.3, rel=0.1)
     assert np.isfinite(yaw).all()

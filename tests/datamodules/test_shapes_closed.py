@@ -130,4 +130,3 @@ def test_patterns_are_smooth_and_differ_between_classes():
     assert down < 0.25 * images.std(axis=(2, 3)).mean()
     of_class = [patterns.render([label] * 200, 1).mean(axis=0).ravel() for label in range(32)]
     assert np.abs(np.corrcoef(of_class) - np.eye(32)).mean() < 0.5
-    assert patterns.sheet([1, 2], 3, zoom=2).shape == (64, 96, 3)

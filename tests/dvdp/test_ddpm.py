@@ -69,7 +69,7 @@ def test_the_whole_ancestral_chain_is_that_of_a_plain_ddpm():
 
 def test_v_without_turning_points_is_plain_v():
     module = module_of(**(PLAIN | {"prediction": "v"}))
-    from lightning_modules.dvdp.parameterisation import amplitudes, target
+    from lightning_modules.dvdp.parameterization import amplitudes, target
 
     clean, noise, time = images(2), torch.randn(2, 1, 16, 16), torch.tensor([100, 700])
     at = amplitudes(module.process, 0, time, None)

@@ -142,21 +142,21 @@ def test_a_checkpoint_keeps_deviations_average_and_samples(tmp_path):
     loaded = DVDP.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True, strict=False)
     loaded.configure_model()
     loaded.load_state_dict(torch.load(tmp_path / "one.ckpt", weights_only=True)["state_dict"])
-    drawn = [torch.cat(list(m.generate(4, steps=6, seed=2))) for m in (module, loaded)]
+    drawn = [torch.cat(list(m.generate({"count": 4, "steps": 6, "seed": 2}))) for m in (module, loaded)]
     assert torch.equal(*drawn)
     loaded.deviations.fill_(1)
-    assert not torch.equal(drawn[0], torch.cat(list(loaded.generate(4, steps=6, seed=2))))
+    assert not torch.equal(drawn[0], torch.cat(list(loaded.generate({"count": 4, "steps": 6, "seed": 2}))))
 
 
 def test_images_do_not_depend_on_who_draws_them():
     module = awake(module_of())
-    whole = list(module.generate(10, steps=4))
+    whole = list(module.generate({"count": 10, "steps": 4, "seed": None}))
     shared = [list(module._generator().images(module.sampler(4), 10, share=(rank, 2))) for rank in (0, 1)]
     assert [len(batch) for batch in whole] == [4, 4, 2]
     assert torch.equal(shared[0][0], whole[0])
     assert torch.equal(shared[1][0], whole[1])
     assert torch.equal(shared[0][1], whole[2])
-    assert not torch.equal(whole[0], torch.cat(list(module.generate(4, steps=4, seed=9))))
+    assert not torch.equal(whole[0], torch.cat(list(module.generate({"count": 4, "steps": 4, "seed": 9}))))
 
 
 def test_a_compiled_network_keeps_its_keys_and_its_costs():
@@ -183,7 +183,7 @@ def test_bf16_trains_and_draws_in_float32(tmp_path):
     module = module_of()
     fit(module, tmp_path, precision="bf16-mixed", limit_val_batches=0)
     assert module.network.networks[0].unet.conv_in.weight.dtype == torch.float32
-    (drawn,) = module.generate(2, steps=3)
+    (drawn,) = module.generate({"count": 2, "steps": 3, "seed": None})
     assert drawn.dtype == torch.float32
     assert torch.isfinite(drawn).all()
 

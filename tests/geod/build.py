@@ -1,12 +1,17 @@
-"""Small players, and images for them; options are those of conf/, made smaller."""
+"""Small networks, and images for them; options are those of conf/, made smaller."""
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
 
+from datamodules.heads import RenderedHeads
 from datamodules.worlds import heads
-from lightning_modules.geod.inverse_renderer import InverseRenderer
+from lightning_modules.geod.inverse.renderer import InverseRenderer, Shape
 from lightning_modules.geod.module import GeoD
+from networks.cameras import focal_length, normals_of_depth
+
+FOCAL = focal_length(32, 18.837)
 
 SMALL = {
     "triplane": {"channel_base": 128, "channel_max": 16, "plane_size": 16, "plane_channels": 4, "z_dim": 8, "w_dim": 8},
@@ -67,3 +72,30 @@ def bump(size=32, height=0.5, width=0.5):
     line = torch.linspace(-1, 1, size)
     y, x = torch.meshgrid(line, line, indexing="ij")
     return (3.0 - height * torch.exp(-(x**2 + y**2) / width**2))[None]
+
+
+def shape_of(depth, valid=None):
+    valid = torch.ones_like(depth) if valid is None else valid
+    eye = torch.eye(3).expand(len(depth), 3, 3)
+    both = torch.cat([depth, depth.flip(-1)])
+    return Shape(both, both, valid, normals_of_depth(depth, FOCAL), eye, torch.zeros(len(depth), 3))
+
+
+class Heads(RenderedHeads):
+    """A few heads, in the order of their index."""
+
+    def __init__(self, **options):
+        sizes = {"train_size": 32, "val_size": 8, "test_size": 8, "batch_size": 8}
+        super().__init__(families=["ellipsoid", "cone"], **(sizes | options))
+
+    def _loader(self, name):
+        return DataLoader(self.source(name), batch_size=self.batch_size)
+
+    def train_dataloader(self):
+        return self._loader("fit")
+
+    def val_dataloader(self):
+        return self._loader("val")
+
+    def test_dataloader(self):
+        return self._loader("test")

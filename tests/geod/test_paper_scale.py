@@ -8,14 +8,14 @@ from torchvision.models import vgg16
 from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from harness.config.load import load
-from lightning_modules.geod.pretrained import PretrainedGeometry, PretrainedOptions
+from lightning_modules.geod.inverse.depth_model import PretrainedGeometry, PretrainedOptions
 from tests.cli.quire import call, checkpoint, only_folder, quire, read
 from tests.datamodules.miniature_eg3d import files, write
 from tests.datamodules.miniature_generative import WRITERS
 from tests.geod.build import images
 from tests.tiers import full
 
-# The true readers, players and schedules; small networks for the CPU's sake.
+# The true readers of data, networks and schedules; small networks for the CPU's sake.
 SMALL = (
     "debug=tiny",
     "data.batch_size=2",
@@ -132,11 +132,11 @@ def test_a_depth_model_has_the_interface_of_the_inverse_renderer(says, weights):
     options = PretrainedOptions(path=str(weights / "depth"), says=says, near=2.25, far=3.3, size=28, fov=18.837)
     geometry, image = PretrainedGeometry(options, 32), images(2).requires_grad_()
     assert not any(p.requires_grad for p in geometry.parameters())
-    assert geometry.shape(image).depth.shape == (2, 32, 32)
+    assert geometry.predict_shape(image).depth.shape == (2, 32, 32)
     # A network that learned nothing says the same everywhere; one that says the brightness shows what is made of it.
     del geometry.network
     geometry.network = lambda seen: SimpleNamespace(predicted_depth=seen.mean(dim=1))
-    shape = geometry.shape(image)
+    shape = geometry.predict_shape(image)
     assert shape.depth.amin(dim=(1, 2)).tolist() == pytest.approx([2.25] * 2, abs=1e-4)
     assert shape.depth.amax(dim=(1, 2)).tolist() == pytest.approx([3.3] * 2, abs=1e-4)
     shape.normals[..., 0].sum().backward()

@@ -51,7 +51,7 @@ class Browser:
         return self.driver.execute_cdp_cmd(command, words)
 
     def open(self, path, size=DESKTOP, *, dark=False, scripts=True):
-        """Open a file; with scripts, wait until its curves are drawn."""
+        """Open a file; with scripts, wait until its figures are drawn."""
         self.driver.get_log("browser")
         phone = size == PHONE
         metrics = {"deviceScaleFactor": 2 if phone else 1, "mobile": phone}
@@ -65,6 +65,10 @@ class Browser:
         if scripts:
             drawn = "return [...document.querySelectorAll('.plot')].every(p => p.querySelector('svg.main-svg'))"
             WebDriverWait(self.driver, 60).until(lambda driver: driver.execute_script(drawn))
+
+    def resize(self, width, height):
+        """Give the window another size while the page is open."""
+        self._tell("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def ask(self, expression, *words):
         """Return the value of a JavaScript expression."""

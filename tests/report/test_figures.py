@@ -46,13 +46,19 @@ def row(effect, interval=None, least=None):
 
 
 def test_a_forest_has_one_axis_unless_sizes_are_too_different():
-    (track,) = figures.forest([[row(10.0, [8.0, 12.0], 5.0), row(0.0)], [row(None)]])
-    first, control, nothing = track["rows"]
-    assert track["zero"] < first["least_at"] < first["bar"][0] < first["at"] < first["bar"][1] < 100
-    assert control["at"] == track["zero"]
-    assert nothing["at"] is None
-    assert [text for _, text in track["ticks"]] == ["0", "5", "10"]
-    assert len(figures.forest([[row(100.0)], [row(0.5)]])) == 2
+    (axis,) = figures.forest([[row(10.0, [8.0, 12.0], 5.0), row(0.0, ["nan", 1.0])], [row(None)]])
+    # From zero to 12, with a tenth of that on either side.
+    assert axis["range"] == pytest.approx([-1.2, 13.2])
+    first, control, nothing = axis["marks"]
+    assert (first["effect"], first["interval"], first["least"]) == (10.0, [8.0, 12.0], 5.0)
+    assert (control["effect"], control["interval"], control["least"]) == (0.0, None, None)
+    assert nothing["effect"] is None
+    assert [one["effect_text"] for one in axis["rows"]] == ["+10.00", "0.00", figures.NOTHING]
+    assert axis["rows"][0]["interval_text"] == "+8.00 to +12.00"
+    large, small = figures.forest([[row(100.0)], [row(0.5)]])
+    assert large["range"] == pytest.approx([-10, 110])
+    assert small["range"] == pytest.approx([-0.05, 0.55])
+    assert figures.forest([[row(None)]])[0]["range"] == [-1.0, 1.0]
 
 
 def write_rows(folder, rows):
@@ -144,15 +150,17 @@ def test_the_scatter_is_logarithmic_and_gives_zero_a_place():
         },
     }
     told["arms"]["unfinished"] = {"cost": {}, "metrics": {}}
-    shown = [{"name": name, "colour": i} for i, name in enumerate(told["arms"])]
+    shown = [{"name": name, "color": i} for i, name in enumerate(told["arms"])]
     drawn = scatter(told, shown)
     by_name = {point["name"]: point for point in drawn["points"]}
     assert list(by_name) == ["linear", "small", "large"]
-    assert by_name["linear"]["left"] < by_name["small"]["left"] < by_name["large"]["left"]
-    # 1e3 to 1e5 is two of the axis' decades.
-    decades = {text: place for place, text in drawn["columns"]}
-    assert by_name["large"]["left"] - by_name["small"]["left"] == pytest.approx(decades["1e5"] - decades["1000"])
-    assert by_name["linear"]["top"] > by_name["small"]["top"] > by_name["large"]["top"]
-    assert drawn["columns"][0][1] == "0"
+    # Zero stands a decade to the left of the smallest, whose decade is 1e3.
+    assert [by_name[name]["at"] for name in by_name] == [100.0, 1000, 100_000]
+    assert drawn["columns"] == [(100.0, "0"), (1e3, "1000"), (1e4, "1e4"), (1e5, "1e5")]
+    assert drawn["titles"] == ["tuner", "acc"]
+    assert by_name["small"]["text"] == "70.00 at 1,000"
+    assert by_name["small"]["interval_text"] == "69.00 to 71.00"
+    del told["arms"]["linear"]
+    assert scatter(told, shown)["columns"][0] == (1e3, "1000")
     assert scatter({"arms": told["arms"]}, shown) is None
     assert scatter(told | {"arms": {}}, shown) is None

@@ -6,6 +6,7 @@ import re
 import matplotlib.image
 import numpy as np
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 
 from harness.claims.report.page import write_report
 from tests.report.browser import DESKTOP, PHONE, Browser
@@ -89,6 +90,7 @@ def write_claim(arms, missing=(), word="toy", metric="val/acc"):
         "statements": statements,
         "arms": told,
         "columns": ["test/acc", "test/none"],
+        "scatter": {"x": "cost/trainable", "y": "test/acc"},
         "curves": [metric, "train/loss", "never/logged"],
         "paper_numbers": {
             "source": f"Table 1 of {word}",
@@ -165,9 +167,13 @@ def test_the_page_is_whole_and_readable(browser, report, size, dark, name):
     assert browser.complaints() == []
     assert browser.ask("performance.getEntriesByType('resource').filter(e => /^http/.test(e.name)).length") == 0
     assert browser.ask(OVERFLOW) <= size[0]
-    lines = "[...document.querySelectorAll('.plot')].map(p => p.data.filter(t => t.mode !== 'none').length)"
+    lines = "[...document.querySelectorAll('.curves .plot')].map(p => p.data.filter(t => t.mode !== 'none').length)"
     assert browser.ask(lines) == [3, 3]
-    assert browser.ask("document.querySelectorAll('.plot svg.main-svg .scatterlayer .trace').length") == 2 * (3 + 2)
+    traces = "document.querySelectorAll(arguments[0] + ' .plot svg.main-svg .scatterlayer .trace').length"
+    assert browser.ask(traces, ".curves") == 2 * (3 + 2)
+    # A mark for each row, a gate for each comparison.
+    assert browser.ask(traces, ".forest") == (3 + 2) + (1 + 1)
+    assert browser.ask(traces, "#scatter") == 3
     assert browser.ask("[...document.images].map(i => i.complete && i.naturalWidth > 0 && i.alt !== '')") == [True] * 3
     assert browser.ask(LOW_CONTRAST) == []
     browser.screenshot(name)
@@ -177,10 +183,63 @@ def test_light_and_dark_differ(browser, report):
     grounds = []
     for dark in (False, True):
         browser.open(report, dark=dark)
-        drawn = browser.ask("document.querySelector('.plot .gridlayer path').style.stroke")
+        grid = "[...document.querySelectorAll('.plot')].map(p => p.querySelector('.gridlayer path').style.stroke)"
+        drawn = browser.ask(grid)
+        assert len(drawn) == 5
+        assert len(set(drawn)) == 1
         grounds.append((browser.ask("getComputedStyle(document.body).backgroundColor"), drawn))
     assert grounds[0][0] != grounds[1][0]
     assert grounds[0][1] != grounds[1][1]
+
+
+# Of every row of the first statement: its track, and what is drawn in it.
+MARKS = """(() => {
+  const forest = document.querySelector('.forest'), box = e => e.getBoundingClientRect();
+  const middle = e => [box(e).left + box(e).width / 2, box(e).top + box(e).height / 2];
+  const dots = [...forest.querySelectorAll('.points path')].map(middle);
+  const bars = [...forest.querySelectorAll('.errorbars path.xerror')];
+  const gates = [...forest.querySelectorAll('.lines path.js-line')].map(middle);
+  return [...forest.querySelectorAll('.track')].map(track => {
+    const within = ([x, y]) => y > box(track).top && y < box(track).bottom;
+    const drawn = {dots: dots.filter(within), gates: gates.filter(within), bars: bars.filter(b => within(middle(b)))
+      .map(b => box(b).width)};
+    return {track: middle(track), left: box(track).left, width: box(track).width, ...drawn};
+  });
+})()"""
+
+
+@pytest.mark.parametrize(("size", "printing"), [(DESKTOP, False), (PHONE, False), (DESKTOP, True), (PHONE, True)])
+def test_effects_and_gates_are_drawn_in_their_rows_and_to_scale(browser, report, size, printing):
+    browser.open(report, size, dark=True)
+    if printing:
+        browser.ask("dispatchEvent(new Event('beforeprint'))")
+        assert browser.ask("getComputedStyle(document.body).backgroundColor") == "rgb(253, 253, 252)"
+        assert browser.ask("document.querySelector('main').getBoundingClientRect().width") < 670
+    first, control, nothing = browser.ask(MARKS)
+    # From -0.5 to 12, with a tenth of that on either side.
+    for row, dots, gates in ((first, [10.5], [5.0]), (control, [-0.0001], []), (nothing, [], [5.0])):
+        for drawn, values in ((row["dots"], dots), (row["gates"], gates)):
+            x = [row["left"] + row["width"] * (value + 0.5 + 1.25) / 15 for value in values]
+            assert [place[0] for place in drawn] == pytest.approx(x, abs=1.5)
+            assert all(place[1] == pytest.approx(row["track"][1], abs=1.5) for place in drawn)
+    for row, length in ((first, 3.0), (control, 1.0)):
+        assert row["bars"] == [pytest.approx(row["width"] * length / 15, abs=1.5)]
+    assert nothing["bars"] == []
+    if printing:
+        browser.ask("dispatchEvent(new Event('afterprint'))")
+        assert browser.ask("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
+        assert browser.ask(MARKS)[0]["width"] != first["width"]
+
+
+def test_figures_follow_the_width_of_the_window(browser, report):
+    browser.open(report)
+    browser.resize(1000, 900)
+    places = "[...document.querySelectorAll('.curves .plot, #scatter .plot')]"
+    fits = f"{places}.every(p => p._fullLayout.width === p.clientWidth)"
+    WebDriverWait(browser.driver, 20).until(lambda driver: browser.ask(fits))
+    assert browser.ask("document.querySelector('#scatter .plot').clientWidth") < 1000
+    row = browser.ask(MARKS)[0]
+    assert row["dots"][0][1] == pytest.approx(row["track"][1], abs=1.5)
 
 
 def test_what_the_page_says(browser, report):
@@ -195,6 +254,7 @@ def test_what_the_page_says(browser, report):
         "+10.50",
         "95 %: +9.00 to +12.00",
         "least: 5.00",
+        "method: 71.00 at 512 (68.50 to 73.50)",
         "control of toy",
         "71.00 ± 1.00",
         "68.50 to 73.50",
@@ -223,19 +283,17 @@ def test_what_the_page_says(browser, report):
 
 def test_a_failed_run_does_not_cut_the_curves_short(browser, report):
     browser.open(report)
-    longest = "document.querySelector('.plot').data.filter(t => t.mode !== 'none').map(t => t.x.length)"
+    longest = "document.querySelector('.curves .plot').data.filter(t => t.mode !== 'none').map(t => t.x.length)"
     assert browser.ask(longest) == [8, 8, 8]
-    gaps = "document.querySelector('.plot').data.filter(t => t.mode !== 'none').map(t => t.y.indexOf(null))"
+    gaps = "document.querySelector('.curves .plot').data.filter(t => t.mode !== 'none').map(t => t.y.indexOf(null))"
     assert browser.ask(gaps) == [3, 3, 3]
 
 
 def test_a_legend_box_takes_an_arm_out_of_all_figures(browser, report):
     browser.open(report)
     browser.ask("document.querySelectorAll('.legend input')[1].click()")
-    assert browser.ask("document.querySelector('.plot').data.filter(t => t.mode !== 'none').map(t => t.name)") == [
-        "base",
-        "control",
-    ]
+    names = "document.querySelector('.curves .plot').data.filter(t => t.mode !== 'none').map(t => t.name)"
+    assert browser.ask(names) == ["base", "control"]
 
 
 def test_a_picture_is_enlarged_and_put_back(browser, report):
@@ -247,12 +305,13 @@ def test_a_picture_is_enlarged_and_put_back(browser, report):
     assert browser.ask(width) < DESKTOP[0] / 2
 
 
-def test_without_scripts_all_but_the_curves_is_there(browser, report):
+def test_without_scripts_all_but_the_figures_is_there(browser, report):
     browser.open(report, scripts=False)
     text = browser.text()
     assert browser.ask("document.querySelector('#verdict strong').innerText") == "fails"
-    assert "71.00 ± 1.00" in text
-    assert "scripting is off" in text
+    for shown in ("71.00 ± 1.00", "+10.50", "95 %: +9.00 to +12.00", "method: 71.00 at 512 (68.50 to 73.50)"):
+        assert shown in text
+    assert text.count("scripting is off") == 2 + 1 + 2
     assert browser.ask("document.querySelectorAll('.plot svg.main-svg').length") == 0
     assert browser.ask("[...document.images].every(i => i.naturalWidth > 0)")
     assert browser.complaints() == []

@@ -72,12 +72,12 @@ def cell(name: str, family: str) -> dict[str, Any]:
         assert torch.equal(case.run(), before)
         return {"state": "no", "line": _line(refusal, case)}
     _train(case, tuner)
-    if not tuner.can_merge:
-        return {"state": "yes"}
     tuned = case.run()
     try:
         tuner.merge_()
     except UserError as refusal:
+        if "no plain form" in str(refusal):
+            return {"state": "yes"}
         return {"state": "yes", "line": _line(refusal, case)}
     torch.testing.assert_close(case.run(), tuned, rtol=1e-3, atol=1e-3)
     assert hooks_on(case.network) == 0

@@ -98,7 +98,6 @@ def test_merged_equals_tuned_and_loads_into_a_plain_network(member):
     tuner = MEMBERS[member]().attach(network, IMAGES).eval()
     move(tuner)
     tuned = network(IMAGES)
-    assert tuner.can_merge
     merged = tuner.merge_()
     assert merged is network
     assert not any(parameter.requires_grad for parameter in merged.parameters())
@@ -142,7 +141,6 @@ def test_ssf_without_bias_is_not_merged():
 @pytest.mark.parametrize("member", [name for name in MEMBERS if name not in MERGING])
 def test_others_have_no_plain_form(member):
     tuner = MEMBERS[member]().attach(fresh_vit(), IMAGES)
-    assert not tuner.can_merge
     with pytest.raises(UserError, match="no plain form"):
         tuner.merge_()
 

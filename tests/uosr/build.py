@@ -2,11 +2,13 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
 from lightning_modules.uosr.module import UOSR
+from lightning_modules.uosr.outputs import outputs_of
 from lightning_modules.uosr.scores.few_shot import DEFAULTS as FEW_SHOT
 from lightning_modules.uosr.scores.post_hoc import DEFAULTS as POST_HOC
 
@@ -115,3 +117,9 @@ def trainer(folder, epochs=2, **changes):
     plain = {"accelerator": "cpu", "devices": 1, "max_epochs": epochs, "default_root_dir": str(folder)}
     fixed = {"num_sanity_val_steps": 0, "enable_checkpointing": False, "inference_mode": False}
     return pl.Trainer(**(quiet | plain | fixed | changes))
+
+
+def stored_outputs(path):
+    """Return the outputs that a test run stored in a file."""
+    with np.load(path, allow_pickle=False) as file:
+        return outputs_of({name.removeprefix("extra_"): torch.from_numpy(file[name]) for name in file.files})

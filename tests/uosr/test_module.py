@@ -9,10 +9,9 @@ from common.errors import UserError
 from harness.config.compose import options as experiments
 from harness.config.load import load
 from lightning_modules.uosr.module import UOSR
-from lightning_modules.uosr.outputs import load_outputs
 from lightning_modules.uosr.schedule import build_schedule
 from lightning_modules.uosr.unified_metrics import METRICS, unified_metrics
-from tests.uosr.build import CLASSES, LENGTHS, OBJECTIVES, World, built, options, trainer
+from tests.uosr.build import CLASSES, LENGTHS, OBJECTIVES, World, built, options, stored_outputs, trainer
 
 # Training losses of five steps, recorded from this code on the CPU.
 GOLDEN = {
@@ -245,7 +244,7 @@ def test_saved_scores_give_the_same_numbers_again(tested):
 def test_outputs_are_those_of_the_network_in_order(tested):
     folder, module, _ = tested("lc")
     for name, length in LENGTHS.items():
-        outputs = load_outputs(folder / "outputs" / f"{name}.npz")
+        outputs = stored_outputs(folder / "outputs" / f"{name}.npz")
         assert outputs.extra["index"].tolist() == list(range(length))
         assert ("odin" in outputs.extra) == (name in {"known", "unknown"})
         assert outputs.logits.dtype == outputs.features.dtype == torch.float32
@@ -253,7 +252,7 @@ def test_outputs_are_those_of_the_network_in_order(tested):
     unknown = World().test_dataloader()[2].dataset
     with torch.no_grad():
         seen = module.eval().network(unknown.images)
-    outputs = load_outputs(folder / "outputs" / "unknown.npz")
+    outputs = stored_outputs(folder / "outputs" / "unknown.npz")
     assert torch.allclose(outputs.logits, seen.logits, atol=1e-4)
     assert torch.allclose(module.network.head(outputs.features), outputs.logits, atol=1e-4)
 
@@ -272,7 +271,7 @@ def test_scores_are_float32_under_bf16(tmp_path):
     for run in (full, half):
         run.test(module, World(), verbose=False)
     for name in ("train", "unknown"):
-        first, second = (load_outputs(tmp_path / each / "outputs" / f"{name}.npz") for each in ("full", "half"))
+        first, second = (stored_outputs(tmp_path / each / "outputs" / f"{name}.npz") for each in ("full", "half"))
         assert torch.equal(first.logits, second.logits)
         assert torch.equal(first.extra["confidence"], second.extra["confidence"])
 

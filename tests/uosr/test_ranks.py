@@ -10,10 +10,9 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from lightning_modules.collecting import Collector
-from lightning_modules.uosr.outputs import load_outputs
 from networks.distributed import gather_rows
 from tests.cli.forks import start_server
-from tests.uosr.build import LENGTHS, World, batch, built, trainer
+from tests.uosr.build import LENGTHS, World, batch, built, stored_outputs, trainer
 
 
 def _process(rank, folder, ports):
@@ -93,7 +92,7 @@ def test_a_test_on_two_processes_is_the_test_on_one(folder, ranks):
     """Lightning's own sampler pads 41 and 37 samples to 42 and 38; the metrics must not see that."""
     expected = _metrics(folder / "one")
     for split, length in LENGTHS.items():
-        one, two = (load_outputs(folder / name / "outputs" / f"{split}.npz") for name in ("one", "two"))
+        one, two = (stored_outputs(folder / name / "outputs" / f"{split}.npz") for name in ("one", "two"))
         assert len(two.labels) == length
         assert torch.equal(one.labels, two.labels)
         assert torch.allclose(one.logits, two.logits, atol=1e-5)

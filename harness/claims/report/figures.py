@@ -1,4 +1,4 @@
-"""Numbers, intervals and curves of the report, made ready for its template."""
+"""Numbers, intervals, effects and curves of the report, made ready for its template and for plotly."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 NOTHING = "\N{EN DASH}"
 DASHES = ("solid", "7px,3px", "2px,3px", "10px,3px,2px,3px")
-COLOURS = 8
+COLORS = 8
 # Points of a curve: more than a figure has pixels only make the page heavy.
 _POINTS = 600
 # Effects further apart than this are not readable on one axis.
@@ -75,48 +75,39 @@ def interval(ends: Any, decimals: int | None, *, sign: bool = False) -> str | No
     return " to ".join(written(end, decimals, sign=sign) for end in ends)
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """Return three to seven round numbers between two others."""
-    raw = (high - low) / 6
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
-    return [i * step for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
 def _ends(row: Mapping[str, Any]) -> list[float]:
     marks = [row.get("effect"), row.get("least"), *(row.get("interval") or [])]
     return [end for end in map(finite, marks) if end is not None]
 
 
-def _track(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return one axis with the marks of every row on it, in percent of its width, and the numbers as text."""
+def _axis(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the range of one axis, what is drawn of every row on it, and the numbers as text."""
     ends = [0.0, *(end for row in rows for end in _ends(row))]
     low, high, decimals = min(ends), max(ends), places(ends)
     margin = 0.1 * (high - low) or 1.0
-    low, high = low - margin, high + margin
-
-    def at(value: Any) -> float | None:
-        place = finite(value)
-        return None if place is None else round(100 * (place - low) / (high - low), 2)
-
-    marked = []
-    for row in rows:
-        bar = [place for place in map(at, row.get("interval") or []) if place is not None]
-        marks = {
-            "at": at(row.get("effect")),
-            "bar": bar if len(bar) == 2 else None,
-            "least_at": at(row.get("least")),
+    texts = [
+        {
             "effect_text": written(row.get("effect"), decimals, sign=True),
             "interval_text": interval(row.get("interval"), decimals, sign=True),
             "least_text": written(row.get("least"), decimals),
         }
-        marked.append(row | marks)
-    marks_at = ticks(low, high)
-    step = marks_at[1] - marks_at[0]
+        for row in rows
+    ]
     return {
-        "zero": at(0),
-        "rows": marked,
-        "ticks": [(at(tick), written(tick, max(0, -math.floor(math.log10(step) + 1e-9)))) for tick in marks_at],
+        "range": [low - margin, high + margin],
+        "marks": [_marks(row) for row in rows],
+        "rows": [row | text for row, text in zip(rows, texts, strict=True)],
+    }
+
+
+def _marks(row: Mapping[str, Any]) -> dict[str, Any]:
+    ends = [finite(end) for end in row.get("interval") or []]
+    return {
+        "effect": finite(row.get("effect")),
+        "interval": ends if len(ends) == 2 and None not in ends else None,
+        "least": finite(row.get("least")),
+        "verdict": row.get("verdict"),
+        "control": row.get("control", False),
     }
 
 
@@ -131,8 +122,8 @@ def forest(parts: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """
     sizes = [max(map(abs, ends)) for part in parts if any(ends := _ends(part[0]))]
     if sizes and max(sizes) > _ONE_AXIS * min(sizes):
-        return [_track(part) for part in parts]
-    return [_track([row for part in parts for row in part])]
+        return [_axis(part) for part in parts]
+    return [_axis([row for part in parts for row in part])]
 
 
 def _series(folder: Path) -> dict[str, dict[float, float]]:

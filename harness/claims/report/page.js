@@ -1,68 +1,52 @@
-'use strict';
 (async () => {
   if (!window.DecompressionStream) return;
-  const {arms, figures} = JSON.parse(document.getElementById('curve-data').textContent);
+  const {arms, curves, forests, scatter} = JSON.parse(document.getElementById('figure-data').textContent);
   const packed = Uint8Array.from(atob(document.getElementById('plotly-gzip').textContent), c => c.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('gzip'));
   const script = document.createElement('script');
   script.textContent = await new Response(stream).text();
   document.head.append(script);
 
-  const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  // Plotly reads some tags in texts; a name is shown as it is.
-  const plain = text => text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
   const boxes = [...document.querySelectorAll('.legend input')];
 
-  // Each stretch without a gap is a polygon of its own.
-  function band(curve) {
-    const x = [], y = [];
-    for (let i = 0; i < curve.x.length; i++) {
-      if (curve.low[i] === null) continue;
-      let j = i;
-      while (j + 1 < curve.x.length && curve.low[j + 1] !== null) j++;
-      x.push(...curve.x.slice(i, j + 1), ...curve.x.slice(i, j + 1).reverse(), null);
-      y.push(...curve.high.slice(i, j + 1), ...curve.low.slice(i, j + 1).reverse(), null);
-      i = j;
-    }
-    return {x, y};
+  function plot(place, [traces, layout], width, height, options) {
+    if (!place.classList.contains('drawn')) place.replaceChildren();
+    place.classList.add('drawn');
+    Plotly.react(place, traces, {...layout, width, height}, {displayModeBar: false, ...options});
   }
 
-  function traces(figure) {
+  function drawCurves(figure, place) {
     const shown = figure.curves.filter(curve => boxes[curve.arm].checked);
-    const bands = shown.filter(curve => curve.runs > 1).map(curve => ({
-      ...band(curve), type: 'scatter', mode: 'none', fill: 'toself', hoverinfo: 'skip',
-      fillcolor: colour(`--arm-${arms[curve.arm].colour}`) + '2e',
-    }));
-    return bands.concat(shown.map(curve => ({
-      x: curve.x, y: curve.mean, type: 'scatter', mode: curve.x.length < 25 ? 'lines+markers' : 'lines', name: plain(arms[curve.arm].name),
-      line: {color: colour(`--arm-${arms[curve.arm].colour}`), dash: arms[curve.arm].dash, width: 2}, marker: {size: 5},
-      customdata: curve.x.map((_, i) => [curve.low[i], curve.high[i], curve.epoch[i] ?? '–']),
-      hovertemplate: '%{y:.4~g}' + (curve.runs > 1 ? ' (%{customdata[0]:.4~g} to %{customdata[1]:.4~g})' : '') + ', epoch %{customdata[2]}',
-    })));
+    plot(place, curvesFigure(shown, arms), place.clientWidth, place.clientHeight);
   }
 
-  function layout() {
-    const axis = {automargin: true, gridcolor: colour('--line'), linecolor: colour('--line'), zeroline: false, tickfont: {size: 12}};
-    return {
-      xaxis: {...axis, title: {text: 'step', standoff: 8}, unifiedhovertitle: {text: 'step %{x}'}, spikecolor: colour('--soft'), spikethickness: 1}, yaxis: axis, height: 290, showlegend: false, hovermode: 'x unified',
-      margin: {l: 8, r: 12, t: 8, b: 8}, paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)',
-      font: {family: getComputedStyle(document.body).fontFamily, size: 12, color: colour('--soft')},
-      hoverlabel: {bgcolor: colour('--panel'), bordercolor: colour('--line'), font: {color: colour('--ink')}},
-      // A finger scrolls the page, it does not drag a frame.
-      dragmode: matchMedia('(pointer: coarse)').matches ? false : 'zoom',
-    };
+  function drawScatter(place) {
+    plot(place, scatterFigure(scatter, place.clientWidth, place.clientHeight), place.clientWidth, place.clientHeight);
   }
 
-  function draw() {
-    for (const place of document.querySelectorAll('.plot')) {
-      if (!place.classList.contains('drawn')) place.replaceChildren();
-      place.classList.add('drawn');
-      Plotly.react(place, traces(figures[place.dataset.figure]), layout(), {responsive: true, displayModeBar: false});
-    }
+  // One figure lies over the tracks of all rows; a label at the end of the axis may stand out on either side.
+  function drawForest(forest, element) {
+    const place = element.querySelector('.plot'), within = element.getBoundingClientRect(), aside = 20;
+    const tracks = [...element.querySelectorAll('.track')].map(track => track.getBoundingClientRect());
+    const below = element.querySelector('.axis').getBoundingClientRect().height, height = within.height - below;
+    const figure = forestFigure(forest, tracks.map(track => [track.top - within.top, track.bottom - within.top]), height);
+    place.style.left = `${tracks[0].left - within.left - aside}px`;
+    figure[1].margin = {l: aside, r: aside, t: 0, b: below};
+    plot(place, figure, tracks[0].width + 2 * aside, within.height, {staticPlot: true});
   }
 
-  draw();
-  for (const box of boxes) { box.hidden = false; box.addEventListener('change', draw); }
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
-  matchMedia('print').addEventListener('change', draw);
+  const drawing = new Map();
+  document.querySelectorAll('.forest').forEach((element, i) => drawing.set(element, () => drawForest(forests[i], element)));
+  document.querySelectorAll('#scatter .plot').forEach(element => drawing.set(element, () => drawScatter(element)));
+  document.querySelectorAll('.curves .plot').forEach((element, i) => drawing.set(element, () => drawCurves(curves[i], element)));
+  const drawAll = () => drawing.forEach(draw => draw());
+
+  const sizes = new ResizeObserver(entries => entries.forEach(entry => drawing.get(entry.target)()));
+  for (const element of drawing.keys()) sizes.observe(element);
+  for (const box of boxes) { box.hidden = false; box.addEventListener('change', drawAll); }
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawAll);
+  // The sheet has a width of its own, and a figure cannot follow it while it is printed.
+  for (const [event, isPrinting] of [['beforeprint', true], ['afterprint', false]]) {
+    addEventListener(event, () => { document.documentElement.classList.toggle('printing', isPrinting); drawAll(); });
+  }
 })();

@@ -61,7 +61,7 @@ def _arm(name: str, index: int, runs: Sequence[Run], told: Mapping[str, Any]) ->
         | {key: figures.written(cost.get(key), 0) for key in ("parameters", "trainable")},
         "done": sum(run.status == "done" for run in runs),
         "runs": runs,
-        "colour": index % figures.COLOURS,
+        "color": index % figures.COLORS,
         "dash": figures.DASHES[index % len(figures.DASHES)],
     }
 
@@ -133,6 +133,15 @@ def page(arms: Mapping[str, Sequence[Path]], claim: Mapping[str, Any] | None, co
     drawn = figures.curves(folders, told.get("curves"))
     about = mapping(told.get("arms"))
     shown = [_arm(name, index, found, mapping(about.get(name))) for index, (name, found) in enumerate(runs.items())]
+    statements = [_statement(statement) for statement in told.get("statements") or []]
+    forests = [{"range": axis["range"], "marks": axis["marks"]} for one in statements for axis in one["forests"]]
+    points = scatter(told, shown)
+    figure_data = {
+        "arms": [{key: arm[key] for key in ("name", "color", "dash")} for arm in shown],
+        "curves": drawn,
+        "forests": forests,
+        "scatter": points,
+    }
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -147,19 +156,19 @@ def page(arms: Mapping[str, Sequence[Path]], claim: Mapping[str, Any] | None, co
         title=told.get("paper") or told.get("claim") or "Comparison of runs",
         verdict=_verdict(told),
         rule=str(rule).partition("\n\n")[2].strip(),
-        statements=[_statement(statement) for statement in told.get("statements") or []],
+        statements=statements,
         warnings=warnings(runs),
         arms=shown,
         columns=told.get("columns") or headlines(runs),
         curves=drawn,
-        scatter=scatter(told, shown),
-        curve_data={"arms": [{key: arm[key] for key in ("name", "colour", "dash")} for arm in shown], "figures": drawn},
+        scatter=points,
+        figure_data=figure_data,
         pictures=exhibits.pictures(best),
         tables=exhibits.tables(best),
         paper_numbers=told.get("paper_numbers"),
         commands=commands,
         provenance=provenance(mapping(told.get("lock")) or made_of(runs)),
-        plotly=_plotly() if drawn else "",
+        plotly=_plotly() if drawn or forests or points else "",
         code=code,
     )
 

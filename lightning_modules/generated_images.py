@@ -1,0 +1,74 @@
+"""What the tests of all image generators share: distances to real images, shares of the processes, and sheets."""
+
+from collections.abc import Sequence
+from typing import TypedDict, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torchvision.utils import make_grid
+
+from metrics.image_distances import ImageDistances
+
+Pixels = NDArray[np.uint8]
+_Item = TypeVar("_Item")
+
+
+class DistanceOptions(TypedDict):
+    """How many images a test generates, and how it compares them with real ones.
+
+    `samples`: number of generated images. `features`: a checkpoint of a label network for the Fréchet distance of a
+    procedural world, or null. `inception`: the file of Inception weights that FID and KID are computed with, or null.
+    `kid_subset`: the size of KID's subsets.
+    """
+
+    samples: int
+    features: str | None
+    inception: str | None
+    kid_subset: int
+
+
+def build_distances(channels: int, image_size: int, options: DistanceOptions) -> ImageDistances:
+    """Return the distances of a test, without any image yet.
+
+    Args:
+        channels: channels of the images.
+        image_size: side of the images.
+        options: see `DistanceOptions`.
+
+    Raises:
+        UserError: if weights are missing, or there are fewer images than KID needs.
+    """
+    return ImageDistances(
+        channels,
+        image_size,
+        options["samples"],
+        features=options["features"],
+        inception=options["inception"],
+        kid_subset=options["kid_subset"],
+    )
+
+
+def rank_share(items: Sequence[_Item], rank: int, world_size: int) -> Sequence[_Item]:
+    """Return the items that a process works on: every `world_size`-th, from the `rank`-th on."""
+    return items[rank::world_size]
+
+
+def image_grid(
+    rows: Sequence[Float[Tensor, "n c h w"]] | Float[Tensor, "n c h w"], *, columns: int | None = None, side: int = 0
+) -> Pixels:
+    """Return images as one picture uint8 [h, w, 3], with white lines between them.
+
+    Args:
+        rows: images in -1..1 of any sides, in rows of equal length, or all images as one tensor.
+        columns: images in a row; as many as the first of `rows` has unless given.
+        side: images are enlarged (nearest pixel) to the largest of this and of their sides.
+    """
+    parts = [part.float().cpu() for part in ([rows] if isinstance(rows, Tensor) else rows)]
+    side = max(side, *(part.shape[-1] for part in parts))
+    resized = [functional.interpolate(part, (side, side), mode="nearest") for part in parts]
+    grid = make_grid((torch.cat(resized).clamp(-1, 1) + 1) / 2, nrow=columns or len(parts[0]), padding=2, pad_value=1.0)
+    return (grid * 255).round().byte().permute(1, 2, 0).numpy()

@@ -1,0 +1,70 @@
+"""Path length regularization: a step in w changes images by the same length everywhere (Karras et al. 2020)."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from networks.distributed import gather_rows_with_gradient
+from networks.precision import single_precision
+
+
+def shrunk_batch(batch: int, shrink: int) -> int:
+    """Return how many samples of a batch are regularized: one in `shrink`, at least one (StyleGAN2 takes 2)."""
+    return max(1, batch // shrink)
+
+
+class PathLengthPenalty(nn.Module):
+    """Mean of (|J_w^T y| - a)^2, where a is the running mean of |J_w^T y| (Karras et al. 2020, section 3.2).
+
+    y is noise of the images' shape with deviation 1 / sqrt(pixels). The running mean is one over the global batch, part
+    of the state, and is updated whenever the penalty is computed; as in stylegan2-ada-pytorch, gradients flow through
+    the newest lengths' part of it too. It is a lazy regularization: its weight is `lazy_weight(2, 4)` in StyleGAN2.
+
+    Args:
+        decay: weight of the newest mean in the running one.
+    """
+
+    mean_length: Tensor
+
+    def __init__(self, decay: float = 0.01) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("mean_length", torch.zeros(()))
+
+    def forward(
+        self,
+        images: Float[Tensor, "b c h w"],
+        ws: Float[Tensor, "b n w"],
+        directions: Float[Tensor, "b c h w"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Return the penalty, in single precision, and update the running mean.
+
+        Args:
+            images: what `ws` give; made under `single_precision`, or its gradients lose theirs.
+            ws: the latents of all layers, of which images are a differentiable function.
+            directions: noise of deviation one in place of y times sqrt(pixels), drawn unless given.
+        """
+        directions = torch.randn_like(images) if directions is None else directions
+        with single_precision(images):
+            lengths = path_lengths(images.float(), ws, directions)
+            mean = self.mean_length.lerp(gather_rows_with_gradient(lengths).mean(), self.decay)
+            self.mean_length.copy_(mean.detach())
+            return (lengths - mean).square().mean()
+
+
+def path_lengths(
+    images: Float[Tensor, "b c h w"], ws: Float[Tensor, "b n w"], directions: Float[Tensor, "b c h w"]
+) -> Float[Tensor, " b"]:
+    """Return |J_w^T y| of every sample, the root mean square over layers; it can be differentiated.
+
+    Args:
+        images: images.
+        ws: the latents that they were made from.
+        directions: y times the root of the number of pixels.
+    """
+    pixels = images.shape[-1] * images.shape[-2]
+    projected = (images * directions).sum() / math.sqrt(pixels)
+    (gradient,) = torch.autograd.grad(projected, ws, create_graph=True)
+    return gradient.float().square().sum(dim=2).mean(dim=1).sqrt()
