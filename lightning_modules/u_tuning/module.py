@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
-import torch
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.base import BasePaper
+from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.means import Means
 from lightning_modules.optimization import (
     OptimizerOptions,
@@ -98,9 +97,8 @@ class UTuning(BasePaper):
         return self.options["backbone"]["weights"] is not None
 
     def example(self) -> tuple[Tensor]:
-        """Return two empty images."""
-        size = self.options["image_size"]
-        return (torch.zeros(2, self.options["in_channels"], size, size),)
+        """Return two images of noise."""
+        return (noise_images(self.options["in_channels"], self.options["image_size"]),)
 
     def configure_model(self) -> None:
         """Build backbone and head.

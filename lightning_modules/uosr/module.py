@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.findings import Findings
-from lightning_modules.base import BasePaper
+from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.collecting import Collector
 from lightning_modules.means import Means
 from lightning_modules.optimization import OptimizerOptions, build_optimizer, training_steps, with_schedule
@@ -129,9 +129,8 @@ class UOSR(BasePaper):
         return self.options["backbone"]["weights"] is not None
 
     def example(self) -> tuple[Tensor]:
-        """Return two empty images."""
-        size = self.options["image_size"]
-        return (torch.zeros(2, self.options["in_channels"], size, size),)
+        """Return two images of noise."""
+        return (noise_images(self.options["in_channels"], self.options["image_size"]),)
 
     def configure_model(self) -> None:
         """Build the network first and the objective's own layers after it, so that every objective starts alike."""
