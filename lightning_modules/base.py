@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
@@ -20,6 +21,12 @@ class SampleOptions(TypedDict):
     """Number of images."""
     seed: int | None
     """Seed of all noise; null: the run's."""
+
+
+def noise_images(channels: int, side: int) -> Tensor:
+    """Return two images of noise [2, c, h, w]: unlike empty ones, they pass every layer; no other draw is moved."""
+    images = torch.empty(2, channels, side, side)
+    return images if images.is_meta else images.normal_(generator=torch.Generator().manual_seed(0))
 
 
 class BasePaper(pl.LightningModule):
@@ -78,7 +85,7 @@ class BasePaper(pl.LightningModule):
         raise UserError(f"{type(self).__name__} has no part that a tuner could be attached to: take tuner=none")
 
     def example(self) -> tuple[Tensor, ...]:
-        """Return inputs of one forward pass of the tunable part, for a tuner to read shapes from."""
+        """Return inputs of one forward pass of the tunable part, noise if images, for a tuner to probe it with."""
         raise NotImplementedError
 
     def load_pretrained(self) -> None:

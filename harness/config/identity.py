@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +84,35 @@ def changes(overrides: list[str]) -> list[str]:
     return kept
 
 
-def slug(overrides: list[str]) -> str:
-    """Return the changed keys as a short name for the folder, `default` when nothing that matters was changed."""
-    parts = []
+def slug(overrides: list[str], config: Mapping[str, Any]) -> str:
+    """Return the changed keys as a short name for the folder, `default` when nothing that matters was changed.
+
+    Each key is the end of its path that no other key of the config has.
+    """
+    paths, parts = list(_paths(config)), []
     for override in sorted(changes(overrides)):
         key, _, value = override.lstrip("+~").partition("=")
         if key == "experiment":
             continue
         short = Path(value).name if "/" in value else value
-        parts.append(re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{key.rsplit('.', 1)[-1]}-{short}").strip("-"))
+        parts.append(re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{_unique_end(key, paths)}-{short}").strip("-"))
     return "_".join(parts)[:80].strip("-_.") or "default"
+
+
+def _paths(node: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{above}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{above}{key}.")
+
+
+def _unique_end(key: str, paths: Iterable[str]) -> str:
+    names = key.split(".")
+    others = [path.split(".") for path in paths if path != key]
+    for start in reversed(range(len(names))):
+        if not any(other[start - len(names) :] == names[start:] for other in others):
+            return ".".join(names[start:])
+    return key
 
 
 def run_folder(config: dict[str, Any], experiment: str, overrides: list[str]) -> Path:
@@ -106,7 +126,7 @@ def run_folder(config: dict[str, Any], experiment: str, overrides: list[str]) ->
         return existing[0]
     if _lacks_data(config) and len(same_config := runs_of_config(home, config)) == 1:
         return same_config[0]
-    return home / f"{slug(overrides)}-{code}"
+    return home / f"{slug(overrides, config)}-{code}"
 
 
 def _lacks_data(config: dict[str, Any]) -> bool:

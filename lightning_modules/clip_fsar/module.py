@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_modules.base import BasePaper
+from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.clip_fsar.alignment import AlignmentOptions, build_alignment
 from lightning_modules.clip_fsar.episode_data import EpisodeData, check_episodes
 from lightning_modules.clip_fsar.episode_losses import episode_losses
@@ -100,8 +100,8 @@ class CLIPFSAR(BasePaper):
         return self.options["towers"]["weights"] is not None
 
     def example(self) -> tuple[Tensor]:
-        """Return two empty frames."""
-        return (torch.zeros(2, 3, self.options["image_size"], self.options["image_size"]),)
+        """Return two frames of noise."""
+        return (noise_images(3, self.options["image_size"]),)
 
     # Networks.
 

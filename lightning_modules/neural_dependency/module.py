@@ -9,7 +9,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.base import BasePaper
+from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.means import Means
 from lightning_modules.neural_dependency.collecting import Splits
 from lightning_modules.neural_dependency.earlier_run import load_run
@@ -136,9 +136,8 @@ class NeuralDependency(BasePaper):
         return bool(self.has_network and self.options["train_network"])
 
     def example(self) -> tuple[Tensor]:
-        """Return two empty images."""
-        size = self.options["image_size"]
-        return (torch.zeros(2, self.options["in_channels"], size, size),)
+        """Return two images of noise."""
+        return (noise_images(self.options["in_channels"], self.options["image_size"]),)
 
     def configure_model(self) -> None:
         """Build the network, the second one, and the untrained one that is the control."""
@@ -201,7 +200,7 @@ class NeuralDependency(BasePaper):
         """Return the cross-entropy of a batch, plus the regulariser's term."""
         logits, labels = self(batch["image"]), batch["label"]
         loss = functional.cross_entropy(logits, labels)
-        self.log("train/acc", (logits.argmax(1) == labels).float().mean(), batch_size=len(labels), sync_dist=True)
+        self.log("train/acc", 100 * (logits.argmax(1) == labels).float().mean(), batch_size=len(labels), sync_dist=True)
         if self.regulariser is not None:
             term = self.regulariser(logits)
             self.log("train/regulariser", term, batch_size=len(labels), sync_dist=True)

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
-import torch
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lightning_modules.base import BasePaper
+from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.means import Means
 from lightning_modules.optimization import (
     OptimizerOptions,
@@ -98,9 +97,8 @@ class UTuning(BasePaper):
         return self.options["backbone"]["weights"] is not None
 
     def example(self) -> tuple[Tensor]:
-        """Return two empty images."""
-        size = self.options["image_size"]
-        return (torch.zeros(2, self.options["in_channels"], size, size),)
+        """Return two images of noise."""
+        return (noise_images(self.options["in_channels"], self.options["image_size"]),)
 
     def configure_model(self) -> None:
         """Build backbone and head.
@@ -136,7 +134,7 @@ class UTuning(BasePaper):
         logits, labels = self(batch["image"]), batch["label"]
         loss = functional.cross_entropy(logits, labels, label_smoothing=self.options["label_smoothing"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
-        right = (logits.argmax(dim=1) == labels).float().mean()
+        right = 100 * (logits.argmax(dim=1) == labels).float().mean()
         self.log("train/acc", right, batch_size=len(labels), sync_dist=True)
         return loss
 

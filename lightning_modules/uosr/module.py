@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.findings import Findings
-from lightning_modules.base import BasePaper
+from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.collecting import Collector
 from lightning_modules.means import Means
 from lightning_modules.optimization import OptimizerOptions, build_optimizer, training_steps, with_schedule
@@ -129,9 +129,8 @@ class UOSR(BasePaper):
         return self.options["backbone"]["weights"] is not None
 
     def example(self) -> tuple[Tensor]:
-        """Return two empty images."""
-        size = self.options["image_size"]
-        return (torch.zeros(2, self.options["in_channels"], size, size),)
+        """Return two images of noise."""
+        return (noise_images(self.options["in_channels"], self.options["image_size"]),)
 
     def configure_model(self) -> None:
         """Build the network first and the objective's own layers after it, so that every objective starts alike."""
@@ -170,7 +169,7 @@ class UOSR(BasePaper):
         self.objective.progress = self.global_step / self.trainer.estimated_stepping_batches
         loss, correct = self.objective(self.classifier, batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]), sync_dist=True)
-        self.log("train/acc", correct.float().mean(), batch_size=len(correct), sync_dist=True)
+        self.log("train/acc", 100 * correct.float().mean(), batch_size=len(correct), sync_dist=True)
         return loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
@@ -181,7 +180,7 @@ class UOSR(BasePaper):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Take accuracy, cross-entropy and what the tested weights are chosen by."""
         seen, labels = self.classifier(batch["image"]), batch["label"]
-        self.means.add("val/acc", (seen.logits.argmax(dim=1) == labels).float())
+        self.means.add("val/acc", 100 * (seen.logits.argmax(dim=1) == labels).float())
         self.means.add("val/loss", functional.cross_entropy(seen.logits, labels, reduction="none"))
         self.means.add("val/quality", self.objective.quality(seen, labels))
 

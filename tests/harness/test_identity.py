@@ -36,9 +36,19 @@ def test_the_order_of_words_is_nothing():
 
 def test_slugs_are_the_changed_keys():
     words = ["experiment=uosr", "model.objective=oe", "seed=2", "hardware=ddp", "logger=local", "runs=/x", "force=true"]
-    assert slug(words) == "objective-oe_seed-2"
-    assert slug(["experiment=uosr"]) == "default"
-    assert "/" not in slug(["ckpt=/a/b c.ckpt", "model.lc.hidden=[1,2]"])
+    config = plain(load(["experiment=uosr"]))
+    assert slug(words, config) == "objective-oe_seed-2"
+    assert slug(["experiment=uosr"], config) == "default"
+    assert "/" not in slug(["ckpt=/a/b c.ckpt", "model.lc.hidden=[1,2]"], config)
+
+
+def test_a_slug_names_as_much_of_a_key_as_tells_it_from_others():
+    config = {"seed": 0, "data": {"seed": 1}, "model": {"generator": {"lr": 1}, "discriminator": {"lr": 2}, "depth": 3}}
+    changed = ["model.discriminator.lr=3", "model.generator.lr=4", "data.seed=5", "model.depth=6"]
+    assert slug(changed, config) == "data.seed-5_depth-6_discriminator.lr-3_generator.lr-4"
+    # Of a key that is another one's end, all is named.
+    assert slug(["seed=7"], config) == "seed-7"
+    assert slug(["+model.new.lr=1"], config) == "new.lr-1"
 
 
 def test_a_folder_that_bears_the_hash_is_found_whatever_its_slug(tmp_path):

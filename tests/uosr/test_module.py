@@ -178,7 +178,7 @@ def test_validation_means_are_over_samples_not_batches(tmp_path):
     data = World().val_dataloader().dataset
     with torch.no_grad():
         logits = module.eval().network(data.images).logits
-    right = (logits.argmax(1) == data.labels).float().mean().item()
+    right = 100 * (logits.argmax(1) == data.labels).float().mean().item()
     assert lightning.callback_metrics["val/acc"].item() == pytest.approx(right, abs=1e-6)
     loss = torch.nn.functional.cross_entropy(logits, data.labels).item()
     assert lightning.callback_metrics["val/loss"].item() == pytest.approx(loss, abs=1e-5)
