@@ -11,11 +11,11 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
-from networks.clip.contrastive import soft_contrastive
+from networks.clip.contrastive import contrastive_loss
 from networks.clip.mini import MINI, MiniOptions, check_mini
 from networks.clip.tokenizers import tokenize
 from networks.clip.towers import build_clip, check_towers
-from networks.distributed import gather_rows_with_gradient
+from networks.distributed import world_size
 
 
 class MiniCLIPOptions(TypedDict):
@@ -71,13 +71,10 @@ class MiniCLIP(BasePaper):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the contrastive loss of a batch."""
-        # The samples of all ranks are each other's negatives: the loss is of the global batch.
-        images = gather_rows_with_gradient(self.clip.encode_image(batch["image"]))
-        labels = gather_rows_with_gradient(batch["label"])
-        texts = self.clip.encode_text(self._tokens())[labels]
-        same = (labels[:, None] == labels).float()
-        loss = soft_contrastive(images, texts, same, self.clip.logit_scale.exp())
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
+        images, captions = self.clip.encode_image(batch["image"]), self.clip.encode_text(self._tokens())
+        loss = contrastive_loss(images, batch["label"], captions, self.clip.logit_scale.exp())
+        count = len(batch["label"]) * world_size()
+        self.log("train/loss", loss, prog_bar=True, batch_size=count, sync_dist=True)
         return loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:

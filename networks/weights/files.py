@@ -27,6 +27,8 @@ IN_FOLDERS = (
     "checkpoints/best.ckpt",
 )
 _HEAD_BYTES = 512
+# The number that files of torch.save begin with that are no zip archives.
+_LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 
 
 class Content(NamedTuple):
@@ -86,7 +88,7 @@ def kind_of(file: Path) -> Kind:
         return _kind_of_zip(file)
     if head[8:9] == b"{" and 0 < int.from_bytes(head[:8], "little") < file.stat().st_size:
         return "safetensors"
-    if head.startswith(b"\x80"):
+    if _LEGACY_MAGIC in head[:32]:
         return "torch"
     raise ValueError(_what_else(head))
 
@@ -99,6 +101,8 @@ def _what_else(head: bytes) -> str:
         return "is a Git LFS pointer, not the weights: run `git lfs pull` in the repository that it came from"
     if re.match(rb"\s*<(!doctype|html|\?xml|head|body)", head, re.IGNORECASE):
         return "is a web page that was saved in place of the weights: fetch them again"
+    if head.startswith(b"\x80"):
+        return "is a pickle of Python objects: save the state dict alone, by torch.save, where it was written"
     start = head[:40].decode("ascii", "replace").split("\n")[0]
     return f"is no file of weights (it begins with {start!r}); {EXPECTED}"
 

@@ -8,7 +8,7 @@ import torch
 from common.errors import UserError
 from common.targets import build_target
 from harness.core.run_folder import RunFolder, is_complete_checkpoint
-from harness.training.checkpoints import AtomicCheckpointIO
+from harness.training.checkpoints import AtomicCheckpointIO, read_ours
 
 
 def test_the_checkpoint_before_stays(tmp_path):
@@ -65,3 +65,13 @@ def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
 def test_only_allowed_targets_are_built():
     with pytest.raises(UserError, match="not allowed"):
         build_target({"_target_": "os.system", "command": "true"}, "model")
+
+
+def test_a_refused_checkpoint_is_one_line_without_advice_to_trust_it(tmp_path):
+    torch.save({"quire": print}, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match=r"cannot be loaded as plain tensors \(.*print.*\)") as error:
+        read_ours(str(tmp_path / "a.ckpt"), "uosr", "target")
+    line = str(error.value)
+    assert "\n" not in line
+    assert "weights_only" not in line
+    assert "safe_globals" not in line

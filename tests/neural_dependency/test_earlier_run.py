@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from common.errors import UserError
+from lightning_modules import trained_run
 from lightning_modules.neural_dependency.earlier_run import load_run
 from lightning_modules.neural_dependency.module import NeuralDependency
 from tests.cli.quire import only_folder, quire, read
@@ -78,7 +79,9 @@ class Headless(torch.nn.Module):
         """Take nothing."""
 
 
-def test_a_run_without_a_linear_head_is_one_line(tmp_path):
+def test_a_run_without_a_linear_head_is_one_line(tmp_path, monkeypatch):
+    # Only modules under lightning_modules/ are allowed targets.
+    monkeypatch.setattr(trained_run, "target_class", lambda target, key: Headless)
     run_with(tmp_path, f"{__name__}.Headless", {"state_dict": {}, "hyper_parameters": {}})
     with pytest.raises(UserError, match="no linear head"):
         load_run(str(tmp_path), 8)

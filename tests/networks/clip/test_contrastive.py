@@ -8,8 +8,7 @@ from torch import distributed as dist
 from torch import multiprocessing
 from torch.nn import functional
 
-from networks.clip.contrastive import soft_contrastive
-from networks.distributed import gather_rows_with_gradient
+from networks.clip.contrastive import contrastive_loss, soft_contrastive
 from tests.cli.forks import start_server
 
 
@@ -28,22 +27,17 @@ def test_repeated_captions_share_their_target():
 
 def batch():
     generator = torch.Generator().manual_seed(0)
-    images, names = torch.randn(6, 8, generator=generator), torch.randn(3, 8, generator=generator)
-    return images.requires_grad_(), names, torch.tensor([0, 1, 2, 2, 1, 0])
-
-
-def loss_of(images, names, labels):
-    images, labels = gather_rows_with_gradient(images), gather_rows_with_gradient(labels)
-    same = (labels[:, None] == labels).float()
-    return soft_contrastive(images, names[labels], same, torch.tensor(3.0))
+    images, captions = torch.randn(6, 8, generator=generator), torch.randn(3, 8, generator=generator)
+    return images.requires_grad_(), torch.tensor([0, 1, 2, 2, 1, 0]), captions
 
 
 def _process(rank, folder, port):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
-    images, names, labels = batch()
-    loss = loss_of(images[3 * rank : 3 * rank + 3], names, labels[3 * rank : 3 * rank + 3])
+    images, labels, captions = batch()
+    own = slice(3 * rank, 3 * rank + 3)
+    loss = contrastive_loss(images[own], labels[own], captions, torch.tensor(3.0))
     loss.backward()
     torch.save({"loss": loss.detach(), "gradient": images.grad}, folder / f"{rank}.pt")
     dist.destroy_process_group()
@@ -55,12 +49,13 @@ def test_samples_of_all_ranks_are_each_others_negatives(tmp_path):
         port = free.getsockname()[1]
     start_server()
     multiprocessing.start_processes(_process, (tmp_path, port), nprocs=2, start_method="forkserver")
-    images, names, labels = batch()
-    assert gather_rows_with_gradient(images) is images
-    loss = loss_of(images, names, labels)
+    images, labels, captions = batch()
+    same = (labels[:, None] == labels).float()
+    loss = soft_contrastive(images, captions[labels], same, torch.tensor(3.0))
+    assert torch.equal(contrastive_loss(images, labels, captions, torch.tensor(3.0)), loss)
     loss.backward()
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert all(torch.equal(one["loss"], loss) for one in found)
-    # Every rank adds its own loss to every gradient; DDP takes the mean.
+    # Every rank's loss reaches every image: DDP takes the mean of the ranks' gradients.
     assert torch.allclose(found[0]["gradient"] + found[1]["gradient"], 2 * images.grad, atol=1e-6)
     assert not found[0]["gradient"][3:].any()

@@ -21,6 +21,8 @@ NOT_WEIGHTS = {
     "page": (b"\n<!DOCTYPE html><html>Quota exceeded</html>", "is a web page"),
     "denied": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
     "empty": (b"", "is empty"),
+    # As StyleGAN2 and EG3D distribute networks.
+    "pickle": (pickle.dumps({"G_ema": [1, 2]}), "is a pickle of Python objects"),
     "text": (b"no weights\nat all", r"no file of weights \(it begins with 'no weights'\); expected a file of torch"),
 }
 
