@@ -71,7 +71,7 @@ def deciding(runs: Iterable[ClaimRun], pilot_seeds: Iterable[int]) -> list[Claim
 def claim_folder(config: Mapping[str, Any], name: str, overrides: list[str]) -> Path:
     """Return where a claim's files go: runs/claims/NAME, with the changed overrides and their hash if there are any."""
     changed = claim_changes(overrides)
-    more = f"-{slug(changed, config)}-{digest(' '.join(changed))[:8]}" if changed else ""
+    more = f"-{slug(changed, {})}-{digest(' '.join(changed))[:8]}" if changed else ""
     return Path(config["runs"]).absolute() / "claims" / f"{name}{more}"
 
 

@@ -87,7 +87,7 @@ def changes(overrides: list[str]) -> list[str]:
 def slug(overrides: list[str], config: Mapping[str, Any]) -> str:
     """Return the changed keys as a short name for the folder, `default` when nothing that matters was changed.
 
-    Each key is the end of its path that no other key of the config has.
+    Each key is the shortest end of its path that no other key of the config has (of an empty config, its last name).
     """
     paths, parts = list(_paths(config)), []
     for override in sorted(changes(overrides)):
