@@ -69,6 +69,21 @@ def feature_size(backbone: nn.Module) -> int:
     raise UserError(f"{type(backbone).__name__} does not say how many features it has")
 
 
+def linear_head(backbone: nn.Module, num_classes: int, *, starts_at_zero: bool = False) -> nn.Linear:
+    """Return an untrained linear head: features [b, d] of a backbone to logits [b, k].
+
+    Args:
+        backbone: what gives the features.
+        num_classes: number k of logits.
+        starts_at_zero: whether all logits start at zero, so that a pre-trained backbone is not disturbed at first.
+    """
+    head = nn.Linear(feature_size(backbone), num_classes)
+    if starts_at_zero:
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+    return head
+
+
 def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
     """Load pre-trained weights into a backbone; a classifier that comes with them is left out.
 

@@ -27,6 +27,7 @@ from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_o
 from metrics.image_distances import ImageDistances
 from networks.ema import averaged
 from networks.seeds import stream_generator
+from networks.unregistered import Unregistered
 
 
 class DVDP(BasePaper):
@@ -267,13 +268,13 @@ class DVDP(BasePaper):
 
     def on_test_start(self) -> None:
         """Begin with no real images."""
-        # In a list, so that its networks are no part of the model.
-        self._distances = [self._empty_distances()]
+        self._distances = Unregistered(self._empty_distances)
+        self._distances.on(self.device)
         self._real: list[Tensor] = []
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Take up the real images that generated ones are compared with."""
-        self._distances[0].update(batch["image"], real=True)
+        self._distances.on(self.device).update(batch["image"], real=True)
         if batch_idx == 0:
             self._real.append(batch["image"][:DISPLAYED])
 
@@ -287,7 +288,9 @@ class DVDP(BasePaper):
             # A test cut short draws no more images than it was to see.
             samples = min(samples, trainer.limit_test_batches * self._data.batch_size)
         generator, samplers = self._generator(), [self.sampler(steps) for steps in step_counts(options)]
-        measured = [measure(generator, each, self._distances[0], of_levels, samples, share) for each in samplers]
+        measured = [
+            measure(generator, each, self._distances.on(self.device), of_levels, samples, share) for each in samplers
+        ]
         # Another process may have drawn nothing to show.
         if trainer.is_global_zero:
             for picture in pictures_of(self.process, generator, samplers[0], self._real[0], measured[0].first):

@@ -18,6 +18,7 @@ from networks.gan.generators3d.interface import Generator3D
 from networks.gan.generators3d.pigan import PiGAN, PiGANOptions
 from networks.gan.generators3d.samples import Samples3D
 from networks.gan.generators3d.triplane import TriPlaneGenerator, TriPlaneOptions
+from networks.unregistered import Unregistered
 
 MAX_LABEL_CAMERAS = 8192
 
@@ -71,9 +72,9 @@ class GeoDNetworks(nn.Module):
         is_trained = trains_inverse_renderer(options)
         if options["geometry"] == "unsup3d" and (uses_guidance(options) or is_trained):
             self.inverse_renderer = InverseRenderer(options["inverse_renderer"]).requires_grad_(is_trained)
-        # In lists, so that frozen networks from files are no part of the checkpoint.
-        self._features: list[PerceptualFeatures | None] = []
-        self._depth_model: list[PretrainedGeometry] = []
+        self._features = Unregistered(lambda: build_features(options["inverse_loss"]))
+        size = options["inverse_renderer"]["size"]
+        self._depth_model = Unregistered(lambda: PretrainedGeometry(options["pretrained"], size))
 
     @property
     def device(self) -> torch.device:
@@ -92,10 +93,7 @@ class GeoDNetworks(nn.Module):
         Raises:
             UserError: if their weights are missing.
         """
-        if not self._features:
-            self._features.append(build_features(self.options["inverse_loss"]))
-        features = self._features[0]
-        return None if features is None else features.to(self.device)
+        return self._features.on(self.device)
 
     @property
     def predictor(self) -> InverseRenderer | PretrainedGeometry | None:
@@ -106,10 +104,7 @@ class GeoDNetworks(nn.Module):
         """
         if self.inverse_renderer is not None or not uses_guidance(self.options):
             return self.inverse_renderer
-        if not self._depth_model:
-            size = self.options["inverse_renderer"]["size"]
-            self._depth_model.append(PretrainedGeometry(self.options["pretrained"], size))
-        return self._depth_model[0].to(self.device)
+        return self._depth_model.on(self.device)
 
     def samples(self, seed: int | None = None) -> Samples3D:
         """Return the samples of a seed, that of the options unless given, by the averaged generator."""

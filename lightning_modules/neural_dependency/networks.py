@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import UserError
-from networks.backbones import feature_size, published
+from networks.backbones import linear_head, published
 from networks.small_conv_net import SmallConvNet
 from networks.weights.fitting import fit, select
 from networks.weights.forms import Weights, read_weights
@@ -96,11 +96,8 @@ def build_network(name: str, num_classes: int, in_channels: int, image_size: int
     if name == "mlp":
         return Classifier(Perceptron(in_channels, image_size), nn.Linear(Perceptron.num_features, num_classes))
     if name == "small":
-        try:
-            backbone = SmallConvNet(in_channels, image_size)
-        except UserError as error:
-            raise UserError(str(error)) from None
-        return Classifier(backbone, nn.Linear(feature_size(backbone), num_classes))
+        backbone = SmallConvNet(in_channels, image_size)
+        return Classifier(backbone, linear_head(backbone, num_classes))
     # timm takes a second to import, which no paper's own net should pay.
     import timm
 

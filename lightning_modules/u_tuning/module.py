@@ -20,7 +20,7 @@ from lightning_modules.optimization import (
 from lightning_modules.u_tuning.backbones import build_backbone
 from lightning_modules.u_tuning.merging import export_merged
 from lightning_modules.u_tuning.pictures import prediction_sheet
-from networks.backbones import Backbone, feature_size, load_weights
+from networks.backbones import Backbone, linear_head, load_weights
 
 FIGURES = ("val/acc", "val/loss", "test/acc", "test/loss")
 
@@ -110,10 +110,7 @@ class UTuning(BasePaper):
             return
         options = self.options
         self.backbone = build_backbone(options["backbone"]["name"], options["in_channels"], options["image_size"])
-        self.head = nn.Linear(feature_size(self.backbone), options["num_classes"])
-        if self.names_weights:
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
+        self.head = linear_head(self.backbone, options["num_classes"], starts_at_zero=self.names_weights)
         self.means = Means(FIGURES)
 
     def load_pretrained(self) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_modules.uosr.backbones import Backbone, build_backbone, middle_block
-from networks.backbones import feature_size, load_weights
+from networks.backbones import linear_head, load_weights
 
 
 class Seen(NamedTuple):
@@ -37,10 +37,7 @@ class Network(nn.Module):
         super().__init__()
         self.options = options
         self.backbone = build_backbone(options["name"], in_channels, image_size)
-        self.head = nn.Linear(feature_size(self.backbone), num_classes)
-        if options["zero_head"]:
-            nn.init.zeros_(self.head.weight)
-            nn.init.zeros_(self.head.bias)
+        self.head = linear_head(self.backbone, num_classes, starts_at_zero=options["zero_head"])
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Seen:
         """Return features and logits in float32 or better, whatever autocast computes inside."""
