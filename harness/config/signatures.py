@@ -1,6 +1,7 @@
 """Signatures read from source text, so that a config is checked without importing torch or anything else."""
 
 import ast
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.machinery import PathFinder
@@ -62,6 +63,9 @@ def _file(module: str) -> tuple[Path, bool] | None:
 
 @cache
 def _scope(module: str) -> Scope | None:
+    # The standard library defines nothing that a config names, and its files are the longest.
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return None
     place = _file(module)
     if place is None or place[0].suffix != ".py":
         return None
