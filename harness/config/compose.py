@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy, deepcopy
-from functools import cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from hydra import compose, initialize_config_dir
@@ -21,6 +21,7 @@ from common.errors import UserError, suggestion
 from harness.config import hydra_patches  # noqa: F401 - what it does to Hydra
 from harness.config.overrides import parse
 from harness.config.renamed_keys import RENAMED
+from harness.config.sharing_loader import SharingLoader
 from harness.config.yaml_files import broken
 from harness.core.paths import CONF
 from harness.core.slurm import gpus_to_ask_for
@@ -82,11 +83,23 @@ def own_hydra() -> Iterator[None]:
         GlobalHydra.instance().hydra = before
 
 
-@cache
 def hydra_here() -> Any:
     """Return a Hydra that reads our config folder."""
+    return _hydra_of(_state())
+
+
+@lru_cache(maxsize=1)
+def _hydra_of(state: object) -> Any:  # noqa: ARG001 - what was read holds as long as no config file changes
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF), job_name="run"):
-        return GlobalHydra.instance().hydra
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        hydra.config_loader = SharingLoader(hydra.config_loader.get_search_path())
+        return hydra
+
+
+def _state() -> tuple[Any, ...]:
+    """Return what compositions depend on besides the command line."""
+    return str(CONF), _state_of_configs(), os.getcwd()  # noqa: PTH109
 
 
 def _state_of_configs() -> tuple[int, int]:
@@ -171,15 +184,15 @@ def _split(overrides: list[str]) -> tuple[tuple[str, ...], list[Override]]:
 
 
 _bases: dict[tuple[str, ...], "_Base"] = {}
-_state: object = None
+_state_of_bases: object = None
 
 
 def _base(overrides: tuple[str, ...]) -> "_Base":
-    global _state  # noqa: PLW0603 - what was composed is forgotten when a file changes
-    state = (_state_of_configs(), os.getcwd())  # noqa: PTH109
-    if state != _state:
+    global _state_of_bases  # noqa: PLW0603 - what was composed is forgotten when a file changes
+    state = _state()
+    if state != _state_of_bases:
         _bases.clear()
-        _state = state
+        _state_of_bases = state
     if overrides not in _bases:
         with own_hydra():
             _bases[overrides] = _Base(compose("config", overrides=list(overrides), return_hydra_config=True))

@@ -3,8 +3,10 @@
 import random
 import shutil
 
+import hydra
 import pytest
 import yaml
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
 
@@ -114,17 +116,32 @@ def test_what_is_returned_may_be_changed():
 def test_a_changed_file_is_seen(tmp_path, monkeypatch):
     shutil.copytree(CONF, tmp_path / "conf")
     monkeypatch.setattr(compose, "CONF", tmp_path / "conf")
-    compose.hydra_here.cache_clear()
-    try:
-        assert composed(BASE).values["trainer"]["max_epochs"] == 60
-        file = tmp_path / "conf" / "experiment" / "u_tuning.yaml"
-        file.write_text(file.read_text().replace("max_epochs: 60", "max_epochs: 61"))
-        assert composed(BASE).values["trainer"]["max_epochs"] == 61
-        file.write_text("a: [1\n")
-        with pytest.raises(UserError, match=r"experiment/u_tuning.yaml:2: "):
-            composed(BASE)
-    finally:
-        compose.hydra_here.cache_clear()
+    assert composed(BASE).values["trainer"]["max_epochs"] == 60
+    file = tmp_path / "conf" / "experiment" / "u_tuning.yaml"
+    file.write_text(file.read_text().replace("max_epochs: 60", "max_epochs: 61"))
+    assert composed(BASE).values["trainer"]["max_epochs"] == 61
+    file.write_text("a: [1\n")
+    with pytest.raises(UserError, match=r"experiment/u_tuning.yaml:2: "):
+        composed(BASE)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["experiment=geod", "hydra/launcher=joblib"],
+        ["experiment=uosr_digits", "debug=tiny", "hardware=ddp_bf16"],
+        ["claim=u_tuning", "hydra.job.chdir=true", "+hydra.job.env_set.A=1"],
+    ],
+)
+def test_shared_reading_composes_what_hydra_composes(overrides):
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF), job_name="run"):
+        by_hydra = hydra.compose("config", overrides=overrides, return_hydra_config=True)
+    for _ in range(2):
+        with compose.own_hydra():
+            shared = hydra.compose("config", overrides=overrides, return_hydra_config=True)
+        assert OmegaConf.to_yaml(shared) == OmegaConf.to_yaml(by_hydra)
+        shared.hydra.job.name = "changed"
+        shared.trainer.max_epochs = -5
 
 
 def test_files_are_read_as_omegaconf_reads_them():
