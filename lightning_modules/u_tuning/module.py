@@ -103,7 +103,7 @@ class UTuning(BasePaper):
     def configure_model(self) -> None:
         """Build backbone and head.
 
-        On a pre-trained backbone the head starts at zero (spec section 6.1), so that every tuner starts from the same
+        On a pre-trained backbone the head starts at zero (§3.1), so that every tuner starts from the same
         outputs; from scratch that would keep the backbone from learning at first.
         """
         if self.backbone is not None:
