@@ -41,7 +41,7 @@ class Options(TypedDict):
 
 
 class UTuning(BasePaper):
-    """Image classification with a tuned backbone: cross-entropy on a linear head over its features (paper, and [code]).
+    """Image classification with a tuned backbone: cross-entropy on a linear head over its features (§2.5).
 
     Without a tuner everything is trained, which is how the backbone of the glyph world is made. With one, the backbone
     is frozen and in eval mode, and the tuner brings its own learning rate.
