@@ -39,7 +39,7 @@ class Actors(EpisodicData):
         shots: labelled clips of each class in training.
         queries: other clips of each class in training.
         train_episodes: episodes of an epoch.
-        clip_batch: the GLOBAL number of clips of a batch of evaluation.
+        eval_batch_size: the GLOBAL number of clips of a batch of evaluation.
         world_seed: seed of all clips.
         image_size: side of a frame in pixels.
         frames: frames of a clip.
@@ -57,7 +57,7 @@ class Actors(EpisodicData):
         shots: int = 1,
         queries: int = 5,
         train_episodes: int = 100,
-        clip_batch: int = 64,
+        eval_batch_size: int = 64,
         world_seed: int = 0,
         image_size: int = 32,
         frames: int = 8,
@@ -65,7 +65,9 @@ class Actors(EpisodicData):
         eval_clips: int = 60,
     ) -> None:
         episodes = {"ways": ways, "shots": shots, "queries": queries, "train_episodes": train_episodes}
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed, clip_batch=clip_batch, **episodes)
+        super().__init__(
+            batch_size=batch_size, num_workers=num_workers, seed=seed, eval_batch_size=eval_batch_size, **episodes
+        )
         if image_size < 16 or frames < 2 or min(train_clips, eval_clips) < 1:
             raise ValueError(
                 f"data: frames of {image_size} pixels, {frames} a clip, {train_clips} and {eval_clips} clips a class:"

@@ -23,9 +23,9 @@ class DigitsOpenSet(BaseDataModule):
         num_known: number of known digits, of ten.
         channels: the images are grey.
         image_size: side of an image in pixels.
-        val_share: share of a known class kept for validation.
-        test_share: share of a known class kept for the test.
-        reference_share: share of an unknown class from which few-shot references are taken; the rest is the test.
+        val_fraction: share of a known class kept for validation.
+        test_fraction: share of a known class kept for the test.
+        reference_fraction: share of an unknown class from which few-shot references are taken; the rest is the test.
     """
 
     def __init__(
@@ -37,17 +37,23 @@ class DigitsOpenSet(BaseDataModule):
         num_known: int = 6,
         channels: Literal[1] = 1,
         image_size: Literal[8] = 8,
-        val_share: float = 0.1,
-        test_share: float = 0.3,
-        reference_share: float = 0.4,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.3,
+        reference_fraction: float = 0.4,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if not 1 <= num_known <= 9:
             raise ValueError(f"data.num_known is {num_known}: of ten digits, 1 to 9 can be known")
-        if min(val_share, test_share, reference_share) <= 0 or val_share + test_share >= 1 or reference_share >= 1:
-            raise ValueError("data: val_share, test_share and reference_share must leave something of every split")
+        if (
+            min(val_fraction, test_fraction, reference_fraction) <= 0
+            or val_fraction + test_fraction >= 1
+            or reference_fraction >= 1
+        ):
+            raise ValueError(
+                "data: val_fraction, test_fraction and reference_fraction must leave something of every split"
+            )
         self.num_known, self.image_shape = num_known, (channels, image_size, image_size)
-        self.shares = {"val": val_share, "test": test_share, "references": reference_share}
+        self.shares = {"val": val_fraction, "test": test_fraction, "references": reference_fraction}
         self.ood_names = ["unknown"]
         self.reference_ood = "unknown"
         self.test_names = ["train", "known", "unknown", "references"]

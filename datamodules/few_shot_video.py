@@ -58,7 +58,7 @@ class FewShotVideo(EpisodicData):
         shots: labelled clips of each class in training.
         queries: other clips of each class in training.
         train_episodes: episodes of an epoch.
-        clip_batch: the GLOBAL number of clips of a batch of evaluation.
+        eval_batch_size: the GLOBAL number of clips of a batch of evaluation.
         frames: frames of a clip.
         sampling: a frame of each of `frames` segments, or evenly spaced frames.
         test_sampling: the middle of each segment, or a random frame as in the released code.
@@ -81,7 +81,7 @@ class FewShotVideo(EpisodicData):
         shots: int = 1,
         queries: int = 5,
         train_episodes: int = 20000,
-        clip_batch: int = 16,
+        eval_batch_size: int = 16,
         frames: int = 8,
         sampling: Literal["segments", "even"] = "segments",
         test_sampling: Literal["middle", "random"] = "middle",
@@ -90,7 +90,9 @@ class FewShotVideo(EpisodicData):
         image_size: int = 224,
     ) -> None:
         episodes = {"ways": ways, "shots": shots, "queries": queries, "train_episodes": train_episodes}
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed, clip_batch=clip_batch, **episodes)
+        super().__init__(
+            batch_size=batch_size, num_workers=num_workers, seed=seed, eval_batch_size=eval_batch_size, **episodes
+        )
         for key, given in (("lists", lists), ("names", names)):
             if set(given or {}) != set(_SPLITS):
                 raise UserError(f"data.{key} should name a file for each of {', '.join(_SPLITS)}")

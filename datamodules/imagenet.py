@@ -58,7 +58,7 @@ class ImageNet(BaseDataModule):
         network: timm model whose data config tells the four values below, or null to take them as they stand.
         channels: colour channels of an image.
         image_size: side of the images the network sees.
-        crop_share: the share of the shorter side that the middle crop keeps (timm calls it crop_pct).
+        crop_pct: the share of the shorter side that the middle crop keeps, as in timm.
         interpolation: how pictures are resized, "bilinear" or "bicubic".
         mean: what is taken from each channel, in 0..1; that of the network's data config in timm.
         std: what each channel is then divided by.
@@ -79,20 +79,20 @@ class ImageNet(BaseDataModule):
         network: str | None = None,
         channels: Literal[3] = 3,
         image_size: int = 224,
-        crop_share: float = 0.875,
+        crop_pct: float = 0.875,
         interpolation: Interpolation = "bicubic",
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if network:
-            mean, std, crop_share, interpolation = data_config(network)
+            mean, std, crop_pct, interpolation = data_config(network)
         self.mean, self.std = mean or [*IMAGENET_MEAN], std or [*IMAGENET_STD]
         check_input(channels, image_size, self.mean, self.std)
         if moments_from not in {"val", "train"}:
             raise ValueError(f"data.moments_from is {moments_from!r}, should be val or train")
-        if not 0 < crop_share <= 1:
-            raise ValueError(f"data.crop_share is {crop_share}, should be above 0 and at most 1")
+        if not 0 < crop_pct <= 1:
+            raise ValueError(f"data.crop_pct is {crop_pct}, should be above 0 and at most 1")
         if num_classes < 2 or moments_size < num_classes:
             raise ValueError(
                 f"data.moments_size is {moments_size} for {num_classes} classes: every class needs a picture"
@@ -101,7 +101,7 @@ class ImageNet(BaseDataModule):
         self.moments_from, self.moments_size = moments_from, moments_size
         self.ood_root = Path(ood_root) if ood_root else None
         self.image_shape = (channels, image_size, image_size)
-        self.crop_share, self.interpolation = crop_share, interpolation
+        self.crop_pct, self.interpolation = crop_pct, interpolation
         self.ood_names = ["imagenet_o"] if ood_root else []
         self.test_names = ["moments", "test", *self.ood_names]
 
@@ -166,11 +166,11 @@ class ImageNet(BaseDataModule):
         size = self.image_shape[1]
         if name == "fit":
             return Pictures(*listed, crop_flip(size, self.mean, self.std))
-        return Pictures(*listed, resize_crop(size, self.crop_share, self.interpolation, self.mean, self.std))
+        return Pictures(*listed, resize_crop(size, self.crop_pct, self.interpolation, self.mean, self.std))
 
     def fingerprint(self) -> str:
         """Return a hash of the pictures' names in every split, and of how they are prepared."""
         names = {name: [path.name for path in paths] for name, (paths, _) in self._splits.items()}
         ood = [path.name for path in pictures(self.ood_root)] if self.ood_root else []
-        prepared = (self.image_shape, self.crop_share, self.interpolation, self.mean, self.std)
+        prepared = (self.image_shape, self.crop_pct, self.interpolation, self.mean, self.std)
         return digest("imagenet", self.moments_from, self.split_seed, prepared, names, ood)

@@ -40,8 +40,8 @@ class ShapesOpenSet(BaseDataModule):
         role: "open_set" trains on the known classes; "pretrain" trains on the pre-training classes and takes its
             unknown ones from the outlier classes, so that the classes of the open-set test stay unseen.
         outliers: whether training batches hold images of the outlier classes.
-        grade: whether the unknown classes are also tested as two halves, nearer to the known ones and farther from
-            them, by how many known classes differ in one attribute only.
+        near_far_splits: whether the unknown classes are also tested as two halves, nearer to the known ones and farther
+            from them, by how many known classes differ in one attribute only.
         split_seed: seed of the permutation of the classes.
         num_known: number of known classes, the first ones of their part.
         num_unknown: number of unknown classes, the first ones of their part.
@@ -62,7 +62,7 @@ class ShapesOpenSet(BaseDataModule):
         seed: int = 0,
         role: Literal["open_set", "pretrain"] = "open_set",
         outliers: bool = False,
-        grade: bool = False,
+        near_far_splits: bool = False,
         split_seed: int = 0,
         num_known: int = 40,
         num_unknown: int = 40,
@@ -95,7 +95,7 @@ class ShapesOpenSet(BaseDataModule):
         }
         self._drawn: dict[str, Images] = {}
         self.beside = ("outlier",) if outliers else ()
-        self.ood_names = ["unknown", *(["unknown_near", "unknown_far"] if grade else [])]
+        self.ood_names = ["unknown", *(["unknown_near", "unknown_far"] if near_far_splits else [])]
         self.reference_ood = "unknown" if open_set else None
         self.test_names = ["train", "known", *self.ood_names, *(["references"] if open_set else [])]
 

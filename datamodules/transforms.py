@@ -45,16 +45,16 @@ def direct_resize(
 
 
 def resize_crop(
-    size: int, crop_share: float, interpolation: str, mean: Sequence[float], std: Sequence[float]
+    size: int, crop_pct: float, interpolation: str, mean: Sequence[float], std: Sequence[float]
 ) -> Transform:
-    """Return timm's evaluation transform: shorter side to `size` / `crop_share` (rounded down), crop of the middle.
+    """Return timm's evaluation transform: shorter side to `size` / `crop_pct` (rounded down), crop of the middle.
 
     Args:
         size: side of the result in pixels.
-        crop_share: what timm's data configs call crop_pct.
+        crop_pct: what timm's data configs call crop_pct.
         interpolation: "bilinear" or "bicubic".
         mean: see `check_input`.
         std: see `check_input`.
     """
-    resize = v2.Resize(int(size / crop_share), v2.InterpolationMode(interpolation), antialias=True)
+    resize = v2.Resize(int(size / crop_pct), v2.InterpolationMode(interpolation), antialias=True)
     return _normalised([resize, v2.CenterCrop(size)], mean, std)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import pytorch_lightning as pl
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.findings import Findings, PictureLogger, TableLogger
+from common.renamed_keys import with_present_names
 from common.targets import build_target
 from tuners.tuner import Tuner
 
@@ -48,6 +49,21 @@ class BasePaper(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.tuner: Tuner | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = None, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Return the module of a checkpoint, with its weights, as Lightning does.
+
+        Args:
+            checkpoint_path: the file; its hyper-parameters may have the names that they were first published under.
+            map_location: see `torch.load`.
+            kwargs: `strict` and `weights_only` as Lightning takes them, and hyper-parameters in place of the
+                checkpoint's.
+        """
+        content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+        options = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        present = with_present_names(options, f"{cls.__module__}.{cls.__qualname__}")
+        return super().load_from_checkpoint(checkpoint_path, map_location, **(present | kwargs))
 
     @property
     def has_training(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from common.renamed_keys import with_present_names
 from common.targets import target_class
 from networks.weights.forms import read_weights
 
@@ -28,7 +29,7 @@ def load_classifier(folder: Path) -> TrainedClassifier:
     """Rebuild the LightningModule of a finished run with its best weights, and return what classifies in it."""
     checkpoint: Any = read_weights(str(folder / "checkpoints" / "best.ckpt"), "model.network.weights").content
     target = json.loads((folder / "lock.json").read_text())["config"]["model"]["_target_"]
-    module: Any = target_class(target, "model")(**checkpoint["hyper_parameters"])
+    module: Any = target_class(target, "model")(**with_present_names(checkpoint["hyper_parameters"], target))
     module.configure_model()
     # With a tuner the checkpoint leaves out what it shares with a file, and puts it in here.
     module.on_load_checkpoint(checkpoint)

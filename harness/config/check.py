@@ -1,18 +1,19 @@
 """The static check: every `_target_` node against its signature, every key, every type, without importing any of it."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 from omegaconf import DictConfig
 
 from common.errors import UserError, suggestion
+from common.renamed_keys import renamed_key
 from common.targets import GIVEN, NOT_ARGUMENTS, not_allowed
 from harness.config import signatures
 from harness.config.claim_errors import errors_in_claim
 from harness.config.compose import Composed, composed
 from harness.config.origin import origin
 from harness.config.references import dependency_job, overrides_of, references
-from harness.config.renamed_keys import RENAMED
 
 # The scalars of conf/config.yaml, the groups, and the two lines an experiment says of itself.
 KNOWN = {
@@ -21,8 +22,8 @@ KNOWN = {
     "ckpt": str,
     "force": bool,
     "runs": str,
-    "about": str,
-    "takes": str,
+    "description": str,
+    "runtime": str,
     "headline": list,
     "seeds": int,
     "is_tiny": bool,
@@ -36,7 +37,7 @@ KNOWN = {
     "claim": dict,
 }
 # Keys that may be null or left out; model and data are told of by their own line.
-_MAY_LACK = {"ckpt", "about", "takes", "headline", "logger", "model", "data", "claim"}
+_MAY_LACK = {"ckpt", "description", "runtime", "headline", "logger", "model", "data", "claim"}
 # Arguments of the Trainer that harness/run/build.py sets itself.
 _BUILT = {
     "callbacks",
@@ -54,20 +55,33 @@ NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a c
 
 
 class _Findings:
-    def __init__(self, overrides: list[str], choices: dict[str, Any], interpolated: frozenset[str]) -> None:
-        self.overrides, self.choices, self.interpolated, self.lines = overrides, choices, interpolated, list[str]()
+    def __init__(self, config: Composed, overrides: list[str]) -> None:
+        self.config, self.overrides, self.lines = config, overrides, list[str]()
 
     def add(self, key: str, what: str) -> None:
+        self._add(key, f"{key}: {what}")
+
+    def add_unknown(self, key: str, known: Iterable[str]) -> None:
+        if present := self.present_name(key):
+            self._add(key, f"{key} is renamed to {present}")
+        else:
+            self.add(key, f"no such key{suggestion(key.rpartition('.')[2], known)}")
+
+    def present_name(self, key: str) -> str | None:
+        """Return what a key is called, None for one that has no other name."""
+        present = renamed_key(self.config.values, key)
+        return present if present != key else None
+
+    def _add(self, key: str, line: str) -> None:
         # A value taken from another key is told of there.
-        if key in self.interpolated:
-            return
-        self.lines.append(f"{origin(key, self.overrides, self.choices)}: {key}: {what}")
+        if key not in self.config.interpolated:
+            self.lines.append(f"{origin(key, self.overrides, self.config.choices)}: {line}")
 
 
 def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
     for key, value in config.items():
         if key not in KNOWN:
-            found.add(key, f"no such key{suggestion(key, KNOWN)}")
+            found.add_unknown(key, KNOWN)
         elif value is not None and (not isinstance(value, KNOWN[key]) or (KNOWN[key] is int and value is True)):
             found.add(key, f"is {value!r}, should be {NAMES[KNOWN[key]]}")
     for key in KNOWN:
@@ -88,7 +102,8 @@ def _check_call(
         if name in NOT_ARGUMENTS:
             continue
         if name not in signature.params:
-            _add_unknown(name, signature, path, found)
+            if found.present_name(path) or not signature.accepts_any:
+                found.add_unknown(path, signature.params)
             continue
         annotation = signature.params[name].annotation
         if value == "???":
@@ -98,17 +113,10 @@ def _check_call(
         else:
             for place, inner, fields in signatures.nested(value, annotation, signature.scope, path):
                 _check_call(inner, fields, place, found, set())
-    renamed = {RENAMED.get(name) for name in node}
+    present = {(found.present_name(f"{key}.{name}") or "").rpartition(".")[2] for name in node}
     for name, param in signature.params.items():
-        if not param.has_default and name not in node and name not in given and name not in renamed:
+        if not param.has_default and name not in node and name not in given and name not in present:
             found.add(key, f"lacks {name}")
-
-
-def _add_unknown(name: str, signature: signatures.Signature, path: str, found: _Findings) -> None:
-    if RENAMED.get(name) in signature.params:
-        found.add(path, f"renamed to {RENAMED[name]}")
-    elif not signature.accepts_any:
-        found.add(path, f"no such key{suggestion(name, signature.params)}")
 
 
 def _check_target(node: dict[str, Any], key: str, found: _Findings) -> None:
@@ -138,7 +146,7 @@ def _check_tuner(config: dict[str, Any], found: _Findings) -> None:
         return
     _check_target(tuner, "tuner", found)
     if isinstance(model, dict) and "tuner" not in model:
-        found.add("tuner", f"the model {found.choices.get('model')} takes no tuner: tuner=none")
+        found.add("tuner", f"the model {found.config.choices.get('model')} takes no tuner: tuner=none")
 
 
 def _check_nodes(nodes: dict[str, Any], key: str, found: _Findings) -> None:
@@ -213,7 +221,7 @@ def errors_in(config: DictConfig, overrides: list[str]) -> list[str]:
 
 def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
     """Return a line for everything wrong in a config, as `errors_in` does."""
-    values, found = config.values, _Findings(overrides, config.choices, config.interpolated)
+    values, found = config.values, _Findings(config, overrides)
     _check_scalars(values, found)
     for key in ("model", "data"):
         if isinstance(values.get(key), dict):

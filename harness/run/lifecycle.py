@@ -9,12 +9,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from common.errors import UserError, disk_error
-from common.files import read_json, write_json
+from common.files import write_json
 from common.fingerprint import compared_files, open_data
 from common.targets import build_target
 from harness.config.dependency_paths import dependency_folder, with_weights
 from harness.config.identity import config_identity, identity, run_folder
 from harness.config.job import Job, Outcome
+from harness.config.lock_reader import read_lock
 from harness.config.references import dependencies
 from harness.core import process, slurm
 from harness.core.process import PreemptedError
@@ -148,7 +149,7 @@ def _take_folder(job: Job, folder: RunFolder, data: ExperimentData) -> None:
         if folder.status is None and (line := other_data(folder.path, config)):
             print(line, flush=True)
         folder.claim()
-        before = read_json(folder.path / "lock.json")
+        before = read_lock(folder.path)
         if before and (changed := changes_since(before)):
             print(f"{folder.path}: changed since this run began: {described(changed)}", flush=True)
         hashes = {

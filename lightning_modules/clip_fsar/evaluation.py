@@ -29,7 +29,7 @@ BATCH = 100
 class EvaluationOptions(TypedDict):
     """`episodes` of the test with each number of `shots`, `validation_episodes` with one shot, drawn from `seed`.
 
-    `text_share`: exponent of the text in the ensemble (§2.9). Episodes are the same whatever the run's seed is,
+    `text_weight`: exponent of the text in the ensemble (§2.9). Episodes are the same whatever the run's seed is,
     so that arms are compared on the same ones.
     """
 
@@ -37,7 +37,7 @@ class EvaluationOptions(TypedDict):
     episodes: int
     validation_episodes: int
     seed: int
-    text_share: float
+    text_weight: float
 
 
 def check_evaluation(options: EvaluationOptions) -> None:
@@ -73,7 +73,7 @@ class Episodes(NamedTuple):
 
 @torch.no_grad()
 def accuracies(
-    networks: EpisodeNetworks, bank: Bank, episodes: Episodes, text_share: float
+    networks: EpisodeNetworks, bank: Bank, episodes: Episodes, text_weight: float
 ) -> dict[str, Float[Tensor, " e"]]:
     """Return the accuracy, in percent, of each of a few episodes.
 
@@ -87,8 +87,8 @@ def accuracies(
     if names is not None:
         assert predicted.text_logits is not None
         scores["zero_shot"] = predicted.text_logits
-        scores["ensemble"] = ensemble(predicted.text_logits, predicted.distances, support.shape[-2], text_share)
-        if networks.options["reads_names"]:
+        scores["ensemble"] = ensemble(predicted.text_logits, predicted.distances, support.shape[-2], text_weight)
+        if networks.options["text_modulation"]:
             wrong = class_prototypes(networks, support, names.roll(1, dims=1))
             scores["permuted"] = -networks.alignment(wrong, predicted.queries)
     ways, each = episodes.query.shape[1:]
@@ -97,7 +97,7 @@ def accuracies(
 
 
 def evaluate(
-    networks: EpisodeNetworks, bank: Bank, drawn: DrawnEpisodes, text_share: float, share: tuple[int, int] = (0, 1)
+    networks: EpisodeNetworks, bank: Bank, drawn: DrawnEpisodes, text_weight: float, share: tuple[int, int] = (0, 1)
 ) -> dict[str, Float[Tensor, " e"]]:
     """Return the accuracies of episodes, which the processes share out, in the order of the episodes.
 
@@ -105,7 +105,7 @@ def evaluate(
         networks: see `EpisodeNetworks`.
         bank: all clips of the split.
         drawn: the episodes.
-        text_share: exponent of the text in the ensemble.
+        text_weight: exponent of the text in the ensemble.
         share: which process of how many this is.
     """
     shots, mine = drawn[1].shape[2], torch.arange(len(drawn[0]))[share[0] :: share[1]]
@@ -113,7 +113,7 @@ def evaluate(
     with progress(f"{shots}-shot episodes", len(parts)) as on_batch:
         for part in parts:
             episodes = on_device(drawn, part, networks.scale.device)
-            found.add(index=part, **accuracies(networks, bank, episodes, text_share))
+            found.add(index=part, **accuracies(networks, bank, episodes, text_weight))
             on_batch()
     values = found.gather_everywhere()
     return {name: value for name, value in values.items() if name != "index"}

@@ -80,7 +80,9 @@ class MiniCLIP(BasePaper):
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one step's forward and backward pass."""
         images = self.clip.encode_image(batch["image"])
-        texts = self.clip.encode_text(torch.zeros(len(images), self.options["mini"]["context"], dtype=torch.int64))
+        texts = self.clip.encode_text(
+            torch.zeros(len(images), self.options["mini"]["context_length"], dtype=torch.int64)
+        )
         (images @ texts.mT).mean().backward()
 
     def _measure(self, batch: Mapping[str, Any]) -> None:
@@ -110,5 +112,5 @@ class MiniCLIP(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], name="mini_clip")
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])

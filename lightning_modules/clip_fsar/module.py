@@ -120,7 +120,7 @@ class CLIPFSAR(BasePaper):
         h, text = self.options, self.options["video_text"]
         self.visual = self._clip(trained=False).visual
         size = int(self.visual.output_dim)
-        self.context = TemporalTransformer(size, h["context"]["depth"], h["context"]["hidden"])
+        self.context = TemporalTransformer(size, h["context"]["depth"], h["context"]["hidden_dim"])
         self.alignment = build_alignment(h["alignment"], size, h["frames"])
         # Not CLIP's own scale, which is 100 (§2.3).
         self.scale = nn.Parameter(torch.tensor(float(text["scale"])), requires_grad=text["weight"] > 0)
@@ -290,7 +290,7 @@ class CLIPFSAR(BasePaper):
         drawn = self._data.episodes(columns["label"].numpy(), shots, count, options["seed"])
         networks = self.episode_networks
         bank = bank_of(networks, columns["frames"].to(self.scale), self.names(split))
-        return evaluate(networks, bank, drawn, options["text_share"], (trainer.global_rank, trainer.world_size))
+        return evaluate(networks, bank, drawn, options["text_weight"], (trainer.global_rank, trainer.world_size))
 
     def _known(self) -> dict[str, Tensor]:
         if self._columns is None:

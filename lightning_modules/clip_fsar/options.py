@@ -35,9 +35,9 @@ def check_options(options: CLIPFSAROptions) -> None:
     towers, context, optimizer = options["towers"], options["context"], options["optimizer"]
     check_towers(towers)
     check_evaluation(options["evaluation"])
-    if (context["reads_names"] or options["video_text"]["weight"]) and towers["weights"] is None:
+    if (context["text_modulation"] or options["video_text"]["weight"]) and towers["weights"] is None:
         raise UserError("model.towers.weights is null: to untrained towers a class name says nothing")
-    if context["reads_names"] and not context["depth"]:
+    if context["text_modulation"] and not context["depth"]:
         raise UserError("model.context.depth is 0: without a block no prototype can read a name")
     if options["frozen"] and (options["tuner"] or {}).get("_target_"):
         raise UserError("model.frozen is true: a tuner would have nothing to tune; take tuner=none or frozen=false")

@@ -27,7 +27,7 @@ class ImageGenerator:
 
     network: Denoiser
     shape: tuple[int, int, int]
-    batch: int
+    batch_size: int
     seed: int
     device: torch.device
 
@@ -41,11 +41,11 @@ class ImageGenerator:
             count: number of images, over all processes.
             share: which process of how many this is; each draws every so many batches.
         """
-        firsts = rank_share(range(0, count, self.batch), *share)
+        firsts = rank_share(range(0, count, self.batch_size), *share)
         with progress("sampling", len(firsts) * len(sampler.visits)) as on_step:
             for first in firsts:
                 generator = stream_generator(self.seed, first, self.device)
-                shape = (min(self.batch, count - first), *self.shape)
+                shape = (min(self.batch_size, count - first), *self.shape)
                 yield sampler(self.network, shape, generator, on_step=on_step)
 
     @torch.no_grad()

@@ -145,7 +145,7 @@ class DVDP(BasePaper):
         if off > 0.1:
             self.print(
                 f"process: at its end images are still {off:.2f} of the noise's deviation, so sampling starts off:"
-                " take more steps or a larger beta_last"
+                " take more steps or a larger beta_end"
             )
 
     def sigmas(self) -> list[Tensor] | None:
@@ -197,8 +197,8 @@ class DVDP(BasePaper):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
         assert self.network is not None
-        optimizer = build_optimizer(self.network.parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        optimizer = build_optimizer(self.network.parameters(), self.options["optimizer"], name="unet")
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])
 
     # Validation: the loss at every level, and a sheet of samples.
 
@@ -219,7 +219,7 @@ class DVDP(BasePaper):
             metric.reset()
         self.log("val/loss", sum(share * value for share, value in zip(self.process.shares, values, strict=True)))
         options = self.options["sampler"]
-        if (count := options["sheet"]) and self.trainer.is_global_zero:
+        if (count := options["preview_images"]) and self.trainer.is_global_zero:
             images = torch.cat(list(self.generate({"count": count, "seed": None, "steps": options["steps"]})))
             self.show_picture("training_samples", image_grid(images, columns=SHEET_COLUMNS), f"step {self.global_step}")
 
@@ -229,14 +229,19 @@ class DVDP(BasePaper):
         """Return the sampler of this model with a number of steps."""
         h, options = self.options, self.options["sampler"]
         return Sampler(
-            self.process, h["prediction"], self.sigmas(), method=options["method"], clip=options["clip"], steps=steps
+            self.process,
+            h["prediction"],
+            self.sigmas(),
+            method=options["method"],
+            clip=options["clip_sample"],
+            steps=steps,
         )
 
     def _generator(self, seed: int | None = None) -> ImageGenerator:
         h = self.options
         self.average.eval()
         shape, seed = (h["channels"], h["image_size"], h["image_size"]), h["seed"] if seed is None else seed
-        return ImageGenerator(self.denoise, shape, h["evaluation"]["batch"], seed, self.device)
+        return ImageGenerator(self.denoise, shape, h["evaluation"]["batch_size"], seed, self.device)
 
     def denoise(self, x: Tensor, level: int, time: Tensor) -> Tensor:
         """Return the prediction of the averaged weights, in the precision that the trainer computes in."""

@@ -58,7 +58,7 @@ def check_options(options: DVDPOptions, process: Process) -> None:
     for name, values in (("level_weight", options["level_weight"]), ("batch_scale", options["batch_scale"])):
         if values is not None and (len(values) != levels or min(values) <= 0):
             raise UserError(f"{name} is {values}, should be {levels} numbers above 0, one for each level")
-    for steps in [options["sampler"]["steps"], evaluation["steps"], *evaluation["curve"]]:
+    for steps in [options["sampler"]["steps"], evaluation["steps"], *evaluation["curve_steps"]]:
         visits(process, steps)
     if not 0 <= options["ema"] < 1:
         raise UserError(f"ema is {options['ema']}, should be at least 0 and below 1")

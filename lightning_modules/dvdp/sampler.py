@@ -19,9 +19,9 @@ class SamplerOptions(TypedDict):
     """The reverse chain: ancestral or DDIM, whether x_0 is clamped, and the steps of the sheets while training."""
 
     method: Method
-    clip: bool
+    clip_sample: bool
     steps: int
-    sheet: int
+    preview_images: int
 
 
 class Denoiser(Protocol):

@@ -22,7 +22,7 @@ class GuidanceOptions(TypedDict):
     `end_kimg`, and is 0 after `stop_kimg` (null: never). `interval`: generator steps from one guided step to the next.
     `detach_image`: whether the gradient through the image that geometry is predicted from is cut. `shuffle`: the
     control, in which every sample is guided by the geometry predicted from another one. `kind`: normals, or depths
-    minus their means. `least_weight`: pixels count whose rays are stopped by more than this share.
+    minus their means. `min_opacity`: pixels count whose rays are stopped by more than this share.
     """
 
     gamma_start: float
@@ -34,7 +34,7 @@ class GuidanceOptions(TypedDict):
     detach_image: bool
     shuffle: bool
     kind: Literal["normal", "depth"]
-    least_weight: float
+    min_opacity: float
 
 
 def is_on(options: GuidanceOptions, images_seen: int) -> bool:
@@ -66,7 +66,7 @@ def guidance_loss(
     shape: Shape,
     *,
     weight: Float[Tensor, "b h w"] | None = None,
-    least_weight: float = 0.0,
+    min_opacity: float = 0.0,
     kind: str = "normal",
     shuffle: bool = False,
 ) -> Float[Tensor, ""]:
@@ -77,7 +77,7 @@ def guidance_loss(
         focal: focal length of the generator's cameras, in pixels of that size.
         shape: what was predicted from the images of the same samples.
         weight: how much of each ray is stopped, at the size of the prediction; None for all.
-        least_weight: pixels count where the weight is above this.
+        min_opacity: pixels count where the weight is above this.
         kind: "normal", or "depth" minus its mean over the mask.
         shuffle: whether each sample is guided by the prediction of the next one.
     """
@@ -85,8 +85,8 @@ def guidance_loss(
     predicted_depth = shape.depth[: len(depth)]
     if shuffle:
         predicted, valid, predicted_depth = predicted.roll(1, 0), valid.roll(1, 0), predicted_depth.roll(1, 0)
-    if weight is not None and least_weight > 0:
-        valid = valid * (weight.detach() > least_weight)
+    if weight is not None and min_opacity > 0:
+        valid = valid * (weight.detach() > min_opacity)
     if kind == "depth":
         count = valid.sum(dim=(1, 2), keepdim=True).clamp_min(1)
         centered = [d - (d * valid).sum(dim=(1, 2), keepdim=True) / count for d in (depth, predicted_depth)]
@@ -114,6 +114,6 @@ def guidance_of_rendering(
     shape = predictor.predict_shape(image)
     size = shape.valid.shape[-1]
     depth, focal = resize_depth(rendering.depth, size), focal_in_pixels(camera, size)
-    weight, least = resize_depth(rendering.weight, size), options["least_weight"]
+    weight, least = resize_depth(rendering.weight, size), options["min_opacity"]
     kind, shuffle = options["kind"], options["shuffle"]
-    return guidance_loss(depth, focal, shape, weight=weight, least_weight=least, kind=kind, shuffle=shuffle)
+    return guidance_loss(depth, focal, shape, weight=weight, min_opacity=least, kind=kind, shuffle=shuffle)

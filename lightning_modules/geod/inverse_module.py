@@ -102,7 +102,7 @@ class InverseRendering(BasePaper):
 
     def configure_optimizers(self) -> Optimizer:
         """Return Adam."""
-        return build_adam(self.parameters(), self.options["optimizer"])
+        return build_adam(self.parameters(), self.options["optimizer"], name="inverse_renderer")
 
     # Where the truth is known, how far predictions are from it.
 

@@ -49,7 +49,7 @@ def generator_loss(
 
 def density_loss(networks: GeoDNetworks, options: GeoDOptions, latents: LatentBatch) -> Float[Tensor, ""] | None:
     """Return the weighted variation of density, None if it is not due in this step."""
-    lazy = options["regularisation"]
+    lazy = options["regularization"]
     if not lazy["density_weight"] or not is_due(int(networks.batches_seen), lazy["density_interval"]):
         return None
     variation = losses.density_variation(networks.generator, latents.z, latents.camera)

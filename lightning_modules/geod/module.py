@@ -59,7 +59,7 @@ class GeoD(BasePaper):
         guidance: when and how the generator is guided.
         nvs: the paper's third task, novel views, in a form of our choice.
         poses: poses of generated objects.
-        regularisation: R1 and density.
+        regularization: R1 and density.
         optimizers: Adam of each network.
         gradient_clip: bound of the gradient's norm of generator and discriminator, or null.
         ema: largest decay of the generator's moving average.
@@ -90,7 +90,7 @@ class GeoD(BasePaper):
         guidance: GuidanceOptions,
         nvs: NovelViewOptions,
         poses: PoseOptions,
-        regularisation: RegularizationOptions,
+        regularization: RegularizationOptions,
         optimizers: OptimizersOptions,
         gradient_clip: float | None,
         ema: float,
@@ -134,16 +134,17 @@ class GeoD(BasePaper):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return an optimizer for each network that is trained: generator, discriminator, inverse renderer."""
-        o, lazy, n = self.options["optimizers"], self.options["regularisation"], self.networks
+        o, lazy, n = self.options["optimizers"], self.options["regularization"], self.networks
         density = lazy["density_interval"] if lazy["density_weight"] else None
         r1 = lazy["r1_interval"] if lazy["r1_gamma"] and lazy["r1_interval"] > 1 else None
         optimizers: list[Optimizer] = [
-            build_adam(n.generator.parameters(), o["generator"], lazy_interval=density),
-            build_adam(n.discriminator.parameters(), o["discriminator"], lazy_interval=r1),
+            build_adam(n.generator.parameters(), o["generator"], name="generator", lazy_interval=density),
+            build_adam(n.discriminator.parameters(), o["discriminator"], name="discriminator", lazy_interval=r1),
         ]
         if trains_inverse_renderer(self.options):
             assert n.inverse_renderer is not None
-            optimizers.append(build_adam(n.inverse_renderer.parameters(), o["inverse_renderer"]))
+            own = n.inverse_renderer.parameters()
+            optimizers.append(build_adam(own, o["inverse_renderer"], name="inverse_renderer"))
         return optimizers
 
     # Training.
@@ -197,7 +198,7 @@ class GeoD(BasePaper):
 
     def discriminator_step(self, batch: Mapping[str, Any], latents: LatentBatch, optimizer: LightningOptimizer) -> None:
         """Train the discriminator; R1 has a step of its own unless it is due in every one."""
-        n, lazy = self.networks, self.options["regularisation"]
+        n, lazy = self.networks, self.options["regularization"]
         with torch.no_grad():
             rendering = n.generator(latents.z, latents.camera, jitter=True, noise="random")
         weight, interval = lazy_weight(lazy["r1_gamma"] / 2, lazy["r1_interval"]), lazy["r1_interval"]

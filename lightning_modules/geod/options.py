@@ -48,11 +48,11 @@ class OptimizersOptions(TypedDict):
 class EvaluationOptions(DistanceOptions):
     """What the test generates and compares (geod §2.9).
 
-    Of the `samples`, `per_pose`, at least 2, share a pose. `validation_samples`: images of a validation. `oracle`: a
-    checkpoint of the oracle of rendered heads, or the folder of a depth model of transformers, or null.
+    Of the `samples`, `images_per_pose`, at least 2, share a pose. `validation_samples`: images of a validation.
+    `oracle`: a checkpoint of the oracle of rendered heads, or the folder of a depth model of transformers, or null.
     """
 
-    per_pose: int
+    images_per_pose: int
     validation_samples: int
     oracle: str | None
 
@@ -75,7 +75,7 @@ class GeoDOptions(TypedDict):
     guidance: GuidanceOptions
     nvs: NovelViewOptions
     poses: PoseOptions
-    regularisation: RegularizationOptions
+    regularization: RegularizationOptions
     optimizers: OptimizersOptions
     gradient_clip: float | None
     ema: float
@@ -91,18 +91,18 @@ def check_options(options: GeoDOptions) -> None:
     """
     if options["nvs"]["kind"] == "warp" and options["geometry"] != "unsup3d":
         raise UserError("nvs.kind is warp, which needs geometry=unsup3d: take reproject or none")
-    lazy = options["regularisation"]
+    lazy = options["regularization"]
     intervals = {
         "guidance.interval": options["guidance"]["interval"],
-        "regularisation.r1_interval": lazy["r1_interval"],
-        "regularisation.density_interval": lazy["density_interval"],
+        "regularization.r1_interval": lazy["r1_interval"],
+        "regularization.density_interval": lazy["density_interval"],
     }
     for name, value in intervals.items():
         if value < 1:
             raise UserError(f"{name} is {value}, should be at least 1: a weight of 0 turns a loss off")
-    per_pose = options["evaluation"]["per_pose"]
+    per_pose = options["evaluation"]["images_per_pose"]
     if per_pose < 2:
-        raise UserError(f"evaluation.per_pose is {per_pose}, should be at least 2")
+        raise UserError(f"evaluation.images_per_pose is {per_pose}, should be at least 2")
 
 
 def uses_guidance(options: GeoDOptions) -> bool:

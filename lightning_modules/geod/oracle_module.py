@@ -21,7 +21,7 @@ class OracleTrainingOptions(TypedDict):
     """The constructor's arguments, described by `OracleTraining`."""
 
     width: int
-    grain: float
+    max_noise_std: float
     optimizer: OptimizerOptions
     schedule: WarmCosine
 
@@ -31,12 +31,13 @@ class OracleTraining(BasePaper):
 
     Args:
         width: channels at full size.
-        grain: largest deviation of the white noise that half of the images get, so that a generator's misleads it less.
+        max_noise_std: largest deviation of the white noise that half of the images get, so that a generator's misleads
+            it less.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """
 
-    def __init__(self, *, width: int, grain: float, optimizer: OptimizerOptions, schedule: WarmCosine) -> None:
+    def __init__(self, *, width: int, max_noise_std: float, optimizer: OptimizerOptions, schedule: WarmCosine) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.oracle: NormalOracle | None = None
@@ -62,7 +63,9 @@ class OracleTraining(BasePaper):
         """Return the loss of images of which half have grain."""
         assert self.oracle is not None
         image, mask = batch["image"], batch["mask"].float()
-        strength = self.options["grain"] * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1).clamp_min(0)
+        strength = self.options["max_noise_std"] * (
+            2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1
+        ).clamp_min(0)
         normals, logits = self.oracle(image + strength * torch.randn_like(image))
         inner = eroded(mask)
         wrong = ((1 - (normals * self.truth(batch)).sum(dim=-1)) * inner).sum() / inner.sum().clamp_min(1)
@@ -97,5 +100,5 @@ class OracleTraining(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], name="oracle")
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])

@@ -21,7 +21,7 @@ class Options(TypedDict):
     in_channels: int
     label_sizes: list[int]
     width: int
-    grain: float
+    max_noise_std: float
     optimizer: OptimizerOptions
     schedule: WarmCosine
 
@@ -29,14 +29,14 @@ class Options(TypedDict):
 class LabelFeatureTraining(BasePaper):
     """Cross-entropy on every label of the world.
 
-    Generated images have grain that real ones lack. So white noise of any strength up to `grain` is added to half of
-    the images while training: the features read the shapes behind it, and no distance is about grain alone.
+    Generated images have grain that real ones lack. So white noise of any strength up to `max_noise_std` is added to
+    half of the images while training: the features read the shapes behind it, and no distance is about grain alone.
 
     Args:
         in_channels: channels of the images.
         label_sizes: number of classes of each of the batch's `labels`.
         width: number of features.
-        grain: largest deviation of the noise, images being -1..1.
+        max_noise_std: largest deviation of the noise, images being -1..1.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """
@@ -47,13 +47,13 @@ class LabelFeatureTraining(BasePaper):
         in_channels: int,
         label_sizes: list[int],
         width: int,
-        grain: float,
+        max_noise_std: float,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
     ) -> None:
         super().__init__()
-        if grain < 0:
-            raise ValueError(f"model.grain is {grain}, should be at least 0")
+        if max_noise_std < 0:
+            raise ValueError(f"model.max_noise_std is {max_noise_std}, should be at least 0")
         self.save_hyperparameters()
         self.network: LabelFeatures | None = None
 
@@ -71,7 +71,9 @@ class LabelFeatureTraining(BasePaper):
 
     def with_grain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the images, about half of them with white noise."""
-        strength = self.options["grain"] * (2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1).clamp_min(0)
+        strength = self.options["max_noise_std"] * (
+            2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1
+        ).clamp_min(0)
         return images + strength * torch.randn_like(images)
 
     def _read(self, batch: Mapping[str, Any]) -> tuple[list[Tensor], Tensor]:
@@ -113,5 +115,5 @@ class LabelFeatureTraining(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], name="label_features")
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])

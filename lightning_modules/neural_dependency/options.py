@@ -3,7 +3,7 @@
 from typing import Any, Literal, TypedDict
 
 from lightning_modules.neural_dependency.networks import NetworkOptions, SourceOptions
-from lightning_modules.neural_dependency.reading import ReadingOptions
+from lightning_modules.neural_dependency.reading import AnalysisOptions
 from lightning_modules.neural_dependency.regularizer import RegularizerOptions
 from lightning_modules.neural_dependency.unseen.protocol import UnseenOptions
 from lightning_modules.optimization import OptimizerOptions
@@ -18,12 +18,12 @@ class Options(TypedDict):
     network: NetworkOptions
     train_network: bool
     source: SourceOptions | None
-    reading: ReadingOptions
+    analysis: AnalysisOptions
     unseen: UnseenOptions
-    regulariser: RegularizerOptions
-    noise: float
+    regularizer: RegularizerOptions
+    test_noise_std: float
     wordnet: str | None
     solver: Literal["gram", "head"]
     optimizer: OptimizerOptions
-    warmup_share: float
+    warmup_ratio: float
     tuner: dict[str, Any] | None

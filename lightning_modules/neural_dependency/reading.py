@@ -28,19 +28,19 @@ FORMS = {"uncentred": False, "centred": True}
 CONTROLS = ("untrained", "rotated", "shuffled", "probabilities")
 
 
-class ReadingOptions(TypedDict):
+class AnalysisOptions(TypedDict):
     """How logits are read.
 
     `alphas` are the penalties, as shares of the least that leaves nothing; `alpha`, one of them, is that of the graph
-    and of the dependencies that are kept. `terms` is the k of the k-sparse prediction. `first_subset` is the smallest
-    number of categories of the emergence curve. `controls` are read beside the network.
+    and of the dependencies that are kept. `num_nonzero` is the k of the k-sparse prediction. `min_subset` is the
+    smallest number of categories of the emergence curve. `controls` are read beside the network.
     """
 
     alphas: list[float]
     alpha: float
-    terms: int
+    num_nonzero: int
     tolerance: float
-    first_subset: int
+    min_subset: int
     controls: list[str]
     seed: int
 
@@ -87,7 +87,7 @@ def moments_of(values: Float[Tensor, "n k"]) -> Moments:
     return metric.compute()
 
 
-def solve(fit: Moments, test: Logits, options: ReadingOptions, center: bool) -> Dependencies:
+def solve(fit: Moments, test: Logits, options: AnalysisOptions, center: bool) -> Dependencies:
     """Solve CovLasso on the moments of the fit, and measure Lasso and refit on the test split.
 
     Raises:
@@ -140,18 +140,18 @@ def unreplaced(test: Logits) -> dict[str, float]:
 
 
 def sparse_and_dense(fit: Moments, test: Moments, terms: int) -> dict[str, float]:
-    """Return the median held-out FVU of `terms` others (greedy, least squares) and of all others, with intercepts."""
+    """Return the median held-out FVU of `num_nonzero` others (greedy, least squares) and of all, with intercepts."""
     gram, every = fit.covariance(center=True), np.arange(len(fit.mean))
     predictions = {"sparse": omp(gram, min(terms, len(gram) - 1)), "dense": ols(gram)}
     return {key: float(np.nanmedian(fvu(rows, every, test, fit.mean))) for key, rows in predictions.items()}
 
 
-def curve(fit: Moments, test: Moments, options: ReadingOptions) -> dict[str, dict[int, float]]:
+def curve(fit: Moments, test: Moments, options: AnalysisOptions) -> dict[str, dict[int, float]]:
     """Return the FVU of `sparse_and_dense` by the number of categories, on nested random subsets."""
-    sizes = doubling_sizes(len(fit.mean), options["first_subset"])
+    sizes = doubling_sizes(len(fit.mean), options["min_subset"])
 
     def figures(chosen: NDArray[np.int64]) -> Mapping[str, float]:
-        return sparse_and_dense(fit.select(chosen), test.select(chosen), options["terms"])
+        return sparse_and_dense(fit.select(chosen), test.select(chosen), options["num_nonzero"])
 
     return emergence(len(fit.mean), sizes, figures, options["seed"])
 

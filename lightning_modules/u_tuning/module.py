@@ -14,6 +14,7 @@ from lightning_modules.optimization import (
     OptimizerOptions,
     WarmCosine,
     build_optimizer,
+    classifier_group,
     parameter_groups,
     with_warm_cosine,
 )
@@ -156,9 +157,9 @@ class UTuning(BasePaper):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer over what is trained, with the tuner's learning rate if there is a tuner."""
         options = self.options["optimizer"]
-        groups = parameter_groups([self], options["weight_decay"])
+        groups = parameter_groups([self], options["weight_decay"], classifier_group(self.tuner))
         optimizer = build_optimizer(groups, options, lr=None if self.tuner is None else self.tuner.lr)
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])
 
     # Test.
 

@@ -12,7 +12,13 @@ from common.findings import Findings
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.collecting import Collector
 from lightning_modules.means import Means
-from lightning_modules.optimization import OptimizerOptions, build_optimizer, training_steps, with_schedule
+from lightning_modules.optimization import (
+    OptimizerOptions,
+    build_optimizer,
+    classifier_group,
+    training_steps,
+    with_schedule,
+)
 from lightning_modules.uosr.backbones import Backbone
 from lightning_modules.uosr.build_objective import build_objective
 from lightning_modules.uosr.network import Network
@@ -192,8 +198,9 @@ class UOSR(BasePaper):
         """Return the optimizer and its schedule over the optimizer steps of the whole training."""
         total, restart = training_steps(self.trainer), 0
         if isinstance(self.objective, TwoStageObjective) and not self.objective.first_stage_done:
-            restart = round(self.objective.ce_share * total)
-        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], nesterov=True)
+            restart = round(self.objective.ce_fraction * total)
+        name = classifier_group(self.tuner)
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], name=name, nesterov=True)
         return with_schedule(optimizer, build_schedule(self.options["schedule"], total, restart))
 
     # Test: the network sees each split once, everything else is computed from its cached outputs.

@@ -13,7 +13,7 @@ EXPERIMENTS = options("experiment")
 RUN_HERE = {"uosr", "uosr_oe", "uosr_pretrain", "uosr_pretrained", "uosr_digits"}
 RUN_HERE |= {"u_tuning", "u_tuning_pretrain", "u_tuning_glyphs"}
 RUN_HERE |= {"neural_dependency"} | {
-    f"neural_dependency_{n}" for n in ("mlp", "patterns", "between", "unseen", "regulariser")
+    f"neural_dependency_{n}" for n in ("mlp", "patterns", "between", "unseen", "regularizer")
 }
 RUN_HERE |= {"dvdp"} | {f"dvdp_{name}" for name in ("ddpm", "early", "short", "features")}
 RUN_HERE |= {"dvdp32", "dvdp32_ddpm", "dvdp32_late"}
@@ -55,8 +55,8 @@ def test_every_experiment_is_run_somewhere_in_these_tests():
 def test_every_experiment_passes_the_check_and_says_what_it_is(experiment):
     config = load([f"experiment={experiment}"])
     assert errors_in(config, [f"experiment={experiment}"]) == []
-    assert config.about
-    assert config.takes
+    assert config.description
+    assert config.runtime
     assert config.headline
 
 

@@ -95,8 +95,8 @@ def test_the_fingerprint_follows_the_files_and_the_split(written, tmp_path):
     ("options", "said"),
     [
         ({"num_classes": 7}, "data.num_classes is 7, but cub has 5"),
-        ({"val_share": 0.0}, "data.val_share"),
-        ({"val_share": 1.0}, "data.val_share"),
+        ({"val_fraction": 0.0}, "data.val_fraction"),
+        ({"val_fraction": 1.0}, "data.val_fraction"),
         ({"image_size": 0}, "data.image_size"),
         ({"mean": [0.5]}, "data.mean"),
         ({"std": [0.5, 0.5, 0.0]}, "data.std"),

@@ -226,7 +226,9 @@ def test_the_claim_file_on_the_page_is_a_valid_one():
 
     assert errors() == []
     shown["claim"]["arms"]["oe"]["words"] = "x"
-    assert [line.partition(": ")[2] for line in errors()] == ["claim.arms.oe.words: renamed to overrides"]
+    assert [line.partition(": ")[2] for line in errors()] == [
+        "claim.arms.oe.words is renamed to claim.arms.oe.overrides"
+    ]
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

@@ -64,7 +64,7 @@ def test_a_level_depends_on_step_and_seed_alone():
 
 @pytest.mark.parametrize("share", ["shared", "per_level"])
 def test_gradients_reach_the_network_of_the_level_and_no_average(share):
-    module = awake(module_of(network={"share": share}))
+    module = awake(module_of(network={"weight_sharing": share}))
     module.loss(images(), 1, module.network).backward()
     served = module.network.of(1)
     assert all(p.grad is not None for p in served.parameters())
@@ -188,7 +188,7 @@ def test_bf16_trains_and_draws_in_float32(tmp_path):
     assert torch.isfinite(drawn).all()
 
 
-@pytest.mark.parametrize("more", [{"channels_last": True}, {"network": {"checkpointing": True}}])
+@pytest.mark.parametrize("more", [{"channels_last": True}, {"network": {"gradient_checkpointing": True}}])
 def test_layout_and_checkpointing_change_nothing_that_matters(more):
     losses = []
     first, second = awake(module_of()), module_of(**more)
@@ -224,8 +224,8 @@ def test_the_first_five_losses_are_golden():
         ({"batch_scale": [1, 2, 0]}, "3 numbers above 0"),
         ({"ema": 1.0}, "below 1"),
         ({"sampler": {"steps": 2}}, "should be 3"),
-        ({"evaluation": {"curve": [2000]}}, "to 1000"),
-        ({"network": {"channels": [6, 12]}}, "multiple of network.groups"),
+        ({"evaluation": {"curve_steps": [2000]}}, "to 1000"),
+        ({"network": {"channels": [6, 12]}}, "multiple of norm_num_groups"),
         ({"network": {"channels": [8, 12], "attention": [4]}}, "network.head_channels"),
         ({"network": {"channels": []}}, "at least one stage"),
     ],

@@ -138,7 +138,7 @@ def test_latents_depend_on_seed_and_batch_and_are_shared_over_ranks(tmp_path):
 
 
 def test_r1_and_density_have_their_steps(tmp_path):
-    module = module_of(regularisation={"r1_interval": 2, "density_weight": 0.25, "density_interval": 3})
+    module = module_of(regularization={"r1_interval": 2, "density_weight": 0.25, "density_interval": 3})
     trainer = fit(module, tmp_path, batches=4)
     steps = [max(int(s["step"]) for s in optimizer.state.values()) for optimizer in trainer.optimizers]
     # Four batches; density after the first and the fourth, R1 after the first and the third.
@@ -146,7 +146,7 @@ def test_r1_and_density_have_their_steps(tmp_path):
 
 
 def test_r1_of_every_step_is_part_of_the_loss(tmp_path):
-    module = module_of(regularisation={"r1_interval": 1, "density_weight": 0.0})
+    module = module_of(regularization={"r1_interval": 1, "density_weight": 0.0})
     trainer = fit(module, tmp_path, batches=4)
     critic = trainer.optimizers[1]
     assert max(int(s["step"]) for s in critic.state.values()) == 4
@@ -211,11 +211,11 @@ def test_trained_networks_are_where_it_starts(tmp_path):
     [
         ({"triplane": None}, "one of triplane and pigan"),
         ({"geometry": "pretrained", "nvs": {"kind": "warp"}}, "needs geometry=unsup3d"),
-        ({"evaluation": {"per_pose": 1}}, "per_pose is 1"),
+        ({"evaluation": {"images_per_pose": 1}}, "images_per_pose is 1"),
         ({"guidance": {"interval": 0}}, "guidance.interval is 0"),
-        ({"regularisation": {"density_interval": 0}}, "regularisation.density_interval is 0"),
+        ({"regularization": {"density_interval": 0}}, "regularization.density_interval is 0"),
         ({"triplane": {"plane_size": 48}}, "plane_size is 48, should be a power of two"),
-        ({"image_size": 48, "triplane": {"raw_size": 48}}, "data.image_size is 48"),
+        ({"image_size": 48, "triplane": {"neural_resolution": 48}}, "data.image_size is 48"),
         ({"geometry": "pretrained", "guidance": NOW}, "no depth model at None; expected a folder"),
     ],
 )

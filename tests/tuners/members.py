@@ -19,7 +19,7 @@ from tuners.vpt import VPT
 
 
 def peft_tuner(name: str, target: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:
-    return PeftTuner(config_class=name, kwargs=kwargs, target=target, lr=1e-2)  # type: ignore[arg-type]
+    return PeftTuner(config_class=name, kwargs=kwargs, target_modules=target, lr=1e-2)  # type: ignore[arg-type]
 
 
 def lora(target: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:

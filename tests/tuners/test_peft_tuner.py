@@ -111,10 +111,10 @@ def test_default_targets_by_kind():
 
 def test_named_targets():
     network = vit()
-    tuner = lora(target=["fc1"]).attach(network, IMAGES)
+    tuner = lora(target_modules=["fc1"]).attach(network, IMAGES)
     assert list(peft_layers(network)) == ["blocks.0.mlp.fc1", "blocks.1.mlp.fc1"]
     tuner.detach()
-    lora(target=r"blocks\.1\.mlp\.fc\d").attach(network, IMAGES)
+    lora(target_modules=r"blocks\.1\.mlp\.fc\d").attach(network, IMAGES)
     assert list(peft_layers(network)) == ["blocks.1.mlp.fc1", "blocks.1.mlp.fc2"]
 
 
@@ -123,7 +123,7 @@ def test_out_proj_trains_nothing_and_is_refused():
     torch.manual_seed(0)
     network = open_clip.CLIP(**CLIP).visual.eval().requires_grad_(False)
     keys, before = list(network.state_dict()), network(IMAGES)
-    tuner = lora(target=["attn.out_proj"])
+    tuner = lora(target_modules=["attn.out_proj"])
     with pytest.raises(
         UserError, match=r"resblocks.0.attn.out_proj would train nothing.*target=transformer.resblocks.0.attn,"
     ):
@@ -131,7 +131,7 @@ def test_out_proj_trains_nothing_and_is_refused():
     assert list(network.state_dict()) == keys
     assert torch.equal(network(IMAGES), before)
     assert hooks_on(network) == 0
-    tuner = lora(target=["attn"]).attach(network, IMAGES)
+    tuner = lora(target_modules=["attn"]).attach(network, IMAGES)
     move(tuner)
     assert not torch.allclose(network(IMAGES), before, atol=1e-4)
 

@@ -247,10 +247,10 @@ def test_weights_of_the_first_stage_are_never_chosen(objective):
     assert module.objective.quality(seen, made["label"]).min() >= 0
 
 
-@pytest.mark.parametrize("ce_share", [-0.1, 1.0])
-def test_a_share_that_leaves_no_second_stage_is_refused(ce_share):
-    with pytest.raises(ValueError, match="ce_share"):
-        TwoStageObjective(ce_share)
+@pytest.mark.parametrize("ce_fraction", [-0.1, 1.0])
+def test_a_share_that_leaves_no_second_stage_is_refused(ce_fraction):
+    with pytest.raises(ValueError, match="ce_fraction"):
+        TwoStageObjective(ce_fraction)
 
 
 @pytest.mark.parametrize("objective", ["eb", "lc", "tcp", "bce", "proser"])

@@ -42,7 +42,7 @@ def test_gaussians_are_means_and_shared_covariance():
 
 def test_virtual_outliers_have_the_law_of_the_least_likely_draws():
     """Against the published way: draw many, keep those of least probability."""
-    module = built("vos", vos={"draws": 200, "select": 2})
+    module = built("vos", vos={"num_candidates": 200, "select": 2})
     objective = module.objective
     objective.queues = filled(FeatureQueues(3, 60, 5))
     means, factor = objective.queues.gaussians()
@@ -72,7 +72,7 @@ def test_no_outlier_image_is_used_and_the_term_starts_when_queues_are_full():
     second = objective(module.network, made).total
     assert second > first
     objective.progress = 0.1
-    assert torch.isclose(objective(module.network, made).total, plain), "before start_share there is no term"
+    assert torch.isclose(objective(module.network, made).total, plain), "before start_fraction there is no term"
 
 
 def test_the_term_reaches_head_backbone_weights_and_logistic():

@@ -102,7 +102,7 @@ class GeneratorEvaluation:
 
     def _generate(self, samples: int) -> dict[str, Tensor]:
         """Return the errors of generated geometry; the processes share the groups."""
-        o, per_pose = self.options, self.options["evaluation"]["per_pose"]
+        o, per_pose = self.options, self.options["evaluation"]["images_per_pose"]
         count = -(-samples // per_pose)
         noise = torch.Generator().manual_seed(stream_seed(o["seed"], 1))
         cameras = draw_cameras(2 * count, o["poses"], o["image_size"], noise, self.networks.label_cameras)

@@ -21,15 +21,15 @@ from networks.precision import single_precision
 class PretrainedOptions(TypedDict):
     """A depth model of transformers.
 
-    `path`: its folder, or null for none. `says`: "depth", or "disparity" (DPT, Depth Anything), which is known up to
-    scale and shift. Its smallest and largest are mapped to `near` and `far`. `size`: side of the images that it sees.
-    `fov`: of the camera that its depth is taken to be of, in degrees.
+    `path`: its folder, or null for none. `output`: "depth", or "disparity" (DPT, Depth Anything), which is known up to
+    scale and shift. Its smallest and largest are mapped to `min_depth` and `max_depth`. `size`: side of the images that
+    it sees. `fov`: of the camera that its depth is taken to be of, in degrees.
     """
 
     path: str | None
-    says: Literal["depth", "disparity"]
-    near: float
-    far: float
+    output: Literal["depth", "disparity"]
+    min_depth: float
+    max_depth: float
     size: int
     fov: float
 
@@ -78,8 +78,8 @@ class PretrainedGeometry(nn.Module):
         output = functional.interpolate(output[:, None], side, mode="bilinear", align_corners=False)[:, 0]
         low, high = output.amin(dim=(1, 2), keepdim=True), output.amax(dim=(1, 2), keepdim=True)
         share = (output - low) / (high - low).clamp_min(1e-6)
-        near, far = self.options["near"], self.options["far"]
-        if self.options["says"] == "disparity":
+        near, far = self.options["min_depth"], self.options["max_depth"]
+        if self.options["output"] == "disparity":
             depth = 1 / (1 / far + share * (1 / near - 1 / far))
         else:
             depth = near + share * (far - near)

@@ -22,7 +22,7 @@ from networks.precision import single_precision
 class InverseRendererOptions(TypedDict):
     """The networks, the camera, and the ranges of what they predict (geod §2.3).
 
-    `size`: side of its input images, a power of two of at least 16; others are resized. `width` and `code`:
+    `size`: side of its input images, a power of two of at least 16; others are resized. `width` and `code_dim`:
     channels of the first layer and of the code of depth and albedo; light and view have half the width, the confidence
     half the code. `min_depth`, `max_depth`: the canonical depth. `rot_center`: depth of the point that objects turn
     about. `fov` in degrees. `rotation_range` in degrees, `translation_range` across and along the view in units of
@@ -31,7 +31,7 @@ class InverseRendererOptions(TypedDict):
 
     size: int
     width: int
-    code: int
+    code_dim: int
     min_depth: float
     max_depth: float
     rot_center: float
@@ -83,7 +83,7 @@ class InverseRenderer(nn.Module):
 
     def __init__(self, options: InverseRendererOptions) -> None:
         super().__init__()
-        size, width, code = options["size"], options["width"], options["code"]
+        size, width, code = options["size"], options["width"], options["code_dim"]
         if size < 16 or size & (size - 1) or width % 8 or code % 2:
             raise UserError(
                 f"inverse_renderer: size is {size}, width {width}, code {code}: should be a power of two of at least"

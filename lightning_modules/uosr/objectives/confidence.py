@@ -27,7 +27,7 @@ class TrueClassProbabilityOptions(TypedDict):
     """Widths of the branch, and the share of the training that the classifier gets first."""
 
     hidden: list[int]
-    ce_share: float
+    ce_fraction: float
 
 
 class RightOrWrongOptions(TypedDict):
@@ -100,7 +100,7 @@ class TrueClassProbability(TwoStageObjective):
     own_score = "confidence"
 
     def __init__(self, num_features: int, options: TrueClassProbabilityOptions) -> None:
-        super().__init__(options["ce_share"])
+        super().__init__(options["ce_fraction"])
         self.branch = Branch(num_features, options["hidden"])
 
     def _error(self, seen: Seen, labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:

@@ -20,7 +20,7 @@ class ProserOptions(TypedDict):
     alpha: float
     data_weight: float
     classifier_weight: float
-    ce_share: float
+    ce_fraction: float
 
 
 class Placeholders(TwoStageObjective):
@@ -33,7 +33,7 @@ class Placeholders(TwoStageObjective):
     own_score = "dummy"
 
     def __init__(self, num_features: int, options: ProserOptions) -> None:
-        super().__init__(options["ce_share"])
+        super().__init__(options["ce_fraction"])
         self.options = options
         self.dummy = nn.Linear(num_features, 1)
 

@@ -18,9 +18,9 @@ class VirtualOutlierOptions(TypedDict):
     """Weight of the term, share of the training before it, features kept a class, draws a class, and how many stay."""
 
     weight: float
-    start_share: float
-    queue: int
-    draws: int
+    start_fraction: float
+    queue_size: int
+    num_candidates: int
     select: int
 
 
@@ -73,7 +73,7 @@ class VirtualOutliers(Objective):
     def __init__(self, num_features: int, num_classes: int, options: VirtualOutlierOptions) -> None:
         super().__init__()
         self.options = options
-        self.queues = FeatureQueues(num_classes, options["queue"], num_features)
+        self.queues = FeatureQueues(num_classes, options["queue_size"], num_features)
         self.class_weights = nn.Parameter(torch.rand(num_classes))
         self.logistic = nn.Linear(1, 1)
 
@@ -90,16 +90,16 @@ class VirtualOutliers(Objective):
         """
         means, factor = self.queues.gaussians()
         classes, size = means.shape
-        squared = Chi2(torch.tensor(float(size), device=means.device)).sample((classes, self.options["draws"]))
+        squared = Chi2(torch.tensor(float(size), device=means.device)).sample((classes, self.options["num_candidates"]))
         length = squared.topk(self.options["select"], dim=1).values.sqrt()
         direction = functional.normalize(torch.randn(classes, self.options["select"], size, device=means.device), dim=2)
         return (means[:, None] + (length[..., None] * direction) @ factor.T).flatten(0, 1)
 
     def forward(self, network: Network, batch: Mapping[str, Any]) -> Loss:
-        """Return CE + weight * logistic loss, once the queues are full and `start_share` of the training is done."""
+        """Return CE + weight * logistic loss, once the queues are full and `start_fraction` of the training is done."""
         seen = network(batch["image"])
         loss = functional.cross_entropy(seen.logits, batch["label"])
-        if self.progress >= self.options["start_share"] and self.queues.full:
+        if self.progress >= self.options["start_fraction"] and self.queues.full:
             virtual = self.energy(at_least_float32(network.head(self.synthesise())))
             energies = torch.cat((self.energy(seen.logits), virtual))
             known = (torch.arange(len(energies), device=energies.device) < len(seen.logits)).to(energies.dtype)

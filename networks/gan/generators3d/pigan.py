@@ -19,7 +19,7 @@ from networks.precision import single_precision
 class PiGANOptions(TypedDict):
     """The generator.
 
-    `z_dim`: size of z. `width`, `layers`: the SIREN. `rays`: see `RaySteps`. `box`: side of the cube that becomes
+    `z_dim`: size of z. `width`, `layers`: the SIREN. `rays`: see `RaySteps`. `box_warp`: side of the cube that becomes
     -1..1 (`box_warp`). `density_noise`: deviation of the noise on densities at first, which fades out over
     `noise_fade_steps` renderings with gradients.
     """
@@ -28,7 +28,7 @@ class PiGANOptions(TypedDict):
     width: int
     layers: int
     rays: RaySteps
-    box: float
+    box_warp: float
     density_noise: float
     noise_fade_steps: int
 
@@ -99,12 +99,12 @@ class PiGAN(nn.Module):
     @property
     def box_warp(self) -> float:
         """Side of the cube that scenes fill."""
-        return self.options["box"]
+        return self.options["box_warp"]
 
     @property
     def ray_length(self) -> float:
         """Length of the rays."""
-        return self.options["rays"]["far"] - self.options["rays"]["near"]
+        return self.options["rays"]["ray_end"] - self.options["rays"]["ray_start"]
 
     def field(self, z: Float[Tensor, "b z"], camera: Tensor | None = None, noise: Noise = "random") -> Film:
         """Return the scenes of z; camera and noise change nothing."""

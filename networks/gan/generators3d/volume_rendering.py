@@ -16,17 +16,17 @@ from networks.precision import single_precision
 
 
 class RaySteps(TypedDict):
-    """Where rays are sampled: `samples` evenly from `near` to `far`, then `more_samples` where the density is.
+    """Samples of rays: `depth_samples` evenly from `ray_start` to `ray_end`, then `importance_samples` by density.
 
-    Densities are per `unit` of length. What passes everything has the gray value `background`, 0 (black) to 1 (white).
-    In EG3D `more_samples` are the importance samples.
+    Densities are per `density_unit` of length. What passes everything has the gray value `background`, 0 (black) to 1
+    (white). In EG3D the two numbers are `depth_resolution` and `depth_resolution_importance`.
     """
 
-    near: float
-    far: float
-    samples: int
-    more_samples: int
-    unit: float
+    ray_start: float
+    ray_end: float
+    depth_samples: int
+    importance_samples: int
+    density_unit: float
     background: float
 
 
@@ -149,11 +149,13 @@ def march(
 
     with single_precision(camera):
         rays = cast_rays(camera, size)
-        distances = stratified_samples(rays, steps["near"], steps["far"], steps["samples"], jitter=jitter)
+        distances = stratified_samples(
+            rays, steps["ray_start"], steps["ray_end"], steps["depth_samples"], jitter=jitter
+        )
         density, colors = along(distances)
-        if steps["more_samples"]:
-            weights = composite(colors.detach(), density.detach(), distances, steps["unit"])[3]
-            extra = importance_samples(distances, weights, steps["more_samples"], jitter=jitter)
+        if steps["importance_samples"]:
+            weights = composite(colors.detach(), density.detach(), distances, steps["density_unit"])[3]
+            extra = importance_samples(distances, weights, steps["importance_samples"], jitter=jitter)
             new_density, new_colors = along(extra)
             distances, order = torch.cat([distances, extra], dim=-1).sort(dim=-1)
             density = torch.cat([density, new_density], dim=-1).gather(-1, order)
@@ -161,7 +163,7 @@ def march(
             colors = both.gather(-1, order[:, None].expand_as(both))
         if density_noise > 0:
             density = density + density_noise * torch.randn_like(density)
-        color, distance, total, _ = composite(colors, density, distances, steps["unit"])
+        color, distance, total, _ = composite(colors, density, distances, steps["density_unit"])
         color = color + steps["background"] * (1 - total[:, None])
         images = (color * 2 - 1).unflatten(2, (size, size))
         return images, (distance * rays.cosines).unflatten(1, (size, size)), total.unflatten(1, (size, size))

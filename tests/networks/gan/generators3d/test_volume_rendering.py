@@ -17,7 +17,7 @@ from networks.gan.generators3d.volume_rendering import (
     stratified_samples,
 )
 
-STEPS = RaySteps(near=2.0, far=3.5, samples=96, more_samples=0, unit=1.0, background=0.0)
+STEPS = RaySteps(ray_start=2.0, ray_end=3.5, depth_samples=96, importance_samples=0, density_unit=1.0, background=0.0)
 
 
 def camera(yaw=0.0, count=1, size=16):
@@ -49,7 +49,7 @@ def test_a_slab_of_constant_density_has_its_analytic_depth():
         there = (points[..., 2] > start) & (points[..., 2] < end)
         return torch.where(there, inside, -40.0), torch.ones(len(points), 3, points.shape[1])
 
-    steps = STEPS | {"samples": 3000}
+    steps = STEPS | {"depth_samples": 3000}
     _, depth, weight = march(look, camera(), 2, steps, jitter=False)
     cosine = cast_rays(camera(), 2).cosines[0, 0]
     length = (end - start) / cosine
@@ -65,7 +65,7 @@ def test_a_facing_wall_has_one_depth():
     def look(points, directions):
         return (points[..., 2] - 0.1) * 4000, torch.ones(len(points), 3, points.shape[1])
 
-    _, depth, weight = march(look, camera(), 16, STEPS | {"samples": 2000}, jitter=False)
+    _, depth, weight = march(look, camera(), 16, STEPS | {"depth_samples": 2000}, jitter=False)
     assert weight.min() > 0.999
     assert (depth - depth.mean()).abs().max() < 1e-3
     assert depth.mean().item() == pytest.approx(heads.CENTRE + 0.1, abs=0.03)
@@ -111,7 +111,7 @@ def test_samples_are_even_and_jitter_stays_in_its_step():
     assert ((drawn - even) <= 0.1 + 1e-6).all()
 
 
-def test_more_samples_lie_where_the_weights_are():
+def test_importance_samples_lie_where_the_weights_are():
     distances = torch.linspace(2, 3, 21).expand(1, 1, 21)
     weights = torch.zeros(1, 1, 20)
     weights[..., 12] = 1.0
@@ -131,7 +131,7 @@ def test_a_second_look_sharpens_the_depth_of_a_wall():
 
     errors = []
     for more in (0, 24):
-        steps = STEPS | {"samples": 24, "more_samples": more}
+        steps = STEPS | {"depth_samples": 24, "importance_samples": more}
         _, depth, _ = march(look, camera(), 8, steps, jitter=False)
         errors.append((depth - heads.CENTRE - 0.137).abs().mean())
     assert errors[1] < 0.5 * errors[0]
