@@ -114,3 +114,10 @@ class BatchNoise:
         # Sample by sample: how torch draws many numbers depends on how many are asked for.
         for k, position in enumerate(positions):
             yield drawn[k : k + 1], generator.manual_seed(self._seed(stream, position))
+
+
+def with_grain(images: Float[Tensor, "b c h w"], grain: float, noise: BatchNoise) -> Float[Tensor, "b c h w"]:
+    """Return images of which about half have white noise, of a strength up to `grain`, drawn for each."""
+    drawn = noise.uniform("strength", (len(images), 1, 1, 1), device=images.device, dtype=images.dtype)
+    white = noise.normal("grain", images.shape, device=images.device, dtype=images.dtype)
+    return images + grain * (2 * drawn - 1).clamp_min(0) * white

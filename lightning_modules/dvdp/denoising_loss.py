@@ -1,13 +1,12 @@
 """The training loss of one level (spec, section 2.4)."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from lightning_modules.dvdp.parameterization import DVDPPrediction, amplitudes, target
 from lightning_modules.dvdp.process import Process
 from lightning_modules.dvdp.sampler import Denoiser
+from networks.noise import BatchNoise
 
 
 def denoising_loss(
@@ -17,8 +16,9 @@ def denoising_loss(
     clean: Float[Tensor, "b c h w"],
     level: int,
     sigma: Tensor | None,
-) -> Float[Tensor, ""]:
-    """Return the mean squared error of the prediction at random times of a level.
+    noise: BatchNoise,
+) -> Float[Tensor, " b"]:
+    """Return every sample's mean squared error of the prediction at random times of a level.
 
     Args:
         process: the process.
@@ -27,10 +27,11 @@ def denoising_loss(
         clean: images at that level.
         level: k.
         sigma: deviation of the images at that level, None to take them as they are.
+        noise: draws times and noise.
     """
-    time = process.draw_times(level, len(clean))
-    noise = torch.randn_like(clean)
+    time = process.draw_times(level, len(clean), noise)
+    white = noise.normal("white", clean.shape, device=clean.device, dtype=clean.dtype)
     at = amplitudes(process, level, time, sigma, clean.device)
-    state = process.diffuse(clean, level, time, noise)
+    state = process.diffuse(clean, level, time, white)
     output = network(at.input(state), level, time.to(clean.device))
-    return functional.mse_loss(output.float(), target(kind, at, clean, noise))
+    return (output.float() - target(kind, at, clean, white)).square().flatten(1).mean(1)
