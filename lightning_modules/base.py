@@ -47,7 +47,7 @@ class BasePaper(pl.LightningModule):
     _given_weights = False
     _leaves_out = False
     _gradients_seen = False
-    _dropouts: list[PositionedDropout] | None = None
+    _dropouts: Sequence[PositionedDropout] = ()
     run_seed = 0
     """The run's seed, as the harness knows it."""
 
@@ -123,6 +123,7 @@ class BasePaper(pl.LightningModule):
             if load:
                 self.load_pretrained()
             self.attach_tuner()
+        self._dropouts = positioned_dropouts(self)
 
     def _has_tuner(self) -> bool:
         return bool((self.hparams.get("tuner") or {}).get("_target_"))
@@ -154,8 +155,6 @@ class BasePaper(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Give the batch's noise to every dropout."""
-        if self._dropouts is None:
-            self._dropouts = positioned_dropouts(self)
         for dropout in self._dropouts:
             dropout.begin(self.noise)
 

@@ -54,19 +54,24 @@ def gather_to_first(value: T) -> list[T]:
     return parts if is_first else []
 
 
-def thinned(count: int, kept: int, of: int) -> list[int]:
-    """Return which of a process's samples remain where `kept` in `of` are used: every second one for 1 in 2.
+def own_positions(count: int) -> range:
+    """Return the positions in the global batch of this process's samples; every process must hold equally many."""
+    part = rank_part(count, rank())
+    return range(part.start, part.stop)
 
-    Samples are chosen by their positions in the global batch, so that they are the same on any number of processes. The
-    first of the batch is always among them; a process whose part is smaller than `of` may have none.
+
+def thinned(positions: range, kept: int, of: int) -> list[int]:
+    """Return the positions in a global batch that remain where `kept` in `of` are used: every second one for 1 in 2.
+
+    They are spread evenly, and the same on any number of processes. The first of the batch is always among them; a
+    process whose part is smaller than `of` may have none.
 
     Args:
-        count: number of samples of this process; every process must hold equally many.
+        positions: of the samples of one process, or of all.
         kept: how many remain, up to `of`.
         of: of how many.
     """
-    start = rank() * count
-    return [k for k in range(count) if (start + k) * kept % of < kept]
+    return [position for position in positions if position * kept % of < kept]
 
 
 def sum_for_averaged_gradients(values: Tensor) -> Tensor:

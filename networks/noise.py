@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from networks.distributed import rank, rank_part
+from networks.distributed import own_positions
 from networks.seeds import named_seed, seeded
 
 
@@ -106,8 +106,7 @@ class BatchNoise:
         return named_seed(self.seed, self.name + stream, self.step, *position)
 
     def _rows(self, stream: str, drawn: Tensor) -> Iterator[tuple[Tensor, torch.Generator]]:
-        part = rank_part(len(drawn), rank())
-        positions = range(part.start, part.stop) if self.positions is None else self.positions
+        positions = own_positions(len(drawn)) if self.positions is None else self.positions
         if len(positions) != len(drawn):
             raise ValueError(f"noise of {len(positions)} samples, numbers asked for {len(drawn)}")
         generator = torch.Generator(drawn.device)

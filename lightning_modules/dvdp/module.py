@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
 from lightning_modules.dvdp.costs import macs_of_levels
-from lightning_modules.dvdp.denoising_loss import denoising_loss
+from lightning_modules.dvdp.denoising_loss import denoising_loss, images_at, positions_at
 from lightning_modules.dvdp.evaluation import EvaluationOptions, step_counts
 from lightning_modules.dvdp.image_generation import ImageGenerator
 from lightning_modules.dvdp.networks import LevelNetworkOptions, LevelNetworks, uneven_use
@@ -25,7 +25,7 @@ from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
 from lightning_modules.generated_images import SHEET_COLUMNS, build_distances, image_grid
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.image_distances import ImageDistances
-from networks.distributed import global_mean, rank, rank_part, thinned
+from networks.distributed import global_mean
 from networks.ema import averaged
 from networks.noise import BatchNoise
 from networks.seeds import stream_generator
@@ -161,12 +161,6 @@ class DVDP(BasePaper):
         generator = stream_generator(self.options["seed"], step)
         return self.process.level_of(int(torch.randint(1, self.process.steps + 1, (), generator=generator)))
 
-    def places_in_batch(self, count: int, level: int) -> list[int]:
-        """Return which of a process's images are used at a level, evenly spread over the global batch."""
-        scale = self.options["batch_scale"]
-        # A process without an image would have no gradient to share.
-        return list(range(count)) if scale is None else thinned(count, scale[level], max(scale)) or [0]
-
     def losses_of(
         self, images: Float[Tensor, "b c h w"], level: int, network: LevelNetworks, noise: BatchNoise
     ) -> Float[Tensor, " b"]:
@@ -178,17 +172,15 @@ class DVDP(BasePaper):
     def loss(self, images: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, ""]:
         """Return the loss of a training batch, of the images of all processes that are used at a level."""
         assert self.network is not None
-        places = self.places_in_batch(len(images), level)
-        first = rank_part(len(images), rank()).start
-        noise = self.noise.at([first + place for place in places])
-        return global_mean(self.losses_of(images[places], level, self.network, noise))
+        used, positions = images_at(images, level, self.options["batch_scale"])
+        return global_mean(self.losses_of(used, level, self.network, self.noise.at(positions)))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch at the level of this step."""
         level = self.drawn_level(self.global_step)
-        images = batch["image"]
+        images, scale = batch["image"], self.options["batch_scale"]
         loss = self.loss(images, level)
-        self.images_seen[level] += len(self.places_in_batch(len(images), level)) * self.trainer.world_size
+        self.images_seen[level] += len(positions_at(range(len(images) * self.trainer.world_size), level, scale))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
         self.log("train/level", float(level), batch_size=len(images), sync_dist=True)
         weight = self.options["level_weight"]
@@ -197,9 +189,8 @@ class DVDP(BasePaper):
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Run the network at level 0, the dearest; what the other levels cost is measured by the test."""
         assert self.network is not None
-        images = batch["image"]
-        places = self.places_in_batch(len(images), 0)
-        self.network(images[places], 0, images.new_ones(1)).square().mean().backward()
+        images, _ = images_at(batch["image"], 0, self.options["batch_scale"])
+        self.network(images, 0, images.new_ones(1)).square().mean().backward()
 
     def on_train_batch_end(self, *args: Any) -> None:
         """Take the weights up into their moving average, once an optimizer step."""

@@ -33,6 +33,7 @@ from lightning_modules.uosr.scores.odin import odin_score
 from lightning_modules.uosr.scores.post_hoc import PostHocOptions
 from lightning_modules.uosr.scores.references import image_keys, require_disjoint
 from lightning_modules.uosr.scoring import score_splits
+from networks.distributed import global_mean
 from networks.seeds import own_initialization
 from networks.small_conv_net import SITE_PATTERNS
 
@@ -172,7 +173,8 @@ class UOSR(BasePaper):
         self.objective.noise = self.noise
         loss, correct = self.objective(self.classifier, batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]), sync_dist=True)
-        self.log("train/acc", 100 * correct.float().mean(), batch_size=len(correct), sync_dist=True)
+        # Processes may have unequal parts of the images that count.
+        self.log("train/acc", 100 * global_mean(correct.float()), batch_size=len(correct))
         return loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:

@@ -6,14 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.distributed import global_mean, global_mean_with_gradient, thinned
+from networks.distributed import global_mean, global_mean_with_gradient, own_positions, thinned
 from networks.noise import BatchNoise
 from networks.precision import single_precision
 
 
 def shrunk_batch(count: int, shrink: int) -> list[int]:
     """Return which of a process's samples are regularized: one in `shrink` of the global batch (StyleGAN2 takes 2)."""
-    return thinned(count, 1, shrink)
+    own = own_positions(count)
+    return [position - own.start for position in thinned(own, 1, shrink)]
 
 
 class PathLengthPenalty(nn.Module):
