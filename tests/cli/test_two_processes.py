@@ -19,11 +19,20 @@ DOUBLE = "hardware.precision=64-true"
 SIZES = ("data.batch_size=6", "data.train_size=20", "data.val_size=9")
 UOSR = (DOUBLE, *SIZES, "data.test_size=40")
 U_TUNING = (DOUBLE, "data.batch_size=26", "model.backbone.weights=null", "model.head_dropout=0.2")
-NEURAL_DEPENDENCY = (DOUBLE, *SIZES, "data.num_classes=8", "data.moments_size=40", "data.test_size=40")
-PRETRAINING = ("data.image_size=16", "data.train_clips=8", "data.eval_clips=8", "model.mini.size=32")
+NEURAL_DEPENDENCY = (
+    DOUBLE,
+    *SIZES,
+    "data.num_classes=8",
+    "data.moments_size=100",
+    "data.test_size=40",
+    "trainer.limit_test_batches=1.0",
+)
+PRETRAINING = ("data.image_size=16", "model.mini.size=32")
 CLIP_FSAR = (
     DOUBLE,
     *PRETRAINING,
+    "data.train_clips=8",
+    "data.eval_clips=8",
     "data.batch_size=2",
     "data.train_episodes=7",
     "data.clip_batch=127",

@@ -19,7 +19,7 @@ class Noise(torch.utils.data.Dataset):
         return 32
 
     def __getitem__(self, index):
-        return {"image": images(1, seed=index)[0]}
+        return {"image": images(1, seed=index)[0], "index": index}
 
 
 class World(pl.LightningDataModule):
@@ -233,7 +233,7 @@ def test_the_first_five_losses_are_golden():
         loss.backward()
         optimizer.step()
         found.append(loss.item())
-    assert found == pytest.approx([0.65792, 0.33529, 0.30026, 0.33103, 0.45537], rel=1e-3)
+    assert found == pytest.approx([0.60246, 0.35377, 0.39107, 0.41148, 0.40146], rel=1e-3)
 
 
 @pytest.mark.parametrize(
