@@ -88,18 +88,18 @@ def sum_for_averaged_gradients(values: Tensor) -> Tensor:
 
 
 def global_mean(values: Tensor) -> Tensor:
-    """Return the mean of the values of all processes, however many each holds, as a loss for DDP (see above)."""
+    """Return the mean of the values of all processes, however many each holds, as `sum_for_averaged_gradients` does."""
     if world_size() == 1:
         return values.mean()
     return sum_for_averaged_gradients(values.sum()) / _number(values)
 
 
 def mean_over_mask(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean over the mask of the values of all processes, as a loss for DDP; 0 where the mask is empty.
+    """Return the mean over the mask of the values of all processes, 0 where it is empty, as `global_mean` does.
 
     Args:
         values: the values.
-        mask: their weights, of the same shape, without gradient.
+        mask: their weights, of the same shape and without gradient.
     """
     total = sum_for_averaged_gradients((values * mask).sum())
     return total / sum_for_averaged_gradients(mask.sum()).clamp_min(1)

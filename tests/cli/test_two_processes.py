@@ -109,23 +109,6 @@ def test_two_processes_learn_as_one(experiment, words, tmp_path, shared_run):
         words = (*words, f"model.towers.weights={made.folder('clip_fsar_pretrain')}/checkpoints/best.ckpt")
     one, two = (rows(experiment, (*words, f"hardware={name}"), tmp_path / name) for name in ("cpu", "ddp_cpu"))
     assert 6 <= sum(map(is_training, one)) < len(one)
-    import os
-
-    if "SHOW" in os.environ:
-        print("\n##", experiment, words[-1])
-        for of in (one, two):
-            print(
-                "##",
-                [
-                    {
-                        k[6:]: v
-                        for k, v in row.items()
-                        if "loss" in k or (k.startswith("train/") and k[6:] in ("guidance", "novel_view", "r1"))
-                    }
-                    for row in of
-                    if any(k.startswith("train/") for k in row)
-                ][:5],
-            )
     for a, b in zip(*([row for row in of if is_training(row)][:5] for of in (one, two)), strict=True):
         losses = [{key: value for key, value in row.items() if key.endswith("loss")} for row in (a, b)]
         assert losses[0]
