@@ -51,8 +51,7 @@ def model(experiment: str, turns: list[int], device: str, compile_it: bool, *, f
 
 def training_step(module: DVDP, optimizer: torch.optim.Optimizer, images: torch.Tensor, level: int) -> None:
     """Do a step at a level, with everything but Lightning."""
-    assert module.network is not None
-    module.loss(images, level, module.network).backward()
+    module.loss(images, level).backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

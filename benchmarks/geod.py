@@ -152,7 +152,7 @@ def volume_rendering(repeats: int, count: int) -> None:
     )
 
     def ours() -> tuple[Tensor, Tensor]:
-        image, depth, _ = march(lambda x, _: generator.query(field, x), camera, 32, options["rays"], jitter=False)
+        image, depth, _ = march(lambda x, _: generator.query(field, x), camera, 32, options["rays"], jitter=None)
         return image, depth
 
     one, other = ours(), plain_rendering(generator, field, camera)

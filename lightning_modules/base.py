@@ -12,6 +12,9 @@ from common.errors import UserError
 from common.findings import Findings, PictureLogger, TableLogger
 from common.renamed_keys import with_present_names
 from common.targets import build_target
+from networks.dropout import PositionedDropout, positioned_dropouts
+from networks.noise import BatchNoise
+from networks.seeds import own_initialization
 from tuners.tuner import Tuner
 
 
@@ -45,6 +48,9 @@ class BasePaper(pl.LightningModule):
     _given_weights = False
     _leaves_out = False
     _gradients_seen = False
+    _dropouts: Sequence[PositionedDropout] = ()
+    run_seed = 0
+    """The run's seed, as the harness knows it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,6 +139,7 @@ class BasePaper(pl.LightningModule):
             if load:
                 self.load_pretrained()
             self.attach_tuner()
+        self._dropouts = positioned_dropouts(self)
 
     def _has_tuner(self) -> bool:
         return bool((self.hparams.get("tuner") or {}).get("_target_"))
@@ -141,13 +148,31 @@ class BasePaper(pl.LightningModule):
         """Attach the tuner that the config names, if any; everything outside the tunable part stays trained."""
         if self.tuner is None and self._has_tuner():
             tuner = build_target(self.hparams["tuner"], "tuner")
-            tuner.attach(self.tunable, *self.example(), patterns=self.site_patterns)
+            with own_initialization("tuner"):
+                tuner.attach(self.tunable, *self.example(), patterns=self.site_patterns)
             self.tuner = tuner
             self._leaves_out = self.names_weights and not self._given_weights and not tuner.trains_backbone
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that an optimizer has to move."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    # Noise by the position in the global batch.
+
+    @property
+    def noise(self) -> BatchNoise:
+        """The noise of the training batch at hand, of the config's seed if the paper has one, else of the run's."""
+        batches = 0 if self._trainer is None else self.trainer.fit_loop.total_batch_idx
+        return BatchNoise(self.hparams.get("seed", self.run_seed), batches)
+
+    def evaluation_noise(self, batch: Mapping[str, Any]) -> BatchNoise:
+        """Return the noise of a batch of an evaluation, which depends on the indices of its samples alone."""
+        return BatchNoise(self.hparams.get("seed", self.run_seed), 0, batch["index"].tolist(), "evaluation/")
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Give the batch's noise to every dropout."""
+        for dropout in self._dropouts:
+            dropout.begin(self.noise)
 
     def train(self, mode: bool = True) -> "BasePaper":
         """Set the mode; the backbone under a tuner stays in eval mode."""

@@ -35,7 +35,7 @@ class Bottleneck(SiteHook):
     ) -> None:
         super().__init__()
         self.site = site
-        self.scale, self.dropout = scale, dropout
+        self.scale, self.dropout = scale, nn.Dropout(dropout)
         self.down = nn.Linear(dim, rank, **place)
         self.up = nn.Linear(rank, dim, **place)
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
@@ -57,7 +57,7 @@ class Bottleneck(SiteHook):
     def branch(self, stream: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         """Return s * up(dropout(ReLU(down x)))."""
         hidden = functional.relu(self.down(stream.to(self.down.weight.dtype)))
-        return self.scale * self.up(functional.dropout(hidden, self.dropout, self.training))
+        return self.scale * self.up(self.dropout(hidden))
 
 
 class AdaptFormer(Tuner):

@@ -51,8 +51,8 @@ class Prompts(SiteHook):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the block's input, its tokens [b, n, d] with the prompts among them."""
         tokens = first_input(args, kwargs)
-        rows: Float[Tensor, "b l d"] = self.prompts.expand(tokens.shape[1 - self.axis], -1, -1)
-        rows = self.dropout(rows if self.axis == 1 else rows.transpose(0, 1)).to(tokens.dtype)
+        rows: Float[Tensor, "b l d"] = self.dropout(self.prompts.expand(tokens.shape[1 - self.axis], -1, -1))
+        rows = (rows if self.axis == 1 else rows.transpose(0, 1)).to(tokens.dtype)
         before, after = tokens.tensor_split([self.start], dim=self.axis)
         return with_first_input(args, kwargs, torch.cat((before, rows, after), dim=self.axis))
 

@@ -49,8 +49,9 @@ class PositionSeeds(pl.Callback):
         self.seed = seed
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Seed the initial weights alike on every rank."""
+        """Seed the initial weights alike on every rank, and let the module know the run's seed."""
         seed_generators(self.seed, _STAGES.get(stage, 3))
+        pl_module.run_seed = self.seed  # type: ignore[assignment]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Seed the noise of one training batch."""

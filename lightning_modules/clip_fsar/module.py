@@ -26,6 +26,7 @@ from lightning_modules.optimization import with_schedule
 from networks.clip.mini import MiniOptions
 from networks.clip.pretrained import load_clip
 from networks.clip.towers import TowerOptions, build_clip, text_features
+from networks.seeds import own_initialization
 
 
 class CLIPFSAR(BasePaper):
@@ -120,8 +121,10 @@ class CLIPFSAR(BasePaper):
         h, text = self.options, self.options["video_text"]
         self.visual = self._clip(trained=False).visual
         size = int(self.visual.output_dim)
-        self.context = TemporalTransformer(size, h["context"]["depth"], h["context"]["hidden_dim"])
-        self.alignment = build_alignment(h["alignment"], size, h["frames"])
+        with own_initialization("context"):
+            self.context = TemporalTransformer(size, h["context"]["depth"], h["context"]["hidden_dim"])
+        with own_initialization("alignment"):
+            self.alignment = build_alignment(h["alignment"], size, h["frames"])
         # Not CLIP's own scale, which is 100 (§2.3).
         self.scale = nn.Parameter(torch.tensor(float(text["scale"])), requires_grad=text["weight"] > 0)
         self.visual.requires_grad_(not h["frozen"])

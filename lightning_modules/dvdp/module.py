@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from lightning_modules.base import BasePaper
 from lightning_modules.dvdp.costs import macs_of_levels
-from lightning_modules.dvdp.denoising_loss import denoising_loss
+from lightning_modules.dvdp.denoising_loss import denoising_loss, images_at, positions_at
 from lightning_modules.dvdp.evaluation import EvaluationOptions, step_counts
 from lightning_modules.dvdp.image_generation import ImageGenerator
 from lightning_modules.dvdp.networks import LevelNetworkOptions, LevelNetworks, uneven_use
@@ -25,7 +25,9 @@ from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
 from lightning_modules.generated_images import SHEET_COLUMNS, build_distances, image_grid
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.image_distances import ImageDistances
+from networks.distributed import global_mean
 from networks.ema import averaged
+from networks.noise import BatchNoise
 from networks.seeds import stream_generator
 from networks.unregistered import Unregistered
 
@@ -45,7 +47,7 @@ class DVDP(BasePaper):
             level of the training images; without, they are taken as they are.
         level_weight: weight of the loss at each level, or null for 1.
         batch_scale: how large the batch is at each level, relative to the others, or null for the same; data.batch_size
-            is that of the largest, and at the other levels the first part of the batch is used.
+            is that of the largest, and at the other levels every second image is used, every third and so on.
         network: the U-Net.
         ema: decay of the moving average of the weights, at most.
         optimizer: options of the optimizer.
@@ -159,24 +161,26 @@ class DVDP(BasePaper):
         generator = stream_generator(self.options["seed"], step)
         return self.process.level_of(int(torch.randint(1, self.process.steps + 1, (), generator=generator)))
 
-    def part_of_batch(self, images: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, "n c h w"]:
-        """Return the images that are used at a level."""
-        scale = self.options["batch_scale"]
-        return images if scale is None else images[: max(1, len(images) * scale[level] // max(scale))]
-
-    def loss(self, images: Float[Tensor, "b c h w"], level: int, network: LevelNetworks) -> Float[Tensor, ""]:
-        """Return the mean squared error of the prediction at random times of a level."""
+    def losses_of(
+        self, images: Float[Tensor, "b c h w"], level: int, network: LevelNetworks, noise: BatchNoise
+    ) -> Float[Tensor, " b"]:
+        """Return every image's mean squared error of the prediction at a random time of a level."""
         sigmas, kind = self.sigmas(), self.options["prediction"]
         sigma = None if sigmas is None else sigmas[level]
-        return denoising_loss(self.process, network, kind, at_level(images, level), level, sigma)
+        return denoising_loss(self.process, network, kind, at_level(images, level), level, sigma, noise)
+
+    def loss(self, images: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, ""]:
+        """Return the loss of a training batch, of the images of all processes that are used at a level."""
+        assert self.network is not None
+        used, positions = images_at(images, level, self.options["batch_scale"])
+        return global_mean(self.losses_of(used, level, self.network, self.noise.at(positions)))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch at the level of this step."""
-        assert self.network is not None
         level = self.drawn_level(self.global_step)
-        images = self.part_of_batch(batch["image"], level)
-        loss = self.loss(images, level, self.network)
-        self.images_seen[level] += len(images) * self.trainer.world_size
+        images, scale = batch["image"], self.options["batch_scale"]
+        loss = self.loss(images, level)
+        self.images_seen[level] += len(positions_at(range(len(images) * self.trainer.world_size), level, scale))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
         self.log("train/level", float(level), batch_size=len(images), sync_dist=True)
         weight = self.options["level_weight"]
@@ -185,8 +189,8 @@ class DVDP(BasePaper):
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Run the network at level 0, the dearest; what the other levels cost is measured by the test."""
         assert self.network is not None
-        images = batch["image"]
-        self.network(self.part_of_batch(images, 0), 0, images.new_ones(1)).square().mean().backward()
+        images, _ = images_at(batch["image"], 0, self.options["batch_scale"])
+        self.network(images, 0, images.new_ones(1)).square().mean().backward()
 
     def on_train_batch_end(self, *args: Any) -> None:
         """Take the weights up into their moving average, once an optimizer step."""
@@ -209,7 +213,8 @@ class DVDP(BasePaper):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Measure the averaged weights' loss at every level."""
         for level, metric in enumerate(self._level_losses):
-            metric.update(self.loss(batch["image"], level, self._averaged), len(batch["image"]))
+            noise = self.evaluation_noise(batch).part(f"level{level}")
+            metric.update(self.losses_of(batch["image"], level, self._averaged, noise))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss of every level and their mean by length, and show a sheet of samples."""
@@ -250,7 +255,7 @@ class DVDP(BasePaper):
             return self._averaged(x, level, time)
 
     def generate(self, options: DVDPSampleOptions) -> Iterator[Float[Tensor, "b c h w"]]:
-        """Yield images in -1..1, a batch at a time; image k depends on its index, the seed and the batch size alone.
+        """Yield images in -1..1, a batch at a time; image k depends on its index and the seed alone.
 
         Args:
             options: what was asked for.

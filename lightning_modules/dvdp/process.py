@@ -20,6 +20,7 @@ from common.errors import UserError
 from lightning_modules.dvdp.attenuation import NAMES, Attenuation, attenuation
 from lightning_modules.dvdp.projection import coarse, detail, scaled, up
 from networks.diffusion.schedule import noise_levels
+from networks.noise import BatchNoise
 
 
 class ProcessOptions(TypedDict):
@@ -87,9 +88,9 @@ class Process:
         """Return the level k with time in (T_k, T_{k+1}]."""
         return sum(time > bound for bound in self.bounds[1:-1])
 
-    def draw_times(self, level: int, count: int) -> Int[Tensor, " b"]:
-        """Draw times uniformly in a level's (T_k, T_{k+1}] from torch's generator, on the CPU."""
-        return torch.randint(self.bounds[level] + 1, self.bounds[level + 1] + 1, (count,))
+    def draw_times(self, level: int, count: int, noise: BatchNoise) -> Int[Tensor, " b"]:
+        """Draw times uniformly in a level's (T_k, T_{k+1}], on the CPU, for so many of this process's samples."""
+        return noise.integers("times", self.bounds[level] + 1, self.bounds[level + 1] + 1, (count,))
 
     def fading(self, level: int, time: Tensor) -> Tensor:
         """Return g_k(t) in float64 for whole times of a level; 1 at the last level."""

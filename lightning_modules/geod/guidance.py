@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_modules.geod.inverse.depth_model import PretrainedGeometry
 from lightning_modules.geod.inverse.renderer import InverseRenderer, Shape
 from networks.cameras import focal_in_pixels, normals_of_depth
+from networks.distributed import gather_rows_with_gradient, mean_over_mask, rank, rank_part
 from networks.gan.generators3d.volume_rendering import Rendering
 from networks.reprojection import resize_depth
 
@@ -55,9 +56,8 @@ def gamma(options: GuidanceOptions, images_seen: int) -> float:
 def masked_difference(
     one: Float[Tensor, "b h w c"], other: Float[Tensor, "b h w c"], mask: Float[Tensor, "b h w"]
 ) -> Float[Tensor, ""]:
-    """Return the absolute difference, summed over channels, averaged over the pixels of the mask."""
-    difference = (one - other).abs().sum(dim=-1)
-    return (difference * mask).sum() / mask.sum().clamp_min(1)
+    """Return the absolute difference, summed over channels, averaged over the mask's pixels in the global batch."""
+    return mean_over_mask((one - other).abs().sum(dim=-1), mask)
 
 
 def guidance_loss(
@@ -79,12 +79,12 @@ def guidance_loss(
         weight: how much of each ray is stopped, at the size of the prediction; None for all.
         min_opacity: pixels count where the weight is above this.
         kind: "normal", or "depth" minus its mean over the mask.
-        shuffle: whether each sample is guided by the prediction of the next one.
+        shuffle: whether each sample is guided by the prediction of the one before it in the global batch.
     """
     predicted, valid = shape.normals, shape.valid
     predicted_depth = shape.depth[: len(depth)]
     if shuffle:
-        predicted, valid, predicted_depth = predicted.roll(1, 0), valid.roll(1, 0), predicted_depth.roll(1, 0)
+        predicted, valid, predicted_depth = (_of_others(part) for part in (predicted, valid, predicted_depth))
     if weight is not None and min_opacity > 0:
         valid = valid * (weight.detach() > min_opacity)
     if kind == "depth":
@@ -94,6 +94,10 @@ def guidance_loss(
     normals = normals_of_depth(depth, focal)
     rendered = (normals.detach() != 0).any(dim=-1).float()
     return masked_difference(normals, predicted, valid * rendered)
+
+
+def _of_others(rows: Tensor) -> Tensor:
+    return gather_rows_with_gradient(rows).roll(1, 0)[rank_part(len(rows), rank())]
 
 
 def guidance_of_rendering(

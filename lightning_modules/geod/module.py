@@ -149,11 +149,9 @@ class GeoD(BasePaper):
 
     # Training.
 
-    def draw(self, batch: Mapping[str, Any], purpose: int) -> LatentBatch:
-        """Return the latents of this batch's generated images; every process has its part of one draw for all."""
-        ranks = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        labels = batch.get("camera")
-        return draw_latents(self.networks, self.options, len(batch["image"]), purpose, labels, **ranks)
+    def draw(self, batch: Mapping[str, Any], purpose: str) -> LatentBatch:
+        """Return latents, poses and noise of as many images as the batch has, for a network's step."""
+        return draw_latents(self.networks, self.options, len(batch["image"]), purpose, batch.get("camera"))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Make a step of each network."""
@@ -161,8 +159,8 @@ class GeoD(BasePaper):
         is_trained = trains_inverse_renderer(self.options)
         if is_trained and int(n.images_seen) < self.options["ir_stop_kimg"] * 1000:
             self.inverse_renderer_step(batch, optimizers[2])
-        self.generator_step(self.draw(batch, 0), optimizers[0])
-        self.discriminator_step(batch, self.draw(batch, 1), optimizers[1])
+        self.generator_step(self.draw(batch, "generator"), optimizers[0])
+        self.discriminator_step(batch, self.draw(batch, "discriminator"), optimizers[1])
         n.images_seen += len(batch["image"]) * self.trainer.world_size
         n.batches_seen += 1
         n.average.update_parameters(n.get_submodule("generator"))
@@ -200,7 +198,8 @@ class GeoD(BasePaper):
         """Train the discriminator; R1 has a step of its own unless it is due in every one."""
         n, lazy = self.networks, self.options["regularization"]
         with torch.no_grad():
-            rendering = n.generator(latents.z, latents.camera, jitter=True, noise="random")
+            noise, jitter = latents.synthesis_noise(n.generator.noise_sides), latents.noise.part("rendering")
+            rendering = n.generator(latents.z, latents.camera, jitter=jitter, noise=noise)
         weight, interval = lazy_weight(lazy["r1_gamma"] / 2, lazy["r1_interval"]), lazy["r1_interval"]
         has_r1 = weight > 0 and is_due(int(n.batches_seen), interval)
         with self.toggled_optimizer(optimizer):
@@ -229,7 +228,7 @@ class GeoD(BasePaper):
         n.get_submodule("generator").eval()
         z = batch["image"].new_zeros(count, n.generator.z_dim)
         camera = batch["camera"] if "camera" in batch else z.new_zeros(count, 25) + 1
-        rendering = n.generator(z, camera, jitter=True)
+        rendering = n.generator(z, camera)
         loss = prepare(n.discriminator, prepare.of_rendered(rendering), camera, 0).mean()
         if n.inverse_renderer is not None:
             # What its rasterizer does depends on the data, and multiplies next to nothing.

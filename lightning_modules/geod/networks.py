@@ -18,6 +18,7 @@ from networks.gan.generators3d.interface import Generator3D
 from networks.gan.generators3d.pigan import PiGAN, PiGANOptions
 from networks.gan.generators3d.samples import Samples3D
 from networks.gan.generators3d.triplane import TriPlaneGenerator, TriPlaneOptions
+from networks.seeds import own_initialization
 from networks.unregistered import Unregistered
 
 MAX_LABEL_CAMERAS = 8192
@@ -71,7 +72,8 @@ class GeoDNetworks(nn.Module):
         self.inverse_renderer: InverseRenderer | None = None
         is_trained = trains_inverse_renderer(options)
         if options["geometry"] == "unsup3d" and (uses_guidance(options) or is_trained):
-            self.inverse_renderer = InverseRenderer(options["inverse_renderer"]).requires_grad_(is_trained)
+            with own_initialization("inverse_renderer"):
+                self.inverse_renderer = InverseRenderer(options["inverse_renderer"]).requires_grad_(is_trained)
         self._features = Unregistered(lambda: build_features(options["inverse_loss"]))
         size = options["inverse_renderer"]["size"]
         self._depth_model = Unregistered(lambda: PretrainedGeometry(options["pretrained"], size))

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from lightning_modules.geod.inverse.renderer import InverseRenderer
 from networks.cameras import split_camera
+from networks.distributed import mean_over_mask
 from networks.gan.generators3d.volume_rendering import Rendering
 from networks.precision import single_precision
-from networks.reprojection import reproject, reprojection_error
+from networks.reprojection import reproject
 
 
 class NovelViewOptions(TypedDict):
@@ -71,8 +72,12 @@ def novel_view_loss(
     """
     if kind == "reproject":
         warped, mask = reproject(second.raw, first.depth, camera, second.depth, other_camera, ray_length)
-        return reprojection_error(first.raw, warped, mask)
+        return _difference(first.raw, warped, mask)
     assert renderer is not None
     with torch.no_grad():
         warped, mask = turned_prediction(renderer, first.image, camera, other_camera)
-    return reprojection_error(renderer.resize(second.image), warped, mask)
+    return _difference(renderer.resize(second.image), warped, mask)
+
+
+def _difference(image: Float[Tensor, "b c h w"], warped: Float[Tensor, "b c h w"], mask: Tensor) -> Tensor:
+    return mean_over_mask((image - warped).abs().mean(dim=1), mask)

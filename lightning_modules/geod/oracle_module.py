@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
-import torch
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -15,6 +14,8 @@ from lightning_modules.geod.evaluation.depth_metrics import eroded, mad
 from lightning_modules.geod.evaluation.oracle import NormalOracle
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.cameras import focal_in_pixels, normals_of_depth
+from networks.distributed import mean_over_mask
+from networks.noise import with_grain
 
 
 class OracleTrainingOptions(TypedDict):
@@ -63,12 +64,8 @@ class OracleTraining(BasePaper):
         """Return the loss of images of which half have grain."""
         assert self.oracle is not None
         image, mask = batch["image"], batch["mask"].float()
-        strength = self.options["max_noise_std"] * (
-            2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1
-        ).clamp_min(0)
-        normals, logits = self.oracle(image + strength * torch.randn_like(image))
-        inner = eroded(mask)
-        wrong = ((1 - (normals * self.truth(batch)).sum(dim=-1)) * inner).sum() / inner.sum().clamp_min(1)
+        normals, logits = self.oracle(with_grain(image, self.options["max_noise_std"], self.noise))
+        wrong = mean_over_mask(1 - (normals * self.truth(batch)).sum(dim=-1), eroded(mask))
         loss = wrong + functional.binary_cross_entropy_with_logits(logits, mask)
         if self._trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(image), sync_dist=True)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
 import torch
-from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
@@ -13,6 +12,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.base import BasePaper
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.label_features import LabelFeatures
+from networks.noise import BatchNoise, with_grain
 
 
 class Options(TypedDict):
@@ -69,27 +69,20 @@ class LabelFeatureTraining(BasePaper):
             self.network = LabelFeatures(options["in_channels"], options["label_sizes"], options["width"])
             self.right = MeanMetric()
 
-    def with_grain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the images, about half of them with white noise."""
-        strength = self.options["max_noise_std"] * (
-            2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1
-        ).clamp_min(0)
-        return images + strength * torch.randn_like(images)
-
-    def _read(self, batch: Mapping[str, Any]) -> tuple[list[Tensor], Tensor]:
+    def _read(self, batch: Mapping[str, Any], noise: BatchNoise) -> tuple[list[Tensor], Tensor]:
         assert self.network is not None
-        return self.network.logits(self.with_grain(batch["image"])), batch["labels"]
+        return self.network.logits(with_grain(batch["image"], self.options["max_noise_std"], noise)), batch["labels"]
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the mean cross-entropy over the labels."""
-        logits, labels = self._read(batch)
+        logits, labels = self._read(batch, self.noise)
         loss = torch.stack([functional.cross_entropy(a, b) for a, b in zip(logits, labels.T, strict=True)]).mean()
         if self._trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
         return loss
 
     def _measure(self, batch: Mapping[str, Any]) -> None:
-        logits, labels = self._read(batch)
+        logits, labels = self._read(batch, self.evaluation_noise(batch))
         for one, label in zip(logits, labels.T, strict=True):
             self.right.update(100 * (one.argmax(dim=1) == label).float())
 

@@ -37,6 +37,8 @@ from lightning_modules.optimization import (
     training_steps,
     with_schedule,
 )
+from networks.noise import BatchNoise
+from networks.seeds import own_initialization
 from networks.small_conv_net import SITE_PATTERNS
 
 FIGURES = ("val/acc", "val/loss")
@@ -153,7 +155,8 @@ class NeuralDependency(BasePaper):
             self.untrained.requires_grad_(False)
         source = self.options["source"]
         if source is not None:
-            self.source = self._build(source, source["num_classes"])
+            with own_initialization("source"):
+                self.source = self._build(source, source["num_classes"])
             self.source.requires_grad_(False)
 
     def _build(self, options: NetworkOptions, num_classes: int) -> Classifier:
@@ -249,10 +252,10 @@ class NeuralDependency(BasePaper):
             columns |= {"logits": batch["logits"].float()}
             columns |= {"source": batch["source_logits"].float()} if "source_logits" in batch else {}
         else:
-            columns |= self._seen(batch["image"], split, int(batch["index"].sum()))
+            columns |= self._seen(batch["image"], split, self.evaluation_noise(batch))
         self.splits.add(split, columns)
 
-    def _seen(self, images: Tensor, split: str, seed: int) -> dict[str, Tensor]:
+    def _seen(self, images: Tensor, split: str, noise: BatchNoise) -> dict[str, Tensor]:
         features = self.classifier.forward_features(images)
         columns = {"features": features, "logits": self.classifier.classify(features)}
         if self.source is not None:
@@ -260,8 +263,7 @@ class NeuralDependency(BasePaper):
         if self.untrained is not None and split in {"moments", "test"}:
             columns["untrained"] = self.untrained(images)
         if self.options["test_noise_std"] and split == "test":
-            # A generator of its own: the same noise in every test, wherever the run was stopped before.
-            drawn = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
+            drawn = noise.normal("noisy", images.shape, device=images.device, dtype=images.dtype)
             columns["noisy"] = self(images + self.options["test_noise_std"] * drawn)
         return columns
 

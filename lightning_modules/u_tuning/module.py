@@ -112,6 +112,7 @@ class UTuning(BasePaper):
         options = self.options
         self.backbone = build_backbone(options["backbone"]["name"], options["in_channels"], options["image_size"])
         self.head = linear_head(self.backbone, options["num_classes"], starts_at_zero=self.names_weights)
+        self.head_dropout = nn.Dropout(options["head_dropout"])
         self.means = Means(FIGURES)
 
     def load_pretrained(self) -> None:
@@ -122,8 +123,7 @@ class UTuning(BasePaper):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Return the logits of images."""
-        features = functional.dropout(self.tunable(images), self.options["head_dropout"], self.training)
-        return self.head(features)
+        return self.head(self.head_dropout(self.tunable(images)))
 
     # Training and validation.
 

@@ -39,6 +39,8 @@ from lightning_modules.uosr.scores.odin import odin_score
 from lightning_modules.uosr.scores.post_hoc import PostHocOptions
 from lightning_modules.uosr.scores.references import image_keys, require_disjoint
 from lightning_modules.uosr.scoring import score_splits
+from networks.distributed import global_mean
+from networks.seeds import own_initialization
 from networks.small_conv_net import SITE_PATTERNS
 
 # The column of a test split that tells its images apart, which no output file holds.
@@ -139,12 +141,13 @@ class UOSR(BasePaper):
         return (noise_images(self.options["in_channels"], self.options["image_size"]),)
 
     def configure_model(self) -> None:
-        """Build the network first and the objective's own layers after it, so that every objective starts alike."""
+        """Build the network and the objective's own layers."""
         if self.network is not None:
             return
         backbone, num_classes = self.options["backbone"], self.options["num_classes"]
         self.network = Network(backbone, num_classes, self.options["in_channels"], self.options["image_size"])
-        self.objective = build_objective(self.options, self.network.head.in_features)
+        with own_initialization("objective"):
+            self.objective = build_objective(self.options, self.network.head.in_features)
         self.means = Means(FIGURES)
 
     def load_pretrained(self) -> None:
@@ -173,9 +176,11 @@ class UOSR(BasePaper):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the objective's loss."""
         self.objective.progress = self.global_step / self.trainer.estimated_stepping_batches
+        self.objective.noise = self.noise
         loss, correct = self.objective(self.classifier, batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]), sync_dist=True)
-        self.log("train/acc", 100 * correct.float().mean(), batch_size=len(correct), sync_dist=True)
+        # Processes may have unequal parts of the images that count.
+        self.log("train/acc", 100 * global_mean(correct.float()), batch_size=len(correct))
         return loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:

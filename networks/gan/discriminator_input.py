@@ -34,7 +34,9 @@ class DiscriminatorOptions(TypedDict):
     blur_fade_kimg: float
 
 
-def build_discriminator(options: DiscriminatorOptions, size: int, *, grouping: Grouping = "strided") -> Discriminator:
+def build_discriminator(
+    options: DiscriminatorOptions, size: int, *, grouping: Grouping = "contiguous"
+) -> Discriminator:
     """Return the discriminator.
 
     Args:

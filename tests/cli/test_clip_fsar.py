@@ -78,28 +78,6 @@ def test_two_processes_have_the_same_episodes(runs, tmp_path):
     assert found["ddp_cpu"] == pytest.approx(found["cpu"], abs=1e-3)
 
 
-@pytest.mark.parametrize("experiment", ["clip_fsar", *full("clip_fsar_pretrain")])
-def test_two_processes_learn_as_one(experiment, runs, tmp_path):
-    small = [word for word in SMALL if word.startswith(("debug", "data.image", "data.batch"))]
-    if experiment == "clip_fsar":
-        weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
-        # Without the Transformer, whose dropout draws differently on two processes.
-        small = [
-            *SMALL,
-            "model.context.depth=0",
-            "model.context.text_modulation=false",
-            f"model.towers.weights={weights}",
-        ]
-    rows = []
-    for hardware in ("cpu", "ddp_cpu"):
-        done = quire(f"experiment={experiment}", *small, f"hardware={hardware}", f"runs={tmp_path / hardware}")
-        assert done.returncode == 0, done.stdout + done.stderr
-        lines = (only_folder(tmp_path / hardware, experiment) / "metrics.jsonl").read_text().splitlines()
-        rows.append([row["train/loss"] for row in map(json.loads, lines) if "train/loss" in row])
-    assert len(rows[0]) == len(rows[1]) > 3
-    assert rows[0] == pytest.approx(rows[1], rel=1e-4)
-
-
 def test_a_checkpoint_is_tested_alone(runs, tmp_path):
     best = only_folder(runs, "clip_fsar") / "checkpoints" / "best.ckpt"
     done = quire("experiment=clip_fsar", *SMALL, "mode=test", f"ckpt={best}", f"runs={tmp_path}")

@@ -4,6 +4,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from lightning_modules.uosr.objectives.vos import FeatureQueues
+from networks.noise import BatchNoise
 from tests.uosr.build import batch, built
 
 
@@ -47,7 +48,11 @@ def test_virtual_outliers_have_the_law_of_the_least_likely_draws():
     objective.queues = filled(FeatureQueues(3, 60, 5))
     means, factor = objective.queues.gaussians()
     torch.manual_seed(0)
-    ours = torch.stack([objective.synthesise().view(3, 2, 5) for _ in range(400)], 1).flatten(1, 2)
+    drawn = []
+    for step in range(400):
+        objective.noise = BatchNoise(0, step)
+        drawn.append(objective.synthesise().view(3, 2, 5))
+    ours = torch.stack(drawn, 1).flatten(1, 2)
     for number in range(3):
         law = MultivariateNormal(means[number], scale_tril=factor)
         draws = law.sample((400, 200))

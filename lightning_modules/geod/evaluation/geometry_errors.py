@@ -126,5 +126,5 @@ def draw_groups(
         z = torch.randn(per_pose, generator.z_dim, generator=noise).to(pair.device)
         camera, other = (one.expand(per_pose, -1) for one in pair)
         field = generator.field(z, camera, "const")
-        rendering, turned = (generator.render(field, view, jitter=False) for view in (camera, other))
+        rendering, turned = (generator.render(field, view, jitter=None) for view in (camera, other))
         yield Group(rendering, camera, turned, other)

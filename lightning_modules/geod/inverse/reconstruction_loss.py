@@ -13,6 +13,7 @@ from torchvision.models import vgg16
 from common.errors import UserError
 from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
 from lightning_modules.geod.inverse.renderer import ScenePrediction
+from networks.distributed import mean_over_mask
 from networks.weights.fitting import fit
 from networks.weights.forms import read_weights
 
@@ -77,10 +78,9 @@ def photometric_loss(
     mask: Float[Tensor, "b 1 h w"],
     deviation: Float[Tensor, "b 1 h w"],
 ) -> Float[Tensor, ""]:
-    """Return the mean over the mask of a Laplace likelihood's negative logarithm."""
+    """Return the mean over the mask, in the global batch, of a Laplace likelihood's negative logarithm."""
     loss = math.sqrt(2) * (one - other).abs() / (deviation + _EPS) + (deviation + _EPS).log()
-    mask = mask.expand_as(loss)
-    return (loss * mask).sum() / mask.sum().clamp_min(1)
+    return mean_over_mask(loss, mask.expand_as(loss))
 
 
 def feature_loss(
@@ -89,10 +89,10 @@ def feature_loss(
     mask: Float[Tensor, "b 1 s s"],
     deviation: Float[Tensor, "b 1 h w"],
 ) -> Float[Tensor, ""]:
-    """Return the mean over the mask, averaged to the features' size, of a Gaussian likelihood's negative logarithm."""
+    """Return the same with features and a Gaussian likelihood; the mask is averaged to the features' size."""
     loss = (one - other).square() / (2 * deviation.square() + _EPS) + (deviation + _EPS).log()
     mask = functional.adaptive_avg_pool2d(mask, (loss.shape[-2], loss.shape[-1])).expand_as(loss)
-    return (loss * mask).sum() / mask.sum().clamp_min(1)
+    return mean_over_mask(loss, mask)
 
 
 def roughness(depth: Float[Tensor, "n h w"]) -> Float[Tensor, ""]:

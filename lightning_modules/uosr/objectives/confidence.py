@@ -71,7 +71,7 @@ class LearnedConfidence(Objective):
         """Return NLL(log p') + weight * mean(-ln c), with p' = c' p + (1 - c') onehot and c' = 1 without a hint."""
         seen = network(batch["image"])
         logit = at_least_float32(self.branch(seen.features))
-        hinted = torch.rand_like(logit) < self.hints
+        hinted = self.noise.uniform("hints", logit.shape, device=logit.device) < self.hints
         confidence = torch.where(hinted, torch.sigmoid(logit), torch.ones_like(logit))
         right = seen.logits.softmax(dim=1).gather(1, batch["label"][:, None]).squeeze(1)
         nll = -(confidence * right + (1 - confidence)).clamp_min(1e-12).log().mean()

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from common.errors import UserError
 from lightning_modules.uosr.network import Network, Seen
+from networks.noise import BatchNoise
 
 
 class Loss(NamedTuple):
@@ -28,6 +29,8 @@ class Objective(nn.Module):
     own_score = "msp"
     # Share of the optimizer steps done; the module sets it before every batch.
     progress = 0.0
+    # Draws what is random in a batch; the module sets it, too.
+    noise = BatchNoise(0, 0)
 
     def forward(self, network: Network, batch: Mapping[str, Any]) -> Loss:
         """Return the loss of a training batch (`image`, `label`, and `outlier` where the method takes outliers)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from networks.gan.generators3d.volume_rendering import RaySteps, Rendering, march
 from networks.gan.stylegan2.generator import Noise
+from networks.noise import BatchNoise
 from networks.precision import single_precision
 
 
@@ -106,6 +107,11 @@ class PiGAN(nn.Module):
         """Length of the rays."""
         return self.options["rays"]["ray_end"] - self.options["rays"]["ray_start"]
 
+    @property
+    def noise_sides(self) -> list[int]:
+        """Sides of the noise that `field` takes: none."""
+        return []
+
     def field(self, z: Float[Tensor, "b z"], camera: Tensor | None = None, noise: Noise = "random") -> Film:
         """Return the scenes of z; camera and noise change nothing."""
         with single_precision(z):
@@ -130,8 +136,8 @@ class PiGAN(nn.Module):
         fade = self.options["noise_fade_steps"]
         return self.options["density_noise"] * max(0.0, 1 - int(self.calls) / fade) if fade else 0.0
 
-    def render(self, field: Film, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
-        """Return what cameras see of scenes; jitter draws the positions of the samples at random."""
+    def render(self, field: Film, camera: Float[Tensor, "b 25"], *, jitter: BatchNoise | None) -> Rendering:
+        """Return what cameras see of scenes; jitter draws where rays are sampled, None samples evenly."""
         noise = self._noise() if self.training else 0.0
         # Once in a generator step, twice with a second view: the discriminator's renderings have no gradient.
         self.calls += int(self.training and torch.is_grad_enabled())
@@ -146,7 +152,12 @@ class PiGAN(nn.Module):
         return Rendering(image, depth, weight, image)
 
     def forward(
-        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: Noise = "const"
+        self,
+        z: Float[Tensor, "b z"],
+        camera: Float[Tensor, "b 25"],
+        *,
+        jitter: BatchNoise | None = None,
+        noise: Noise = "const",
     ) -> Rendering:
         """Return what cameras see of the scenes of z."""
         return self.render(self.field(z, camera, noise), camera, jitter=jitter)

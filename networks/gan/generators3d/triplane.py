@@ -14,6 +14,7 @@ from common.errors import UserError
 from networks.gan.generators3d.volume_rendering import RaySteps, Rendering, march
 from networks.gan.stylegan2.generator import Noise, StyleGAN2, SynthesisBlock
 from networks.gan.stylegan2.layers import FullyConnected, binomial_filter, check_side
+from networks.noise import BatchNoise
 
 
 class TriPlaneOptions(TypedDict):
@@ -150,6 +151,11 @@ class TriPlaneGenerator(nn.Module):
         """Side of rendered images, depth and weight in pixels, before any super-resolution."""
         return self.options["neural_resolution"]
 
+    @property
+    def noise_sides(self) -> list[int]:
+        """Sides of the noise that `field` takes, see `draw_noise`."""
+        return self.backbone.synthesis.noise_sides
+
     def field(
         self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"] | None = None, noise: Noise = "random"
     ) -> Field:
@@ -174,8 +180,8 @@ class TriPlaneGenerator(nn.Module):
         )
         return self.decoder(features[:, :, 0].unflatten(0, (batch, 3)).mean(dim=1))
 
-    def render(self, field: Field, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
-        """Return what cameras see of scenes; jitter draws the positions of the samples at random."""
+    def render(self, field: Field, camera: Float[Tensor, "b 25"], *, jitter: BatchNoise | None) -> Rendering:
+        """Return what cameras see of scenes; jitter draws where rays are sampled, None samples evenly."""
         steps, size = self.options["rays"], self.neural_resolution
         features, depth, weight = march(lambda x, _: self.query(field, x), camera, size, steps, jitter=jitter)
         raw = features[:, :3]
@@ -183,7 +189,12 @@ class TriPlaneGenerator(nn.Module):
         return Rendering(image, depth, weight, raw)
 
     def forward(
-        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: Noise = "const"
+        self,
+        z: Float[Tensor, "b z"],
+        camera: Float[Tensor, "b 25"],
+        *,
+        jitter: BatchNoise | None = None,
+        noise: Noise = "const",
     ) -> Rendering:
         """Return what cameras see of the scenes of z."""
         return self.render(self.field(z, camera, noise), camera, jitter=jitter)
