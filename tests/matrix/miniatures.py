@@ -79,8 +79,11 @@ def _written(root, name):
 
 
 # Data that are rendered, or come with a library.
+HEADS = {"heads", "heads_asymmetric", "heads_diverse", "heads_large"}
+# Rendering thousands of them takes longer than the run.
+FEW = ("data.train_size=64", "data.val_size=16", "data.test_size=32")
 HERE = {"actors", "actor_stills", "digits", "digits_shifted", "glyphs", "glyphs_target", "scenes", "patterns"}
-HERE |= {"heads", "heads_asymmetric", "heads_diverse", "heads_large", "shapes", "shapes_closed", "shapes_pretrain"}
+HERE |= {*HEADS, "shapes", "shapes_closed", "shapes_pretrain"}
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +94,7 @@ def small_form(tmp_path_factory):
     def words(pair):
         if pair.data not in known:
             known[pair.data] = [] if pair.data in HERE else _written(root / pair.data, pair.data)
-        return ["debug=tiny", *known[pair.data], *MODELS.get(pair.model, ())]
+        few = FEW if pair.data in HEADS else ()
+        return ["debug=tiny", *known[pair.data], *few, *MODELS.get(pair.model, ())]
 
     return words
