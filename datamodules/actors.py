@@ -1,6 +1,6 @@
 """Rendered clips of moving discs: a few-shot protocol, and the stills that the mini-CLIP is pretrained on."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ class Actors(EpisodicData):
         train_clips: clips of each class of training.
         eval_clips: clips of each class of validation and test.
     """
+
+    offers: ClassVar = {"episodes": "", "words of the mini-CLIP": ""}
 
     def __init__(
         self,
@@ -124,6 +126,8 @@ class ActorStills(BaseDataModule):
         eval_size: stills of each of validation and test, of the same classes.
     """
 
+    offers: ClassVar = {"images": "", "color images": "", "classes": "", "captions": ""}
+
     def __init__(
         self,
         *,
@@ -143,7 +147,7 @@ class ActorStills(BaseDataModule):
         self.test_names = ["test"]
         self._drawn: dict[str, Images] = {}
 
-    def class_names(self, split: str) -> list[str]:
+    def class_names(self, split: str = "fit") -> list[str]:
         """Return the names of the base classes, which are the captions of every split."""
         return [actors.NAMES[number] for number in actors.classes_of("fit")]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -68,6 +68,8 @@ class CachedLogits(BaseDataModule):
         test_fraction: share of the rows that are tested.
         split_seed: seed of the choice of these.
     """
+
+    offers: ClassVar = {"classes": "", "logits": ""}
 
     def __init__(
         self,

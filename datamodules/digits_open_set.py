@@ -1,7 +1,7 @@
 """Open-set recognition on handwritten digits: the 1,797 images of 8 x 8 pixels that come with scikit-learn."""
 
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class DigitsOpenSet(BaseDataModule):
         test_fraction: share of a known class kept for the test.
         reference_fraction: share of an unknown class from which few-shot references are taken; the rest is the test.
     """
+
+    offers: ClassVar = {"images": "", "classes": "", "unknown classes": ""}
 
     def __init__(
         self,

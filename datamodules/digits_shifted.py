@@ -4,7 +4,7 @@ The digits are the 1,797 images of 8 x 8 pixels that come with scikit-learn, enl
 """
 
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ class ShiftedDigits(BaseDataModule):
         channels: the images are grey.
         image_size: side of an image in pixels.
     """
+
+    offers: ClassVar = {"images": "", "classes": ""}
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,9 +33,11 @@ class Fgvc(BaseDataModule):
         image_size: side of the images the network sees.
         val_fraction: share of the training pictures held out where the files tell no validation split.
         split_seed: seed of the choice of these.
-        mean: what is taken from each channel, in 0..1; that of the backbone's pre-training.
+        mean: what is taken from each channel, in 0..1, or null (with `std`) for that of the backbone's pre-training.
         std: what each channel is then divided by.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "classes": ""}
 
     def __init__(
         self,
@@ -60,8 +62,7 @@ class Fgvc(BaseDataModule):
             raise ValueError(f"data.num_classes is {num_classes}, but {dataset} has {NUM_CLASSES[dataset]} classes")
         if not 0 < val_fraction < 1:
             raise ValueError(f"data.val_fraction is {val_fraction}, should be between 0 and 1")
-        self.mean, self.std = mean or [0.5] * 3, std or [0.5] * 3
-        check_input(channels, image_size, self.mean, self.std)
+        self.statistics = check_input(channels, image_size, mean, std)
         self.dataset, self.num_classes, self.root, self.form = dataset, num_classes, Path(root), FORMS[dataset]
         self.val_fraction, self.split_seed = val_fraction, split_seed
         self.image_shape = (channels, image_size, image_size)
@@ -113,10 +114,10 @@ class Fgvc(BaseDataModule):
             name: ([path.relative_to(self.root).as_posix() for path in paths], labels.tolist())
             for name, (paths, labels) in self._splits.items()
         }
-        return digest("fgvc", self.dataset, self.image_shape, self.mean, self.std, splits)
+        return digest("fgvc", self.dataset, self.image_shape, self.statistics, splits)
 
     def source(self, name: str) -> Pictures:
         """Return "fit", "val" or "test"; only the first is augmented."""
         paths, labels = self._splits["train" if name == "fit" else name]
         prepare = crop_flip if name == "fit" else centre_crop
-        return Pictures(paths, labels, prepare(self.image_shape[1], self.mean, self.std))
+        return Pictures(paths, labels, prepare(self.image_shape[1]))

@@ -7,7 +7,7 @@ are training pictures, here without flips.
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ class Generative(BaseDataModule):
         reference_size: pictures that generated ones are compared with, or null for all that are trained on.
         split_seed: seed of the choice of both.
     """
+
+    offers: ClassVar = {"images": "", "color images": ""}
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Generative(BaseDataModule):
 
     def transform(self, name: str) -> Transform:
         """Return what is done to the pictures of a split."""
-        square = resize_crop(self.image_shape[1], 1.0, "bicubic", [0.5] * 3, [0.5] * 3)
+        square = resize_crop(self.image_shape[1], 1.0, "bicubic")
         return v2.Compose([square, v2.RandomHorizontalFlip()]) if self.flip and name == "fit" else square
 
     def described(self, *more: Any) -> str:

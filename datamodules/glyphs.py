@@ -1,7 +1,7 @@
 """Procedural glyphs for the small U-Tuning experiments: the source of pre-training, or a target under a shift."""
 
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class Glyphs(BaseDataModule):
         val_size: validation images.
         test_size: test images.
     """
+
+    offers: ClassVar = {"images": "", "classes": ""}
 
     def __init__(
         self,

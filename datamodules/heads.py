@@ -1,7 +1,7 @@
 """Rendered heads with the truth about their shape (geod §3.1): procedural, colored, any size."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class RenderedHeads(BaseDataModule):
         val_size: validation images.
         test_size: test images, which generated ones are compared with.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "cameras": "", "depth": "", "attributes": ""}
 
     def __init__(
         self,

@@ -2,12 +2,11 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.folders import class_folders, pictures
 from datamodules.pictures import Pictures
@@ -55,14 +54,17 @@ class ImageNet(BaseDataModule):
         moments_size: pictures of "moments" with `moments_from` "train"; their second moments have this rank at most.
         split_seed: seed of the choice of these.
         ood_root: folder `imagenet-o` with a folder for each class, tested as "imagenet_o", or null.
-        network: timm model whose data config tells the four values below, or null to take them as they stand.
+        network: timm model whose data config tells `crop_share` and `interpolation`, and where they are null `mean` and
+            `std`; or null to take the first two as they stand.
         channels: colour channels of an image.
         image_size: side of the images the network sees.
         crop_pct: the share of the shorter side that the middle crop keeps, as in timm.
         interpolation: how pictures are resized, "bilinear" or "bicubic".
-        mean: what is taken from each channel, in 0..1; that of the network's data config in timm.
+        mean: what is taken from each channel, in 0..1, or null (with `std`) for that of the backbone's pre-training.
         std: what each channel is then divided by.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "classes": ""}
 
     def __init__(
         self,
@@ -86,9 +88,9 @@ class ImageNet(BaseDataModule):
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if network:
-            mean, std, crop_pct, interpolation = data_config(network)
-        self.mean, self.std = mean or [*IMAGENET_MEAN], std or [*IMAGENET_STD]
-        check_input(channels, image_size, self.mean, self.std)
+            own_mean, own_std, crop_pct, interpolation = data_config(network)
+            mean, std = mean or own_mean, std or own_std
+        self.statistics = check_input(channels, image_size, mean, std)
         if moments_from not in {"val", "train"}:
             raise ValueError(f"data.moments_from is {moments_from!r}, should be val or train")
         if not 0 < crop_pct <= 1:
@@ -165,12 +167,12 @@ class ImageNet(BaseDataModule):
             listed = self._splits["moments" if name == "val" else name]
         size = self.image_shape[1]
         if name == "fit":
-            return Pictures(*listed, crop_flip(size, self.mean, self.std))
-        return Pictures(*listed, resize_crop(size, self.crop_pct, self.interpolation, self.mean, self.std))
+            return Pictures(*listed, crop_flip(size))
+        return Pictures(*listed, resize_crop(size, self.crop_pct, self.interpolation))
 
     def fingerprint(self) -> str:
         """Return a hash of the pictures' names in every split, and of how they are prepared."""
         names = {name: [path.name for path in paths] for name, (paths, _) in self._splits.items()}
         ood = [path.name for path in pictures(self.ood_root)] if self.ood_root else []
-        prepared = (self.image_shape, self.crop_pct, self.interpolation, self.mean, self.std)
+        prepared = (self.image_shape, self.crop_pct, self.interpolation, self.statistics)
         return digest("imagenet", self.moments_from, self.split_seed, prepared, names, ood)

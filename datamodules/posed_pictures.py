@@ -5,7 +5,7 @@ Pictures without cameras, for models that draw the cameras themselves, are `data
 
 import hashlib
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ class Eg3dPictures(Generative):
         reference_size: pictures that generated ones are compared with, or null for all that are trained on.
         split_seed: seed of the choice of both.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "cameras": ""}
 
     def __init__(
         self,
@@ -86,7 +88,7 @@ class Eg3dPictures(Generative):
 
     def transform(self, name: str) -> Transform:
         """Return what is done to the pictures of a split; they are mirrored where their cameras are known."""
-        return resize_crop(self.image_shape[1], 1.0, "bicubic", [0.5] * 3, [0.5] * 3)
+        return resize_crop(self.image_shape[1], 1.0, "bicubic")
 
     def source(self, name: str) -> PosedPictures:
         """Return "fit", "val" or "test"."""

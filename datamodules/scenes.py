@@ -1,7 +1,7 @@
 """Rendered scenes for generative models (dvdp §3.1): procedural, gray, any size."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -43,6 +43,8 @@ class Scenes(BaseDataModule):
         val_size: validation images.
         test_size: test images, which generated ones are compared with.
     """
+
+    offers: ClassVar = {"images": "", "attributes": ""}
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ those of a larger one. Images of the splits are drawn with seeds of their own, s
 """
 
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,8 @@ class Shapes(BaseDataModule):
         test_size: test images, of the new classes too.
         unused_size: images of the unused classes.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "classes": ""}
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ exposure. Images of the splits are drawn with seeds of their own, so no two spli
 """
 
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,14 @@ class ShapesOpenSet(BaseDataModule):
         reference_size: images of the unknown classes from which few-shot references are taken.
         outlier_size: images of the outlier classes.
     """
+
+    offers: ClassVar = {
+        "images": "",
+        "color images": "",
+        "classes": "",
+        "unknown classes": "",
+        "outliers": "outliers=true and role=open_set",
+    }
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +50,11 @@ class Vtab1k(BaseDataModule):
             any more.
         channels: colour channels of an image.
         image_size: side of the images the network sees.
-        mean: what is taken from each channel, in 0..1; that of the backbone's pre-training.
+        mean: what is taken from each channel, in 0..1, or null (with `std`) for that of the backbone's pre-training.
         std: what each channel is then divided by.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "classes": ""}
 
     def __init__(
         self,
@@ -74,8 +76,7 @@ class Vtab1k(BaseDataModule):
             raise ValueError(f"data.task is {task!r}, should be one of {', '.join(NUM_CLASSES)}")
         if num_classes != NUM_CLASSES[task]:
             raise ValueError(f"data.num_classes is {num_classes}, but {task} has {NUM_CLASSES[task]} classes")
-        self.mean, self.std = mean or [0.5] * 3, std or [0.5] * 3
-        check_input(channels, image_size, self.mean, self.std)
+        self.statistics = check_input(channels, image_size, mean, std)
         self.root, self.task, self.num_classes, self.train_on_val = Path(root), task, num_classes, train_on_val
         self.image_shape = (channels, image_size, image_size)
         self.test_names = ["test"]
@@ -102,10 +103,10 @@ class Vtab1k(BaseDataModule):
             name: ([path.relative_to(self.root).as_posix() for path in paths], labels.tolist())
             for name, (paths, labels) in self._lists.items()
         }
-        return digest("vtab", self.task, self.train_on_val, self.image_shape, self.mean, self.std, lists)
+        return digest("vtab", self.task, self.train_on_val, self.image_shape, self.statistics, lists)
 
     def source(self, name: str) -> Pictures:
         """Return "fit", "val" or "test"."""
         fit = "train800val200.txt" if self.train_on_val else "train800.txt"
         paths, labels = self._lists[{"fit": fit, "val": "val200.txt", "test": "test.txt"}[name]]
-        return Pictures(paths, labels, direct_resize(self.image_shape[1], self.mean, self.std))
+        return Pictures(paths, labels, direct_resize(self.image_shape[1]))

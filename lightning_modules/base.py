@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 
 import pytorch_lightning as pl
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.findings import Findings, PictureLogger, TableLogger
+from common.pixel_statistics import Statistics
 from common.renamed_keys import with_present_names
 from common.targets import build_target
 from networks.dropout import PositionedDropout, positioned_dropouts
@@ -41,6 +42,8 @@ class BasePaper(pl.LightningModule):
     (hyper-parameter `tuner`, if any) is attached to the part that the paper calls `tunable`.
     """
 
+    # What batches and splits of the data must hold, each under a condition on the options (harness/config/data_fit.py).
+    needs: ClassVar[Mapping[str, str]]
     # Whether weights are read in steps and tests alone, when sharded ones (FSDP) are whole.
     can_be_sharded = True
     # Full-match regular expressions of module names by op, for a tunable part of no family that tuners know.
@@ -90,6 +93,15 @@ class BasePaper(pl.LightningModule):
     def names_weights(self) -> bool:
         """Whether `load_pretrained` loads weights that a file names, so that checkpoints of a tuner can omit them."""
         return False
+
+    @property
+    def normalization(self) -> Statistics | None:
+        """Mean and deviation by channel, of images in 0..1, that the backbone was trained with; None for -1..1."""
+        return None
+
+    def test_splits(self, data: Any) -> Sequence[str]:
+        """Return the splits of the data that this module tests on, in the order of `dataloader_idx`."""
+        return ["test"]
 
     @property
     def datamodule(self) -> Any:
@@ -151,6 +163,8 @@ class BasePaper(pl.LightningModule):
             with own_initialization("tuner"):
                 tuner.attach(self.tunable, *self.example(), patterns=self.site_patterns)
             self.tuner = tuner
+            if not (self.names_weights or self._given_weights or tuner.trains_backbone or self._trainer is None):
+                self.print("the frozen backbone under the tuner is untrained, as the config names no weights for it")
             self._leaves_out = self.names_weights and not self._given_weights and not tuner.trains_backbone
 
     def trained_parameters(self) -> list[nn.Parameter]:

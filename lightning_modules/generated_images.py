@@ -56,6 +56,17 @@ def build_distances(channels: int, image_size: int, options: DistanceOptions) ->
     )
 
 
+def absent_distances(options: DistanceOptions) -> list[str]:
+    """Return a line for a test that has no network to compare images by, none otherwise."""
+    if options["features"] or options["inception"]:
+        return []
+    line = (
+        "not measured: test/fd and test/fid, as model.evaluation.features (a label network of these data) and"
+        " model.evaluation.inception (Inception's weights) are null"
+    )
+    return [line]
+
+
 def rank_share(items: Sequence[_Item], rank: int, world_size: int) -> Sequence[_Item]:
     """Return the items that a process works on: every `world_size`-th, from the `rank`-th on."""
     return items[rank::world_size]

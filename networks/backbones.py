@@ -1,12 +1,14 @@
 """Backbones of the libraries: any timm model, any visual tower of open_clip; their weights by path."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
 from torch import nn
 
 from common.errors import UserError, first_reason
-from networks.clip.pretrained import clip_weights, fit_clip
+from common.pixel_statistics import Statistics
+from networks.clip.pretrained import clip_normalization, clip_weights, fit_clip
 from networks.weights.fitting import fit
 from networks.weights.forms import Weights, check_file, read_weights
 
@@ -59,6 +61,24 @@ def _open_clip_tower(name: str) -> nn.Module:
     if name not in open_clip.list_models():
         raise UserError(f"there is no model '{name}' in open_clip, such as ViT-B-16-quickgelu")
     return open_clip.create_model(name, load_weights=False).visual
+
+
+@cache
+def normalization(name: str, own: tuple[str, ...]) -> Statistics | None:
+    """Return mean and deviation by channel, of images in 0..1, that a backbone's published weights were trained with.
+
+    Args:
+        name: a paper's own net, or see `Backbone`.
+        own: names of the paper's own nets, which take images in -1..1: None.
+    """
+    if name in own:
+        return None
+    if name.startswith(_OPEN_CLIP):
+        return clip_normalization(name.removeprefix(_OPEN_CLIP))
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name)
+    return (tuple(config.mean), tuple(config.std)) if config else None
 
 
 def feature_size(backbone: nn.Module) -> int:

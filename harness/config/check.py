@@ -8,10 +8,11 @@ from omegaconf import DictConfig
 
 from common.errors import UserError, suggestion
 from common.renamed_keys import renamed_key
-from common.targets import GIVEN, NOT_ARGUMENTS, not_allowed
+from common.targets import GIVEN, NOT_ARGUMENTS, facts_in, not_allowed
 from harness.config import signatures
 from harness.config.claim_errors import errors_in_claim
 from harness.config.compose import Composed, composed
+from harness.config.data_fit import misfit, misfit_of_config
 from harness.config.origin import origin
 from harness.config.references import dependency_job, overrides_of, references
 
@@ -128,7 +129,7 @@ def _check_target(node: dict[str, Any], key: str, found: _Findings) -> None:
     elif (signature := signatures.find(target)) is None:
         found.add(f"{key}._target_", f"there is no {target!r}")
     else:
-        _check_call(node, signature, key, found, GIVEN)
+        _check_call({k: v for k, v in node.items() if k not in facts_in(node)}, signature, key, found, GIVEN)
 
 
 def _check_paths(data: dict[str, Any], found: _Findings) -> None:
@@ -138,6 +139,25 @@ def _check_paths(data: dict[str, Any], found: _Findings) -> None:
             found.add(f"data._paths_.{key}", f"no such key in data{suggestion(key, set(data) - NOT_ARGUMENTS)}")
         elif kind not in ("open", "closed") and not (isinstance(kind, list) and all(isinstance(k, str) for k in kind)):
             found.add(f"data._paths_.{key}", f"is {kind!r}, should be open, closed or a list of names below it")
+
+
+def _check_fit(values: dict[str, Any], found: _Findings) -> bool:
+    """Check that the data hold what the model needs; return whether they do."""
+    model, data = values.get("model"), values.get("data")
+    line = misfit(model, data, found.choices) if isinstance(model, dict) and isinstance(data, dict) else None
+    if line:
+        found.add("data", line)
+    return line is None
+
+
+def _check_facts(data: dict[str, Any], found: _Findings) -> None:
+    """Check what a data config declares as facts: nobody chooses them, and each is there to be read."""
+    for name in sorted(facts_in(data) - set(data)):
+        found.add(f"data._facts_.{name}", f"no such key in data{suggestion(name, set(data) - NOT_ARGUMENTS)}")
+    for override in found.overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if key.startswith("data.") and key.removeprefix("data.").split(".")[0] in facts_in(data):
+            found.lines.append(f"command line: {key}: is a fact of these data: set the key of the model that takes it")
 
 
 def _check_tuner(config: dict[str, Any], found: _Findings) -> None:
@@ -216,20 +236,30 @@ def errors_in(config: DictConfig, overrides: list[str]) -> list[str]:
     try:
         return errors_in_composed(Composed.of(config), overrides)
     except UserError as error:
-        return error.lines
+        # A key that these data lack cannot be taken from them.
+        line = misfit_of_config(config)
+        return [f"{origin('data', overrides, _choices(config))}: data: {line}"] if line else error.lines
+
+
+def _choices(config: DictConfig) -> dict[str, Any]:
+    return dict(config.hydra.runtime.choices)
 
 
 def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
     """Return a line for everything wrong in a config, as `errors_in` does."""
     values, found = config.values, _Findings(config, overrides)
     _check_scalars(values, found)
+    fits = _check_fit(values, found)
     for key in ("model", "data"):
         if isinstance(values.get(key), dict):
-            _check_target(values[key], key, found)
+            # What an experiment sets of its own data need not be a key of others.
+            if fits or key != "data":
+                _check_target(values[key], key, found)
         elif key not in (line.split(": ")[1] for line in found.lines):
             found.add(key, f"no {key} chosen")
     if isinstance(values.get("data"), dict):
         _check_paths(values["data"], found)
+        _check_facts(values["data"], found)
     _check_tuner(values, found)
     for key in ("callbacks", "logger"):
         if isinstance(values.get(key), dict):

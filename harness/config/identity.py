@@ -10,13 +10,14 @@ from common.files import read_json
 from common.fingerprint import declared, open_data
 from common.hashing import digest
 from common.renamed_keys import experiment_names, with_first_names
+from common.targets import facts_in
 from harness.config.references import MARK, dependencies, dependency_job, references_renamed
 
 # What cannot change the result: where it runs, what it writes, how it is watched.
 _LEFT_OUT = {
     "": {"mode", "force", "runs", "description", "runtime", "headline", "logger", "ckpt", "claim", "seeds", "is_tiny"},
     "hardware": {"accelerator", "devices", "num_nodes", "strategy"},
-    "data": {"num_workers", "root", "_paths_"},
+    "data": {"num_workers", "root", "_paths_", "_facts_"},
     "callbacks": {"resume", "lr", "finite"},
 }
 
@@ -35,6 +36,8 @@ def essence(config: dict[str, Any]) -> dict[str, Any]:
         kept[group] = {k: v for k, v in kept[group].items() if k not in _LEFT_OUT[group]}
     if kept["hardware"].get("threads") == _DEFAULT_THREADS:
         del kept["hardware"]["threads"]
+    # A fact of the data changes a result through the key that takes it alone.
+    kept["data"] = {k: v for k, v in kept["data"].items() if k not in facts_in(config["data"])}
     # Data are told apart by their contents, not by where they lie.
     for key in set(declared(config["data"])) & set(kept["data"]):
         kept["data"][key] = _without_places(kept["data"][key])

@@ -191,6 +191,21 @@ def typed_dict(dotted: str) -> Signature | None:
     return fields(ast.Name(name), scope) if scope else None
 
 
+def plain_attribute(target: str, name: str) -> Any:
+    """Return a class attribute written as a plain value, of the class or else of its first base; None without one."""
+    found = _look_up(target)
+    return _plain_attribute(found[0], found[1], name) if found and isinstance(found[0], ast.ClassDef) else None
+
+
+def _plain_attribute(node: ast.ClassDef, scope: Scope, name: str) -> Any:
+    for item in node.body:
+        target = item.target if isinstance(item, ast.AnnAssign) else None
+        if isinstance(item, ast.AnnAssign) and isinstance(target, ast.Name) and target.id == name and item.value:
+            return ast.literal_eval(item.value)
+    values = (_plain_attribute(*base, name) for base in _bases(node, scope))
+    return next((value for value in values if value is not None), None)
+
+
 class Options(NamedTuple):
     """Options that a class declares: their fields, their defaults, and a line of help for each."""
 

@@ -1,6 +1,6 @@
 """What the harness expects of the objects that a config names: modules, data, and loggers that can do more."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ class ExperimentModule(Protocol):
     @property
     def optimizer_states(self) -> int:
         """Numbers that the optimizer keeps for each trained parameter."""
+
+    @property
+    def normalization(self) -> tuple[Sequence[float], Sequence[float]] | None:
+        """Mean and deviation by channel that the data normalize images with, where nothing else is asked for."""
+
+    def test_splits(self, data: Any) -> Sequence[str]:
+        """Return the splits that the data load for a test."""
 
     @property
     def hparams(self) -> Any:

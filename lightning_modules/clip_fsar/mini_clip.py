@@ -1,7 +1,7 @@
 """Pretraining of the mini-CLIP, the stand-in for CLIP: stills and captions of a procedural world (§3.1)."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -38,6 +38,8 @@ class MiniCLIP(BasePaper):
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """
+
+    needs: ClassVar = {"captions": ""}
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """CLIP-FSAR: an image encoder tuned on episodes, and prototypes that read the class name."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from common.pixel_statistics import Statistics
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.clip_fsar.alignment import AlignmentOptions, build_alignment
 from lightning_modules.clip_fsar.episode_data import EpisodeData, check_episodes
@@ -24,7 +25,7 @@ from lightning_modules.clip_fsar.video_text import VideoTextOptions
 from lightning_modules.collecting import Collector
 from lightning_modules.optimization import with_schedule
 from networks.clip.mini import MiniOptions
-from networks.clip.pretrained import load_clip
+from networks.clip.pretrained import clip_normalization, load_clip
 from networks.clip.towers import TowerOptions, build_clip, text_features
 from networks.seeds import own_initialization
 
@@ -48,6 +49,7 @@ class CLIPFSAR(BasePaper):
         tuner: what to attach to the image encoder, from the tuner group.
     """
 
+    needs: ClassVar = {"episodes": "", "words of the mini-CLIP": "towers.name=mini and towers.weights!=null"}
     can_be_sharded = False
 
     def __init__(
@@ -99,6 +101,11 @@ class CLIPFSAR(BasePaper):
     def names_weights(self) -> bool:
         """Whether the image encoder comes from a file."""
         return self.options["towers"]["weights"] is not None
+
+    @property
+    def normalization(self) -> Statistics | None:
+        """What CLIP was trained with; the mini-CLIP takes frames in -1..1."""
+        return clip_normalization(self.options["towers"]["name"])
 
     def example(self) -> tuple[Tensor]:
         """Return two frames of noise."""

@@ -22,7 +22,7 @@ from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.projection import at_level, deviations
 from lightning_modules.dvdp.report import DISPLAYED, cost_quality, measure, pictures_of, training_costs
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
-from lightning_modules.generated_images import SHEET_COLUMNS, build_distances, image_grid
+from lightning_modules.generated_images import SHEET_COLUMNS, absent_distances, build_distances, image_grid
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.image_distances import ImageDistances
 from networks.distributed import global_mean
@@ -59,6 +59,7 @@ class DVDP(BasePaper):
         seed: seed of the levels and of the drawn images.
     """
 
+    needs: ClassVar = {"images": ""}
     can_be_sharded = False
     sample_options: ClassVar[DVDPSampleOptions] = {"count": 64, "seed": None, "steps": None}
     deviations: Tensor
@@ -275,6 +276,8 @@ class DVDP(BasePaper):
     def on_fit_start(self) -> None:
         """Report weights that the test would miss before the training, not after it."""
         self._empty_distances()
+        for line in absent_distances(self.options["evaluation"]):
+            self.print(line)
 
     def on_test_start(self) -> None:
         """Begin with no real images."""

@@ -1,7 +1,7 @@
 """The inverse renderer by itself: Unsup3D, trained on images alone, to be the geometry branch of a discriminator."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class InverseRendering(BasePaper):
         optimizer: Adam.
     """
 
+    needs: ClassVar = {"color images": ""}
+
     def __init__(
         self,
         *,
@@ -76,6 +78,8 @@ class InverseRendering(BasePaper):
     def on_fit_start(self) -> None:
         """Report missing weights before the training."""
         _ = self.features
+        if mean_depth(self.datamodule.source("fit")) is None:
+            self.print("not measured: test/ir_mad, as the depth of these data is not known")
 
     def load_pretrained(self) -> None:
         """Load the networks that the config names."""

@@ -67,6 +67,7 @@ class GeoD(BasePaper):
         seed: seed of latents and poses.
     """
 
+    needs: ClassVar = {"color images": "", "cameras": "poses.kind=labels or discriminator.pose_conditioned=true"}
     networks: GeoDNetworks
     has_unused_parameters = True
     can_be_sharded = False
@@ -250,7 +251,8 @@ class GeoD(BasePaper):
         labels = self.networks.label_cameras
         if labels is not None:
             labels.copy_(label_cameras(self.datamodule.source("fit"), len(labels)))
-        self._new_evaluation(has_distances=True)
+        for line in self._new_evaluation(has_distances=True).absent_metrics():
+            self.print(line)
         _ = self.networks.predictor, trains_inverse_renderer(self.options) and self.networks.features
 
     def on_validation_start(self) -> None:

@@ -1,7 +1,7 @@
 """Training of the oracle on the truth about rendered heads; no generator is trained with it."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -37,6 +37,8 @@ class OracleTraining(BasePaper):
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """
+
+    needs: ClassVar = {"depth": "", "cameras": ""}
 
     def __init__(self, *, width: int, max_noise_std: float, optimizer: OptimizerOptions, schedule: WarmCosine) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Training of the network behind the Fréchet distance of procedural worlds: it reads what their renderer knows."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -40,6 +40,8 @@ class LabelFeatureTraining(BasePaper):
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """
+
+    needs: ClassVar = {"attributes": ""}
 
     def __init__(
         self,

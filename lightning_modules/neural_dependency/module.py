@@ -1,7 +1,7 @@
 """Neural Dependency: train a classifier of many categories, or take one, and read what its logits say."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.pixel_statistics import Statistics
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.means import Means
 from lightning_modules.neural_dependency.collecting import Splits
@@ -37,6 +38,7 @@ from lightning_modules.optimization import (
     training_steps,
     with_schedule,
 )
+from networks.backbones import normalization
 from networks.noise import BatchNoise
 from networks.seeds import own_initialization
 from networks.small_conv_net import SITE_PATTERNS
@@ -70,6 +72,7 @@ class NeuralDependency(BasePaper):
         tuner: what to attach to the backbone, from the tuner group.
     """
 
+    needs: ClassVar = {"classes": "", "images": "network.name!=logits", "logits": "network.name=logits"}
     site_patterns = SITE_PATTERNS
 
     def __init__(
@@ -137,6 +140,16 @@ class NeuralDependency(BasePaper):
     def has_training(self) -> bool:
         """Whether the network is trained before it is read."""
         return bool(self.has_network and self.options["train_network"])
+
+    @property
+    def normalization(self) -> Statistics | None:
+        """What the network's published weights were trained with, or the network of an earlier run."""
+        name = self.options["network"]["name"]
+        return self.classifier.normalization if name == "run" else normalization(name, own=("small", "mlp", "logits"))
+
+    def test_splits(self, data: Any) -> Sequence[str]:
+        """Return what dependencies are fitted to and measured on, then new and unknown categories, if any."""
+        return ["moments", "test", *getattr(data, "new_names", []), *getattr(data, "ood_names", [])]
 
     def example(self) -> tuple[Tensor]:
         """Return two images of noise."""
@@ -246,7 +259,7 @@ class NeuralDependency(BasePaper):
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Collect logits, in float32 at least, and add them to the second moments."""
-        split = self.datamodule.test_names[dataloader_idx]
+        split = self.test_splits(self.datamodule)[dataloader_idx]
         columns = {"labels": batch["label"], "index": batch["index"]}
         if not self.has_network:
             columns |= {"logits": batch["logits"].float()}

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.pixel_statistics import Statistics
 from networks.backbones import linear_head, published
 from networks.small_conv_net import SmallConvNet
 from networks.weights.fitting import fit, select
@@ -59,11 +60,12 @@ class Classifier(nn.Module):
     Args:
         backbone: images [b, c, h, w] to features [b, d].
         head: features to logits.
+        normalization: mean and deviation, of images in 0..1, of what it was trained on; None for images in -1..1.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Linear, normalization: Statistics | None = None) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.normalization = backbone, head, normalization
 
     def forward_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Return the features z that the head reads."""

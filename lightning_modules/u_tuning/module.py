@@ -1,13 +1,14 @@
 """U-Tuning: a frozen backbone, a tuner beside it, and a linear head (any member of the tuner group, or none)."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.pixel_statistics import Statistics
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.means import Means
 from lightning_modules.optimization import (
@@ -21,7 +22,7 @@ from lightning_modules.optimization import (
 from lightning_modules.u_tuning.backbones import build_backbone
 from lightning_modules.u_tuning.merging import export_merged
 from lightning_modules.u_tuning.pictures import prediction_sheet
-from networks.backbones import Backbone, linear_head, load_weights
+from networks.backbones import Backbone, linear_head, load_weights, normalization
 
 FIGURES = ("val/acc", "val/loss", "test/acc", "test/loss")
 
@@ -60,6 +61,8 @@ class UTuning(BasePaper):
         tuner: what to attach, from the tuner group.
     """
 
+    needs: ClassVar = {"images": "", "classes": ""}
+
     def __init__(
         self,
         *,
@@ -96,6 +99,11 @@ class UTuning(BasePaper):
     def names_weights(self) -> bool:
         """Whether the backbone comes from a file."""
         return self.options["backbone"]["weights"] is not None
+
+    @property
+    def normalization(self) -> Statistics | None:
+        """What the backbone's published weights were trained with."""
+        return normalization(self.options["backbone"]["name"], own=("glyph_vit",))
 
     def example(self) -> tuple[Tensor]:
         """Return two images of noise."""
@@ -168,9 +176,7 @@ class UTuning(BasePaper):
         self._shown = []
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Measure accuracy and cross-entropy, and keep the first images for the sheet; of several splits, of "test"."""
-        if self.datamodule.test_names[dataloader_idx] != "test":
-            return
+        """Measure accuracy and cross-entropy, and keep the first images for the sheet."""
         predicted = self._measure(batch, "test")
         if batch_idx == 0:
             self._shown.append((batch["image"].cpu(), batch["label"].cpu(), predicted.cpu()))

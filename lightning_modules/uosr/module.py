@@ -1,7 +1,7 @@
 """UOSR: train a classifier with one of nine objectives, then score what it should refuse, on cached outputs."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.findings import Findings
+from common.pixel_statistics import Statistics
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.collecting import Collector
 from lightning_modules.means import Means
@@ -39,6 +40,7 @@ from lightning_modules.uosr.scores.odin import odin_score
 from lightning_modules.uosr.scores.post_hoc import PostHocOptions
 from lightning_modules.uosr.scores.references import image_keys, require_disjoint
 from lightning_modules.uosr.scoring import score_splits
+from networks.backbones import normalization
 from networks.distributed import global_mean
 from networks.seeds import own_initialization
 from networks.small_conv_net import SITE_PATTERNS
@@ -73,6 +75,8 @@ class UOSR(BasePaper):
         shots: references per unknown class for which the few-shot scores are computed; none leaves them out.
         tuner: what to attach to the frozen backbone; by default, everything is trained.
     """
+
+    needs: ClassVar = {"images": "", "classes": "", "unknown classes": "", "outliers": "objective=oe,energy,eb"}
 
     def __init__(
         self,
@@ -135,6 +139,15 @@ class UOSR(BasePaper):
     def names_weights(self) -> bool:
         """Whether the backbone comes from a file."""
         return self.options["backbone"]["weights"] is not None
+
+    @property
+    def normalization(self) -> Statistics | None:
+        """What the backbone's published weights were trained with."""
+        return normalization(self.options["backbone"]["name"], own=("small",))
+
+    def test_splits(self, data: Any) -> Sequence[str]:
+        """Return all splits: known, unknown, and those that scores are fitted to."""
+        return data.test_names
 
     def example(self) -> tuple[Tensor]:
         """Return two images of noise."""

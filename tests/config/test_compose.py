@@ -42,8 +42,10 @@ GOES_WITH |= {"imagenet": "neural_dependency_imagenet", "cached_logits": "neural
 GOES_WITH |= dict.fromkeys(("dvdp", "scenes", "ffhq", "picture_folder", "lsun_church", "cifar10"), "dvdp")
 GOES_WITH |= {"picture_shards": "dvdp", "label_features": "dvdp_features"}
 GOES_WITH |= dict.fromkeys(("geod", "geod_eg3d", "heads", "heads_diverse", "heads_asymmetric", "eg3d_zip"), "geod")
+GOES_WITH |= {"heads_large": "geod_ir", "celeba": "geod_pigan"}
 GOES_WITH |= {f"geod_{name}": f"geod_{name}" for name in ("ir", "oracle", "pigan")}
-GOES_WITH |= dict.fromkeys(("clip_fsar", "actors", "hmdb51", "ucf101", "k100", "ssv2_full", "ssv2_small"), "clip_fsar")
+GOES_WITH |= {"clip_fsar": "clip_fsar", "actors": "clip_fsar"}
+GOES_WITH |= {name: f"clip_fsar_{name}" for name in ("hmdb51", "ucf101", "k100", "ssv2_full", "ssv2_small")}
 GOES_WITH |= dict.fromkeys(("mini_clip", "actor_stills"), "clip_fsar_pretrain")
 
 

@@ -85,7 +85,9 @@ def test_pictures_are_prepared_as_timm_does(written):
     with Image.open(source.paths[1]) as file:
         true = transform(file.convert("RGB"))
     # Rounding to whole pixel values between the steps differs by one of 255 at most, here over a deviation of 0.22.
-    assert (source[1]["image"] - true).abs().max() < 2.5 / 255 / 0.22
+    (found,) = data.on_after_batch_transfer({"image": source[1]["image"][None]}, 0)["image"]
+    assert (found - true).abs().max() < 2.5 / 255 / 0.22
+    assert small(written, network="resnet18.a1_in1k", mean=[0.1] * 3, std=[0.2] * 3).statistics[0] == [0.1] * 3
     assert torch.equal(source[1]["image"], source[1]["image"])
     assert data_config("vit_small_patch16_224.augreg_in21k_ft_in1k")[0] == [0.5, 0.5, 0.5]
     with pytest.raises(ValueError, match=r"data\.network is 'resnot'"):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.findings import Findings
-from lightning_modules.generated_images import build_distances, image_grid, rank_share
+from lightning_modules.generated_images import absent_distances, build_distances, image_grid, rank_share
 from lightning_modules.geod.evaluation.depth_metrics import side
 from lightning_modules.geod.evaluation.figures import SIDE, Views, prediction_figure, samples_figure, write_turntable
 from lightning_modules.geod.evaluation.geometry_errors import GeometryErrors, build_oracle, draw_groups
@@ -67,6 +67,15 @@ class GeneratorEvaluation:
         self.mean = None if mean is None else mean.to(device)
         self.predictions = None if mean is None else PredictionErrors(mean).to(device)
         self.first: Mapping[str, Any] | None = None
+
+    def absent_metrics(self) -> list[str]:
+        """Return a line for each group of metrics that the data or the options leave out."""
+        lines = absent_distances(self.options["evaluation"])
+        if self.geometry.oracle is None:
+            lines.append("not measured: test/oracle_mad, as model.evaluation.oracle is null")
+        if self.mean is None:
+            lines.append("not measured: test/ir_mad and test/mean_shape_error, as the depth of these data is not known")
+        return lines
 
     def update(self, batch: Mapping[str, Any]) -> None:
         """Add real images, and the errors of the geometry predicted from them where the true one is known."""
