@@ -54,7 +54,7 @@ class ImageNet(BaseDataModule):
         moments_size: pictures of "moments" with `moments_from` "train"; their second moments have this rank at most.
         split_seed: seed of the choice of these.
         ood_root: folder `imagenet-o` with a folder for each class, tested as "imagenet_o", or null.
-        network: timm model whose data config tells `crop_share` and `interpolation`, and where they are null `mean` and
+        network: timm model whose data config tells `crop_pct` and `interpolation`, and where they are null `mean` and
             `std`; or null to take the first two as they stand.
         channels: colour channels of an image.
         image_size: side of the images the network sees.

@@ -77,7 +77,7 @@ def test_what_depends_on_the_data_follows_them():
     geod = model("experiment=geod", "data=picture_folder")
     assert geod["ir_init"] is geod["evaluation"]["oracle"] is geod["evaluation"]["features"] is None
     assert (geod["ir_stop_kimg"], geod["discriminator"]["pose_conditioned"]) == (600, False)
-    assert geod["triplane"]["raw_size"] == 256
+    assert geod["triplane"]["neural_resolution"] == 256
     heads = model("experiment=geod", "seed=3")
     assert (heads["ir_init"], heads["ir_stop_kimg"]) == ("run:experiment=geod_ir seed=3", 0)
     assert model("experiment=geod_untrained", "data=picture_folder")["ir_stop_kimg"] == 0
