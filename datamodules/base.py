@@ -9,10 +9,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from common.hashing import digest as short_hash
+from common.ranges import NonNegativeInt, PositiveInt, Ranged
 from datamodules.loading import Batch, BatchPlan, Mixture, make_loader
 
 
-class BaseDataModule(pl.LightningDataModule):
+class BaseDataModule(Ranged, pl.LightningDataModule):
     """Base of the DataModules: a protocol names its sources and says how each is got, the loaders follow from that.
 
     Args:
@@ -21,6 +22,7 @@ class BaseDataModule(pl.LightningDataModule):
         seed: seed of the sample order and of the augmentation.
     """
 
+    config_key = "data"
     image_shape: tuple[int, int, int]
     """Channels, height and width of a training image."""
     beside: tuple[str, ...] = ()
@@ -28,7 +30,7 @@ class BaseDataModule(pl.LightningDataModule):
     test_names: list[str]
     """Sources of the test loaders, in order."""
 
-    def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(self, *, batch_size: PositiveInt, num_workers: NonNegativeInt, seed: NonNegativeInt) -> None:
         super().__init__()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self._start = (0, 0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.findings import Findings, PictureLogger, TableLogger
+from common.ranges import NonNegativeInt, PositiveInt, Ranged
 from common.targets import build_target
 from tuners.tuner import Tuner
 
@@ -17,9 +18,9 @@ from tuners.tuner import Tuner
 class SampleOptions(TypedDict):
     """What `mode=sample` may ask of every model that makes images."""
 
-    count: int
+    count: PositiveInt
     """Number of images."""
-    seed: int | None
+    seed: NonNegativeInt | None
     """Seed of all noise; null: the run's."""
 
 
@@ -29,7 +30,7 @@ def noise_images(channels: int, side: int) -> Tensor:
     return images if images.is_meta else images.normal_(generator=torch.Generator().manual_seed(0))
 
 
-class BasePaper(pl.LightningModule):
+class BasePaper(Ranged, pl.LightningModule):
     """Base of the papers; constructors take plain values only, networks are built in `configure_model`.
 
     A run takes its first weights from one place: a checkpoint to go on from, weights named by `ckpt=PATH`
@@ -37,6 +38,7 @@ class BasePaper(pl.LightningModule):
     (hyper-parameter `tuner`, if any) is attached to the part that the paper calls `tunable`.
     """
 
+    config_key = "model"
     # Whether weights are read in steps and tests alone, when sharded ones (FSDP) are whole.
     can_be_sharded = True
     # Full-match regular expressions of module names by op, for a tunable part of no family that tuners know.

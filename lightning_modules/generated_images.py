@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.utils import make_grid
 
+from common.ranges import PositiveInt
 from metrics.image_distances import ImageDistances
 from networks.inception import load_inception
 from networks.label_features import load_label_features
@@ -29,10 +30,10 @@ class DistanceOptions(TypedDict):
     `kid_subset`: the size of KID's subsets.
     """
 
-    samples: int
+    samples: PositiveInt
     features: str | None
     inception: str | None
-    kid_subset: int
+    kid_subset: PositiveInt
 
 
 def build_distances(channels: int, image_size: int, options: DistanceOptions) -> ImageDistances:

@@ -11,6 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from common.errors import UserError
+from common.ranges import Fraction, FractionBelowOne, NonNegativeFloat, PositiveFloat
 
 # Of the last, the three projections lie in `in_proj_weight`.
 _WITH_KERNEL = (nn.Linear, nn.Conv2d, nn.MultiheadAttention)
@@ -20,15 +21,15 @@ class OptimizerOptions(TypedDict):
     """AdamW, or SGD with momentum (`momentum` serves SGD only)."""
 
     name: Literal["adamw", "sgd"]
-    lr: float
-    weight_decay: float
-    momentum: float
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat
+    momentum: FractionBelowOne
 
 
 class WarmCosine(TypedDict):
     """Up along a line for `warmup_share` of the steps, then down to nothing along a cosine."""
 
-    warmup_share: float
+    warmup_share: Fraction
 
 
 def build_optimizer(

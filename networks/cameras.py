@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import FieldOfView, NonNegativeFloat, PositiveFloat
 
 _EPS = 1e-7
 _NO_LABELS = "poses.kind is labels, but the data have no cameras: take gaussian or uniform"
@@ -28,10 +29,10 @@ class PoseOptions(TypedDict):
     """
 
     kind: Literal["gaussian", "uniform", "labels"]
-    yaw: float
-    pitch: float
-    radius: float
-    fov: float
+    yaw: NonNegativeFloat
+    pitch: NonNegativeFloat
+    radius: PositiveFloat
+    fov: FieldOfView
 
 
 # Pixels, points and normals.

@@ -152,16 +152,16 @@ def _check_nodes(nodes: dict[str, Any], key: str, found: _Findings) -> None:
 def _check_trainer(config: dict[str, Any], found: _Findings) -> None:
     signature = signatures.find("pytorch_lightning.Trainer")
     assert signature is not None
-    for key in ("trainer", "hardware"):
-        node = {name: value for name, value in config[key].items() if (key, name) != ("hardware", "threads")}
-        _check_call(node, signature, key, found, set(signature.params))
+    keys = signatures.typed_dict("harness.config.trainer_keys.TrainerKeys")
+    assert keys is not None
+    for key, more in (("trainer", set()), ("hardware", {"devices", "num_nodes", "threads"})):
+        values = dict.fromkeys(more) | config[key]
+        ranged = {name for name in values if name in keys.params and name in more | set(signature.params)}
+        _check_call({name: values[name] for name in ranged}, keys, key, found, set())
+        _check_call({n: v for n, v in values.items() if n not in ranged}, signature, key, found, set(signature.params))
     hardware = config["hardware"]
     for key in sorted(set(config["trainer"]) & (_BUILT | set(hardware))):
         found.add(f"trainer.{key}", "is set by the hardware group" if key in hardware else "is set by the harness")
-    for key in ("devices", "num_nodes", "threads"):
-        count = hardware.get(key)
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            found.add(f"hardware.{key}", f"is {count!r}, should be a whole number, at least 1")
     if config["trainer"].get("max_epochs") == 0 or config["trainer"].get("max_steps") == 0:
         found.add("trainer", "max_epochs or max_steps is 0, so there would be nothing to test; -1 sets no limit")
     world = _world(hardware)

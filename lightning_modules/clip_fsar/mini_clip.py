@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from common.ranges import PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.clip.contrastive import contrastive_loss
@@ -42,7 +43,7 @@ class MiniCLIP(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
+        image_size: PositiveInt,
         mini: MiniOptions,
         prompt: str,
         optimizer: OptimizerOptions,

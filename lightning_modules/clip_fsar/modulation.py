@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.ranges import NonNegativeInt, PositiveInt
+
 
 class ContextOptions(TypedDict):
     """The Transformer over frames (§2.4): `depth` blocks (0: none) with layers of `hidden`.
@@ -19,8 +21,8 @@ class ContextOptions(TypedDict):
     averaged before it, else after.
     """
 
-    depth: int
-    hidden: int
+    depth: NonNegativeInt
+    hidden: PositiveInt
     reads_names: bool
     merge_before: bool
 

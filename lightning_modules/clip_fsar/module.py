@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from common.ranges import PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.clip_fsar.alignment import AlignmentOptions, build_alignment
 from lightning_modules.clip_fsar.episode_data import EpisodeData, check_episodes
@@ -52,9 +53,9 @@ class CLIPFSAR(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
-        frames: int,
-        shots: int,
+        image_size: PositiveInt,
+        frames: PositiveInt,
+        shots: PositiveInt,
         towers: TowerOptions,
         mini: MiniOptions,
         frozen: bool,

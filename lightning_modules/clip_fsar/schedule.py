@@ -6,23 +6,25 @@ from typing import TypedDict
 from torch import nn
 from torch.optim import Adam
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, NonNegativeInt, PositiveFloat
+
 
 class AdamOptions(TypedDict):
     """Adam with weight decay in the gradient, as in the released code; see `build_adam` for what does not decay."""
 
-    lr: float
-    beta1: float
-    beta2: float
-    weight_decay: float
+    lr: PositiveFloat
+    beta1: FractionBelowOne
+    beta2: FractionBelowOne
+    weight_decay: NonNegativeFloat
 
 
 class StepSchedule(TypedDict):
     """From `warmup_lr` to the peak over `warmup` episodes; at each of `drops`, counted in episodes, times `factor`."""
 
-    warmup: int
-    warmup_lr: float
-    drops: list[int]
-    factor: float
+    warmup: NonNegativeInt
+    warmup_lr: NonNegativeFloat
+    drops: list[NonNegativeInt]
+    factor: PositiveFloat
 
 
 def learning_rate(episodes: int, peak: float, schedule: StepSchedule) -> float:

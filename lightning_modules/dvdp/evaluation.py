@@ -1,5 +1,6 @@
 """What the test of a diffusion model generates and compares."""
 
+from common.ranges import PositiveInt
 from lightning_modules.generated_images import DistanceOptions
 
 
@@ -10,9 +11,9 @@ class EvaluationOptions(DistanceOptions):
     shows all of these. `batch` images are drawn at a time.
     """
 
-    steps: int
-    curve: list[int]
-    batch: int
+    steps: PositiveInt
+    curve: list[PositiveInt]
+    batch: PositiveInt
 
 
 def step_counts(options: EvaluationOptions) -> list[int]:

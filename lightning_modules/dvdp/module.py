@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from common.ranges import FractionBelowOne, NonNegativeInt, PositiveFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.dvdp.costs import macs_of_levels
 from lightning_modules.dvdp.denoising_loss import denoising_loss
@@ -65,22 +66,22 @@ class DVDP(BasePaper):
     def __init__(
         self,
         *,
-        channels: int,
-        image_size: int,
+        channels: PositiveInt,
+        image_size: PositiveInt,
         process: ProcessOptions,
         prediction: DVDPPrediction,
         level_scale: bool,
-        level_weight: list[float] | None,
-        batch_scale: list[int] | None,
+        level_weight: list[PositiveFloat] | None,
+        batch_scale: list[PositiveInt] | None,
         network: LevelNetworkOptions,
-        ema: float,
+        ema: FractionBelowOne,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
         sampler: SamplerOptions,
         evaluation: EvaluationOptions,
         compile: bool,  # noqa: A002 - torch's word for it
         channels_last: bool,
-        seed: int,
+        seed: NonNegativeInt,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import NonNegativeInt, PositiveInt
 from lightning_modules.dvdp.parameterization import DVDPPrediction, amplitudes, clean_image
 from lightning_modules.dvdp.process import Process, apply
 
@@ -20,8 +21,8 @@ class SamplerOptions(TypedDict):
 
     method: Method
     clip: bool
-    steps: int
-    sheet: int
+    steps: PositiveInt
+    sheet: NonNegativeInt
 
 
 class Denoiser(Protocol):

@@ -9,6 +9,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.geod.evaluation.generator_evaluation import GeneratorEvaluation
 from lightning_modules.geod.guidance import GuidanceOptions
@@ -75,7 +76,7 @@ class GeoD(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
+        image_size: PositiveInt,
         triplane: TriPlaneOptions | None,
         pigan: PiGANOptions | None,
         generator_init: str | None,
@@ -85,17 +86,17 @@ class GeoD(BasePaper):
         inverse_renderer: InverseRendererOptions,
         inverse_loss: InverseLossOptions,
         ir_init: str | None,
-        ir_stop_kimg: float,
+        ir_stop_kimg: NonNegativeFloat,
         pretrained: PretrainedOptions,
         guidance: GuidanceOptions,
         nvs: NovelViewOptions,
         poses: PoseOptions,
         regularisation: RegularizationOptions,
         optimizers: OptimizersOptions,
-        gradient_clip: float | None,
-        ema: float,
+        gradient_clip: PositiveFloat | None,
+        ema: FractionBelowOne,
         evaluation: EvaluationOptions,
-        seed: int,
+        seed: NonNegativeInt,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

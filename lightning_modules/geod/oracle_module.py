@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from common.ranges import NonNegativeFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.geod.evaluation.depth_metrics import eroded, mad
 from lightning_modules.geod.evaluation.oracle import NormalOracle
@@ -36,7 +37,9 @@ class OracleTraining(BasePaper):
         schedule: how the learning rate moves.
     """
 
-    def __init__(self, *, width: int, grain: float, optimizer: OptimizerOptions, schedule: WarmCosine) -> None:
+    def __init__(
+        self, *, width: PositiveInt, grain: NonNegativeFloat, optimizer: OptimizerOptions, schedule: WarmCosine
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.oracle: NormalOracle | None = None

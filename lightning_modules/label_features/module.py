@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from common.ranges import NonNegativeFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.label_features import LabelFeatures
@@ -44,16 +45,14 @@ class LabelFeatureTraining(BasePaper):
     def __init__(
         self,
         *,
-        in_channels: int,
-        label_sizes: list[int],
-        width: int,
-        grain: float,
+        in_channels: PositiveInt,
+        label_sizes: list[PositiveInt],
+        width: PositiveInt,
+        grain: NonNegativeFloat,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
     ) -> None:
         super().__init__()
-        if grain < 0:
-            raise ValueError(f"model.grain is {grain}, should be at least 0")
         self.save_hyperparameters()
         self.network: LabelFeatures | None = None
 

@@ -9,6 +9,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.ranges import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.means import Means
 from lightning_modules.neural_dependency.collecting import Splits
@@ -49,8 +50,8 @@ class NeuralDependency(BasePaper):
 
     Args:
         num_classes: number K of categories.
-        in_channels: channels of the images.
-        image_size: side of the images in pixels.
+        in_channels: channels of the images; 0 for batches of logits.
+        image_size: side of the images in pixels; 0 for batches of logits.
         network: the classifier that is read; `logits` for batches that hold logits instead of images.
         train_network: train it first; false reads it as its weights are.
         source: a second classifier, to predict the first one's logits from and the other way round; null for none. With
@@ -72,20 +73,20 @@ class NeuralDependency(BasePaper):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
+        num_classes: PositiveInt,
+        in_channels: NonNegativeInt,
+        image_size: NonNegativeInt,
         network: NetworkOptions,
         train_network: bool,
         source: SourceOptions | None,
         reading: ReadingOptions,
         unseen: UnseenOptions,
         regulariser: RegularizerOptions,
-        noise: float,
+        noise: NonNegativeFloat,
         wordnet: str | None,
         solver: Literal["gram", "head"],
         optimizer: OptimizerOptions,
-        warmup_share: float,
+        warmup_share: Fraction,
         tuner: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()

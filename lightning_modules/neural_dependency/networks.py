@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import PositiveInt
 from networks.backbones import linear_head, published
 from networks.small_conv_net import SmallConvNet
 from networks.weights.fitting import fit, select
@@ -38,7 +39,7 @@ class NetworkOptions(TypedDict):
 class SourceOptions(NetworkOptions):
     """A second classifier, and how many categories it knows."""
 
-    num_classes: int
+    num_classes: PositiveInt
 
 
 class Perceptron(nn.Sequential):

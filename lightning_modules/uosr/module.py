@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.findings import Findings
+from common.ranges import PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.collecting import Collector
 from lightning_modules.means import Means
@@ -69,9 +70,9 @@ class UOSR(BasePaper):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
+        num_classes: PositiveInt,
+        in_channels: PositiveInt,
+        image_size: PositiveInt,
         backbone: Backbone,
         objective: ObjectiveName,
         optimizer: OptimizerOptions,
@@ -85,7 +86,7 @@ class UOSR(BasePaper):
         proser: ProserOptions,
         post_hoc: PostHocOptions,
         few_shot: FewShotOptions,
-        shots: list[int],
+        shots: list[PositiveInt],
         tuner: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from networks.gan.generators3d.volume_rendering import Rendering
 from networks.gan.stylegan2.discriminator import Discriminator
 from networks.gan.stylegan2.layers import check_side
@@ -23,14 +24,14 @@ class DiscriminatorOptions(TypedDict):
     deviation in pixels of the blur of its input at first, which fades out over `blur_fade_kimg` thousand images.
     """
 
-    channel_base: int
-    channel_max: int
-    group: int
-    conv_clamp: float | None
+    channel_base: PositiveInt
+    channel_max: PositiveInt
+    group: PositiveInt
+    conv_clamp: PositiveFloat | None
     pose_conditioned: bool
     sees_raw: bool
-    blur_sigma: float
-    blur_fade_kimg: float
+    blur_sigma: NonNegativeFloat
+    blur_fade_kimg: NonNegativeFloat
 
 
 def build_discriminator(options: DiscriminatorOptions, size: int, *, grouping: Grouping = "strided") -> Discriminator:

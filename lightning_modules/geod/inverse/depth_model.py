@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from common.errors import UserError, first_reason
 from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
+from common.ranges import FieldOfView, PositiveFloat, PositiveInt
 from lightning_modules.geod.inverse.renderer import Shape
 from networks.cameras import focal_length, normals_of_depth
 from networks.precision import single_precision
@@ -28,10 +29,10 @@ class PretrainedOptions(TypedDict):
 
     path: str | None
     says: Literal["depth", "disparity"]
-    near: float
-    far: float
-    size: int
-    fov: float
+    near: PositiveFloat
+    far: PositiveFloat
+    size: PositiveInt
+    fov: FieldOfView
 
 
 class PretrainedGeometry(nn.Module):

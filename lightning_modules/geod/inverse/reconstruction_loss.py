@@ -12,6 +12,7 @@ from torchvision.models import vgg16
 
 from common.errors import UserError
 from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
+from common.ranges import NonNegativeFloat
 from lightning_modules.geod.inverse.renderer import ScenePrediction
 from networks.weights.fitting import fit
 from networks.weights.forms import read_weights
@@ -30,11 +31,11 @@ class InverseLossOptions(TypedDict):
     `perceptual_weight`: their weight. `smoothness`: weight of the canonical depth's second differences.
     """
 
-    flip_weight: float
+    flip_weight: NonNegativeFloat
     perceptual: Literal["none", "random", "vgg16"]
-    perceptual_weight: float
+    perceptual_weight: NonNegativeFloat
     vgg_weights: str | None
-    smoothness: float
+    smoothness: NonNegativeFloat
 
 
 class PerceptualFeatures(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 from torch.nn import functional
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, TwoStageObjective, correct
 from lightning_modules.uosr.objectives.outlier_exposure import extra_class_probability
@@ -17,10 +18,10 @@ from lightning_modules.uosr.objectives.outlier_exposure import extra_class_proba
 class ProserOptions(TypedDict):
     """`alpha` of mixup's Beta, weights of the data and the classifier placeholder, and the share of plain CE first."""
 
-    alpha: float
-    data_weight: float
-    classifier_weight: float
-    ce_share: float
+    alpha: PositiveFloat
+    data_weight: NonNegativeFloat
+    classifier_weight: NonNegativeFloat
+    ce_share: FractionBelowOne
 
 
 class Placeholders(TwoStageObjective):

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from common.ranges import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from networks.cameras import split_camera
 from networks.precision import single_precision
 
@@ -22,12 +23,12 @@ class RaySteps(TypedDict):
     In EG3D `more_samples` are the importance samples.
     """
 
-    near: float
-    far: float
-    samples: int
-    more_samples: int
-    unit: float
-    background: float
+    near: PositiveFloat
+    far: PositiveFloat
+    samples: PositiveInt
+    more_samples: NonNegativeInt
+    unit: PositiveFloat
+    background: Fraction
 
 
 class Rays(NamedTuple):
