@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.ranges import NonNegativeFloat, PositiveInt, Range
+from common.ranges import NonNegativeFloat, PositiveInt
 from lightning_modules.uosr.outputs import Outputs, unit_rows
 from lightning_modules.uosr.scores.fusion import Fusion, Range
 from lightning_modules.uosr.scores.mahalanobis import Gaussian
