@@ -1,6 +1,6 @@
 """What every paper's LightningModule shares: weights, tuners, and tables and pictures that reach every logger."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -92,6 +92,18 @@ class BasePaper(Ranged, pl.LightningModule):
 
     def load_pretrained(self) -> None:
         """Load the pre-trained weights that the config names; called once, before a training that starts anew."""
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield what has to go well before the first batch, each a call that raises UserError if it does not.
+
+        `mode=check` makes all calls and tells all errors. The networks are built and on the meta device then, where a
+        file of weights is read and compared, but nothing is copied. A paper yields a call for every file that a run of
+        it reads and for all that it needs of its data, so that none hides another.
+
+        Args:
+            data: the DataModule; where it needs files that are missing, errors of the system are not told again.
+        """
+        yield self.load_pretrained
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Start from a checkpoint's weights instead of pre-trained ones; call `configure_model` first.

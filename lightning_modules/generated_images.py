@@ -1,6 +1,6 @@
 """What the tests of all image generators share: distances to real images, shares of the processes, and sheets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict, TypeVar
 
 import numpy as np
@@ -55,6 +55,12 @@ def build_distances(channels: int, image_size: int, options: DistanceOptions) ->
         inception=load_inception(options["inception"]),
         kid_subset=options["kid_subset"],
     )
+
+
+def distance_checks(channels: int, image_size: int, options: DistanceOptions) -> Iterator[Callable[[], object]]:
+    """Yield the readings of the files that `build_distances` needs, each by itself, with its arguments."""
+    yield lambda: load_label_features(options["features"], channels)
+    yield lambda: build_distances(channels, image_size, {**options, "features": None})
 
 
 def rank_share(items: Sequence[_Item], rank: int, world_size: int) -> Sequence[_Item]:

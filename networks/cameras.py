@@ -6,6 +6,7 @@ matrix and 3 x 3 intrinsics in units of the image's side (Chan et al. 2022).
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -160,6 +161,12 @@ def draw_cameras(
     numbers = draw(2, count, generator=generator)
     yaw, pitch = numbers if options["kind"] == "gaussian" else numbers * 2 - 1
     return orbit_cameras(yaw * options["yaw"], pitch * options["pitch"], options, size)
+
+
+def require_cameras(batch: Mapping[str, Any]) -> None:
+    """Raise UserError if a batch of images has no cameras."""
+    if "camera" not in batch:
+        raise UserError(_NO_LABELS)
 
 
 def label_cameras(source: Any, count: int) -> Float[Tensor, "n 25"]:

@@ -234,6 +234,11 @@ def _check_across(values: dict[str, Any], found: _Findings) -> None:
     """Check what several groups have to agree on."""
     if isinstance(values.get("trainer"), dict) and isinstance(values.get("hardware"), dict):
         _check_trainer(values, found)
+    data = values.get("data")
+    if isinstance(data, dict):
+        batch, size = data.get("batch_size"), data.get("train_size")
+        if isinstance(batch, int) and isinstance(size, int) and 0 < size < batch:
+            found.add("data.batch_size", f"is {batch}, but data.train_size is {size}, fewer than one batch")
     if isinstance(values.get("claim"), dict):
         _check_claim(values["claim"], values["seeds"] if isinstance(values.get("seeds"), int) else 0, found)
     if not found.lines:

@@ -1,6 +1,6 @@
 """DVDP: diffusion whose state loses dimensions on the way to noise, and gets them back on the way to an image."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar, cast
 
@@ -23,7 +23,7 @@ from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.projection import at_level, deviations
 from lightning_modules.dvdp.report import DISPLAYED, cost_quality, measure, pictures_of, training_costs
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
-from lightning_modules.generated_images import SHEET_COLUMNS, build_distances, image_grid
+from lightning_modules.generated_images import SHEET_COLUMNS, build_distances, distance_checks, image_grid
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.image_distances import ImageDistances
 from networks.ema import averaged
@@ -148,6 +148,11 @@ class DVDP(BasePaper):
                 f"process: at its end images are still {off:.2f} of the noise's deviation, so sampling starts off:"
                 " take more steps or a larger beta_last"
             )
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of the files that the test compares images with."""
+        h = self.options
+        return distance_checks(h["channels"], h["image_size"], h["evaluation"])
 
     def sigmas(self) -> list[Tensor] | None:
         """Return the deviation of the images at every level, None where they are taken as they are."""

@@ -1,6 +1,8 @@
 """Neural Dependency: train a classifier of many categories, or take one, and read what its logits say."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -21,7 +23,7 @@ from lightning_modules.neural_dependency.networks import (
     build_network,
     load_network,
 )
-from lightning_modules.neural_dependency.options import Options
+from lightning_modules.neural_dependency.options import Options, check_categories
 from lightning_modules.neural_dependency.reading import ReadingOptions
 from lightning_modules.neural_dependency.regularizer import (
     DependencyRegulariser,
@@ -29,6 +31,7 @@ from lightning_modules.neural_dependency.regularizer import (
     build_regulariser,
 )
 from lightning_modules.neural_dependency.report import Report, Tested
+from lightning_modules.neural_dependency.structure.wordnet import path_similarity, read_hyponyms
 from lightning_modules.neural_dependency.unseen.protocol import UnseenOptions
 from lightning_modules.optimization import (
     OptimizerOptions,
@@ -163,9 +166,23 @@ class NeuralDependency(BasePaper):
 
     def load_pretrained(self) -> None:
         """Load the weights of both networks, where the config names any."""
+        for load in self._loads():
+            load()
+
+    def _loads(self) -> Iterator[Callable[[], None]]:
         for network, options in ((self.network, self.options["network"]), (self.source, self.options["source"])):
             if network is not None and options is not None and options["name"] != "run":
-                load_network(network, options)
+                yield partial(load_network, network, options)
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of all files, and whether the categories of data and networks go together."""
+        yield from self._loads()
+        yield lambda: check_categories(self.options, data)
+        if self.has_training and self.options["regulariser"]["kind"] != "none":
+            yield lambda: build_regulariser(self.options["regulariser"], data)
+        if wordnet := self.options["wordnet"]:
+            yield lambda: read_hyponyms(Path(wordnet))
+            yield lambda: path_similarity(data.class_names(), wordnet)
 
     def setup(self, stage: str) -> None:
         """Build the networks, and the regulariser from the dependencies that an earlier run has kept."""

@@ -1,6 +1,6 @@
 """UOSR: train a classifier with one of nine objectives, then score what it should refuse, on cached outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -22,8 +22,8 @@ from lightning_modules.uosr.objectives.confidence import (
     RightOrWrongOptions,
     TrueClassProbabilityOptions,
 )
-from lightning_modules.uosr.objectives.objective import TwoStageObjective
-from lightning_modules.uosr.objectives.outlier_exposure import EnergyOptions, OutlierExposureOptions
+from lightning_modules.uosr.objectives.objective import TwoStageObjective, outliers_of
+from lightning_modules.uosr.objectives.outlier_exposure import WITH_OUTLIERS, EnergyOptions, OutlierExposureOptions
 from lightning_modules.uosr.objectives.proser import ProserOptions
 from lightning_modules.uosr.objectives.vos import VirtualOutlierOptions
 from lightning_modules.uosr.options import ObjectiveName, Options
@@ -145,6 +145,12 @@ class UOSR(BasePaper):
     def load_pretrained(self) -> None:
         """Load the backbone's weights, if the config names any."""
         self.classifier.load_pretrained()
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the reading of the backbone's weights, and the search for outliers if the objective needs them."""
+        yield from super().start_checks(data)
+        if self.options["objective"] in WITH_OUTLIERS:
+            yield lambda: outliers_of(data.fake_batch(1), self.options["objective"])
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Start from a classifier trained with any objective; only the objective's own layers may be new.

@@ -54,8 +54,8 @@ class PretrainedGeometry(nn.Module):
         path = options["path"]
         if not path or not (Path(path) / "config.json").is_file():
             raise UserError(
-                f"pretrained.path: no depth model at {path}; expected a folder of transformers with config.json and"
-                " model.safetensors"
+                f"model.pretrained.path: no depth model at {path}; expected a folder of transformers with config.json"
+                " and model.safetensors"
             )
         from transformers import AutoModelForDepthEstimation
 
@@ -64,7 +64,7 @@ class PretrainedGeometry(nn.Module):
         try:
             self.network = AutoModelForDepthEstimation.from_pretrained(path, local_files_only=True).eval()
         except Exception as error:  # noqa: BLE001 - transformers raises any kind for a folder of another model
-            raise UserError(f"pretrained.path: {path} is no depth model: {first_reason(error)}") from None
+            raise UserError(f"model.pretrained.path: {path} is no depth model: {first_reason(error)}") from None
         self.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)

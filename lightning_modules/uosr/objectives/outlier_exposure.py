@@ -12,6 +12,9 @@ from common.ranges import NonNegativeFloat
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, Objective, correct, outliers_of
 
+# The names of the objectives here.
+WITH_OUTLIERS = {"oe", "energy", "eb"}
+
 
 class OutlierExposureOptions(TypedDict):
     """`weight` of the outlier term."""
