@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.ranges import FieldOfView, NonNegativeFloat, PositiveFloat
 
 _EPS = 1e-7
-_NO_LABELS = "poses.kind is labels, but the data have no cameras: take gaussian or uniform"
+_NO_LABELS = "model.poses.kind is labels, but the data have no cameras: take gaussian or uniform"
 
 
 class PoseOptions(TypedDict):

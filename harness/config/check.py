@@ -238,7 +238,10 @@ def _check_across(values: dict[str, Any], found: _Findings) -> None:
     if isinstance(data, dict):
         batch, size = data.get("batch_size"), data.get("train_size")
         if isinstance(batch, int) and isinstance(size, int) and 0 < size < batch:
-            found.add("data.batch_size", f"is {batch}, but data.train_size is {size}, fewer than one batch")
+            found.add(
+                "data.batch_size",
+                f"is {batch}, but data.train_size is {size}, fewer than one batch: lower data.batch_size",
+            )
     if isinstance(values.get("claim"), dict):
         _check_claim(values["claim"], values["seeds"] if isinstance(values.get("seeds"), int) else 0, found)
     if not found.lines:

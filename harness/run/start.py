@@ -16,6 +16,9 @@ from harness.run.build import build_module, check_data, check_trainer, data_of, 
 from harness.training.checkpoints import misfit, read_ours
 from harness.training.interfaces import ExperimentData, ExperimentModule
 
+# What a line begins with that names its key.
+_KEYED = ("model", "data", "tuner", "ckpt")
+
 
 def start_errors(job: Job) -> list[str]:
     """Return a line for everything that would keep a job, and the runs that it needs, from starting, each once.
@@ -103,7 +106,7 @@ def _lines(check: Callable[[], object], key: str = "", ignored: tuple[type[Excep
     try:
         check()
     except UserError as error:
-        return error.lines
+        return [line if not key or line.startswith(_KEYED) else f"{key}: {line}" for line in error.lines]
     except ignored:
         return []
     except Exception as error:  # noqa: BLE001 - whatever it is, the run would end with it
