@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from common.errors import UserError, suggestion
+from common.ranges import is_finite
 from common.targets import GIVEN, NOT_ARGUMENTS, not_allowed
 from harness.config import signatures
 from harness.config.claim_errors import errors_in_claim
@@ -56,11 +57,13 @@ NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a c
 class _Findings:
     def __init__(self, overrides: list[str], choices: dict[str, Any], interpolated: frozenset[str]) -> None:
         self.overrides, self.choices, self.interpolated, self.lines = overrides, choices, interpolated, list[str]()
+        self.told: set[str] = set()
 
     def add(self, key: str, what: str) -> None:
         # A value taken from another key is told of there.
         if key in self.interpolated:
             return
+        self.told.add(key)
         self.lines.append(f"{origin(key, self.overrides, self.choices)}: {key}: {what}")
 
 
@@ -73,11 +76,12 @@ def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
     for key in KNOWN:
         if config.get(key) is None and key not in _MAY_LACK:
             found.add(key, "must be given")
-    mode, seed = config.get("mode"), config.get("seed")
+    mode = config.get("mode")
     if isinstance(mode, str) and mode not in MODES:
         found.add("mode", f"no mode {mode!r}{suggestion(mode, MODES)}")
-    if isinstance(seed, int) and seed < 0:
-        found.add("seed", f"is {seed}, should be at least 0")
+    for key, least in (("seed", 0), ("seeds", 1)):
+        if isinstance(number := config.get(key), int) and number < least:
+            found.add(key, f"is {number}, should be at least {least}")
 
 
 def _check_call(
@@ -226,8 +230,26 @@ def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
     for key in ("callbacks", "logger"):
         if isinstance(values.get(key), dict):
             _check_nodes(values[key], key, found)
+    _check_finite(values, "", found)
     _check_across(values, found)
     return found.lines
+
+
+def _check_finite(node: Any, key: str, found: _Findings) -> None:
+    """Find numbers that are not finite where no annotation says what they are."""
+    if key in found.interpolated:
+        return
+    if isinstance(node, dict | list):
+        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+            _check_finite(value, f"{key}.{name}" if key else str(name), found)
+    elif isinstance(node, float) and not is_finite(node) and found.told.isdisjoint(_above(key)):
+        found.add(key, f"is {node}, should be a finite number")
+
+
+def _above(key: str) -> list[str]:
+    """Return a dotted key and all keys above it."""
+    parts = key.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _check_across(values: dict[str, Any], found: _Findings) -> None:

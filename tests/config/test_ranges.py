@@ -38,11 +38,14 @@ BAD = {
     "hardware.precision=bf8": "is 'bf8', should be one of 64, 32, 16, bf16,",
     "hardware.devices=0": f"is 0, {WHOLE}, at least 1",
     "hardware.threads=0": f"is 0, {WHOLE}, at least 1",
+    "seeds=0": "is 0, should be at least 1",
     "callbacks.resume.every_seconds=nan": f"is nan, {NUMBER}, at least 0",
 }
 # Of other experiments.
 MORE = {
     ("u_tuning", "tuner.lr=nan"): f"is nan, {NUMBER} above 0",
+    ("u_tuning", "tuner.specs.0.scale=nan"): "is nan, should be a finite number",
+    ("u_tuning_glyphs", "tuner.specs.0.dim=0"): f"is 0, {WHOLE}, at least 1",
     ("u_tuning", "model.label_smoothing=-0.1"): f"is -0.1, {NUMBER}, at least 0 and at most 1",
     ("geod", "model.evaluation.per_pose=1"): f"is 1, {WHOLE}, at least 2",
     ("geod", "model.poses.fov=180"): f"is 180, {NUMBER} above 0 and below 180",
