@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.hashing import digest as short_hash
 from common.pixel_statistics import Statistics
+from common.ranges import NonNegativeInt, PositiveInt, Ranged
 from datamodules.loading import Batch, BatchPlan, Mixture, make_loader
 
 # Which source serves a module that tests on a split that a protocol does not hold apart.
@@ -19,7 +20,7 @@ _IN_PLACE_OF = {"moments": "val", "test": "known"}
 _HALVES: Statistics = ((0.5,), (0.5,))
 
 
-class BaseDataModule(pl.LightningDataModule):
+class BaseDataModule(Ranged, pl.LightningDataModule):
     """Base of the DataModules: a protocol names its sources and says how each is got, the loaders follow from that.
 
     Args:
@@ -30,6 +31,7 @@ class BaseDataModule(pl.LightningDataModule):
 
     offers: ClassVar[Mapping[str, str]]
     """What batches and splits hold, each under a condition on the options (harness/config/data_fit.py)."""
+    config_key = "data"
     image_shape: tuple[int, int, int]
     """Channels, height and width of a training image."""
     beside: tuple[str, ...] = ()
@@ -39,7 +41,7 @@ class BaseDataModule(pl.LightningDataModule):
     statistics: Statistics | None = None
     """What images are normalized with, None for what the module's backbone was trained with."""
 
-    def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(self, *, batch_size: PositiveInt, num_workers: NonNegativeInt, seed: NonNegativeInt) -> None:
         super().__init__()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self._start = (0, 0)

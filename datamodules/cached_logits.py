@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.logits import Arrays, read_logits
 from datamodules.loading import Batch
@@ -74,18 +75,16 @@ class CachedLogits(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 1024,
-        num_workers: int = 0,
-        seed: int = 0,
+        batch_size: PositiveInt = 1024,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
         path: str,
         source_path: str | None = None,
-        num_classes: int = 1000,
-        test_fraction: float = 0.5,
-        split_seed: int = 0,
+        num_classes: PositiveInt = 1000,
+        test_fraction: Annotated[float, Range(above=0, below=1)] = 0.5,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if not 0 < test_fraction < 1:
-            raise ValueError(f"data.test_fraction is {test_fraction}, should be between 0 and 1")
         self.path, self.source_path = Path(path), Path(source_path) if source_path else None
         self.num_classes, self.test_fraction, self.split_seed = num_classes, test_fraction, split_seed
         self.test_names = ["moments", "test"]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torchvision.transforms import v2
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.cifar import read_cifar100
 from datamodules.memory import Augmented
@@ -40,16 +41,16 @@ class Cifar100(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data",
         num_classes: Literal[100] = 100,
         channels: Literal[3] = 3,
-        image_size: int = 224,
+        image_size: PositiveInt = 224,
         augmentation: Literal["crop", "resize"] = "crop",
-        val_size: int = 5000,
-        split_seed: int = 0,
+        val_size: PositiveInt = 5000,
+        split_seed: NonNegativeInt = 0,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:

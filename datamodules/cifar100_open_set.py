@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.cifar import read_cifar100
 from datamodules.formats.folders import pictures, read_pictures, tiny_imagenet_val
@@ -71,20 +72,20 @@ class Cifar100OpenSet(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data",
         ood: list[Literal["tiny_imagenet", "lsun"]] | None = None,
         references: bool = True,
         outliers: bool = False,
         num_known: Literal[100] = 100,
         channels: Literal[3] = 3,
-        image_size: int = 128,
+        image_size: PositiveInt = 128,
         mean: list[float] | None = None,
         std: list[float] | None = None,
-        val_size: int = 2500,
-        split_seed: int = 0,
+        val_size: PositiveInt = 2500,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         self.root, self.num_known, self.val_size, self.split_seed = Path(root), num_known, val_size, split_seed

@@ -1,10 +1,11 @@
 """Open-set recognition on handwritten digits: the 1,797 images of 8 x 8 pixels that come with scikit-learn."""
 
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import mix
 from datamodules.memory import Images, first_of_each
@@ -33,26 +34,20 @@ class DigitsOpenSet(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int = 0,
-        num_known: int = 6,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+        num_known: Annotated[int, Range(low=1, high=9)] = 6,
         channels: Literal[1] = 1,
         image_size: Literal[8] = 8,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.3,
-        reference_fraction: float = 0.4,
+        val_fraction: Annotated[float, Range(above=0, below=1)] = 0.1,
+        test_fraction: Annotated[float, Range(above=0, below=1)] = 0.3,
+        reference_fraction: Annotated[float, Range(above=0, below=1)] = 0.4,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if not 1 <= num_known <= 9:
-            raise ValueError(f"data.num_known is {num_known}: of ten digits, 1 to 9 can be known")
-        if (
-            min(val_fraction, test_fraction, reference_fraction) <= 0
-            or val_fraction + test_fraction >= 1
-            or reference_fraction >= 1
-        ):
+        if val_fraction + test_fraction >= 1:
             raise ValueError(
-                "data: val_fraction, test_fraction and reference_fraction must leave something of every split"
+                f"data.val_fraction + data.test_fraction is {val_fraction + test_fraction}, which leaves no training"
             )
         self.num_known, self.image_shape = num_known, (channels, image_size, image_size)
         self.shares = {"val": val_fraction, "test": test_fraction, "references": reference_fraction}

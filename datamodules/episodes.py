@@ -5,7 +5,7 @@ draw theirs from a list of labels, so that features of every clip are computed o
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.errors import UserError
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule
 from datamodules.loading import Batch, mix
 
@@ -114,18 +115,16 @@ class EpisodicData(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        ways: int,
-        shots: int,
-        queries: int,
-        train_episodes: int,
-        eval_batch_size: int,
+        batch_size: PositiveInt,
+        num_workers: NonNegativeInt,
+        seed: NonNegativeInt,
+        ways: Annotated[int, Range(low=2)],
+        shots: PositiveInt,
+        queries: PositiveInt,
+        train_episodes: PositiveInt,
+        eval_batch_size: PositiveInt,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if ways < 2 or shots < 1 or queries < 1:
-            raise UserError(f"data: {ways}-way {shots}-shot episodes with {queries} queries: take 2, 1 and 1 or more")
         self.ways, self.shots, self.queries = ways, shots, queries
         self.train_episodes, self.eval_batch_size = train_episodes, eval_batch_size
         self.test_names = ["test"]

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from common.errors import UserError
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import digest
 from datamodules.episodes import EpisodeSampler, EpisodeSource, EpisodicData, Ints, enough_first
 from datamodules.formats.few_shot_lists import Listed, read_names, read_split
@@ -71,24 +72,24 @@ class FewShotVideo(EpisodicData):
     def __init__(
         self,
         *,
-        batch_size: int = 4,
-        num_workers: int = 8,
-        seed: int = 0,
+        batch_size: PositiveInt = 4,
+        num_workers: NonNegativeInt = 8,
+        seed: NonNegativeInt = 0,
         root: str = "data/hmdb51",
         folders: list[str] | None = None,
         lists: Mapping[str, str] | None = None,
         names: Mapping[str, str] | None = None,
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 5,
-        train_episodes: int = 20000,
-        eval_batch_size: int = 16,
-        frames: int = 8,
+        ways: Annotated[int, Range(low=2)] = 5,
+        shots: PositiveInt = 1,
+        queries: PositiveInt = 5,
+        train_episodes: PositiveInt = 20000,
+        eval_batch_size: PositiveInt = 16,
+        frames: PositiveInt = 8,
         sampling: Literal["segments", "even"] = "segments",
         test_sampling: Literal["middle", "random"] = "middle",
         query_augmentation: bool = False,
-        resize: int = 256,
-        image_size: int = 224,
+        resize: PositiveInt = 256,
+        image_size: PositiveInt = 224,
     ) -> None:
         episodes = {"ways": ways, "shots": shots, "queries": queries, "train_episodes": train_episodes}
         super().__init__(
@@ -97,8 +98,8 @@ class FewShotVideo(EpisodicData):
         for key, given in (("lists", lists), ("names", names)):
             if set(given or {}) != set(_SPLITS):
                 raise UserError(f"data.{key} should name a file for each of {', '.join(_SPLITS)}")
-        if not 1 <= image_size <= resize or frames < 1:
-            raise UserError(f"data.resize is {resize}, image_size {image_size}, frames {frames}: too small")
+        if image_size > resize:
+            raise UserError(f"data.resize is {resize}, below data.image_size, {image_size}")
         if sampling == "even" and test_sampling == "random":
             raise UserError("data.test_sampling is random: evenly spaced frames (data.sampling=even) are not drawn")
         self.root, self.folders = Path(root), [Path(root) / folder for folder in folders or [""]]

@@ -2,11 +2,12 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.fine_grained import FORMS, JSON, Rows, contiguous, read_json
 from datamodules.pictures import Pictures, check_pictures
@@ -42,16 +43,16 @@ class Fgvc(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         dataset: Literal["cub", "nabirds", "flowers", "dogs", "cars"] = "cub",
-        num_classes: int = 200,
+        num_classes: PositiveInt = 200,
         root: str = "data",
         channels: Literal[3] = 3,
-        image_size: int = 224,
-        val_fraction: float = 0.1,
-        split_seed: int = 0,
+        image_size: PositiveInt = 224,
+        val_fraction: Annotated[float, Range(above=0, below=1)] = 0.1,
+        split_seed: NonNegativeInt = 0,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
@@ -60,8 +61,6 @@ class Fgvc(BaseDataModule):
             raise ValueError(f"data.dataset is {dataset!r}, should be one of {', '.join(FORMS)}")
         if num_classes != NUM_CLASSES[dataset]:
             raise ValueError(f"data.num_classes is {num_classes}, but {dataset} has {NUM_CLASSES[dataset]} classes")
-        if not 0 < val_fraction < 1:
-            raise ValueError(f"data.val_fraction is {val_fraction}, should be between 0 and 1")
         self.statistics = check_input(channels, image_size, mean, std)
         self.dataset, self.num_classes, self.root, self.form = dataset, num_classes, Path(root), FORMS[dataset]
         self.val_fraction, self.split_seed = val_fraction, split_seed

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.cifar import read_cifar10
 from datamodules.formats.folders import PICTURES
@@ -45,23 +46,18 @@ class Generative(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 64,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data",
         channels: Literal[3] = 3,
-        image_size: int = 256,
+        image_size: PositiveInt = 256,
         flip: bool = True,
-        val_size: int = 1000,
-        reference_size: int | None = None,
-        split_seed: int = 0,
+        val_size: PositiveInt = 1000,
+        reference_size: PositiveInt | None = None,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if image_size < 1 or val_size < 1 or (reference_size is not None and reference_size < 1):
-            raise ValueError(
-                f"data.image_size is {image_size}, data.val_size is {val_size}, data.reference_size is"
-                f" {reference_size}: none is below 1"
-            )
         self.root, self.image_shape, self.flip = Path(root), (channels, image_size, image_size), flip
         self.val_size, self.reference_size, self.split_seed = val_size, reference_size, split_seed
         self.test_names = ["test"]

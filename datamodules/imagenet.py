@@ -2,11 +2,12 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveFraction, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.folders import class_folders, pictures
 from datamodules.pictures import Pictures
@@ -69,19 +70,19 @@ class ImageNet(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 256,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 256,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data/imagenet",
-        num_classes: int = 1000,
+        num_classes: Annotated[int, Range(low=2)] = 1000,
         moments_from: Literal["val", "train"] = "val",
-        moments_size: int = 50000,
-        split_seed: int = 0,
+        moments_size: PositiveInt = 50000,
+        split_seed: NonNegativeInt = 0,
         ood_root: str | None = None,
         network: str | None = None,
         channels: Literal[3] = 3,
-        image_size: int = 224,
-        crop_pct: float = 0.875,
+        image_size: PositiveInt = 224,
+        crop_pct: PositiveFraction = 0.875,
         interpolation: Interpolation = "bicubic",
         mean: list[float] | None = None,
         std: list[float] | None = None,
@@ -93,9 +94,7 @@ class ImageNet(BaseDataModule):
         self.statistics = check_input(channels, image_size, mean, std)
         if moments_from not in {"val", "train"}:
             raise ValueError(f"data.moments_from is {moments_from!r}, should be val or train")
-        if not 0 < crop_pct <= 1:
-            raise ValueError(f"data.crop_pct is {crop_pct}, should be above 0 and at most 1")
-        if num_classes < 2 or moments_size < num_classes:
+        if moments_size < num_classes:
             raise ValueError(
                 f"data.moments_size is {moments_size} for {num_classes} classes: every class needs a picture"
             )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.formats.eg3d import LABELS, LAYOUT, PosedPictures, Store, read_cameras
 from datamodules.generative import Generative
 from datamodules.loading import Batch
@@ -43,16 +44,16 @@ class Eg3dPictures(Generative):
     def __init__(
         self,
         *,
-        batch_size: int = 32,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 32,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data",
         channels: Literal[3] = 3,
-        image_size: int = 256,
+        image_size: PositiveInt = 256,
         flip: bool = False,
-        val_size: int = 1000,
-        reference_size: int | None = None,
-        split_seed: int = 0,
+        val_size: PositiveInt = 1000,
+        reference_size: PositiveInt | None = None,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(
             batch_size=batch_size,

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import mix
 from datamodules.memory import Images
@@ -65,22 +66,22 @@ class ShapesOpenSet(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
         role: Literal["open_set", "pretrain"] = "open_set",
         outliers: bool = False,
         near_far_splits: bool = False,
-        split_seed: int = 0,
-        num_known: int = 40,
-        num_unknown: int = 40,
+        split_seed: NonNegativeInt = 0,
+        num_known: PositiveInt = 40,
+        num_unknown: PositiveInt = 40,
         channels: Literal[3] = 3,
-        image_size: int = 16,
-        train_size: int = 8000,
-        val_size: int = 2000,
-        test_size: int = 4000,
-        reference_size: int = 4000,
-        outlier_size: int = 8000,
+        image_size: PositiveInt = 16,
+        train_size: PositiveInt = 8000,
+        val_size: PositiveInt = 2000,
+        test_size: PositiveInt = 4000,
+        reference_size: PositiveInt = 4000,
+        outlier_size: PositiveInt = 8000,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         self.role, self.split_seed, self.num_known, self.num_unknown = role, split_seed, num_known, num_unknown

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.vtab import LISTS, read_list
 from datamodules.pictures import Pictures, check_pictures
@@ -59,15 +60,15 @@ class Vtab1k(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int = 64,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         task: str = "cifar",
-        num_classes: int = 100,
+        num_classes: PositiveInt = 100,
         root: str = "data/vtab-1k",
         train_on_val: bool = False,
         channels: Literal[3] = 3,
-        image_size: int = 224,
+        image_size: PositiveInt = 224,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:

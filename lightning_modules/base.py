@@ -1,6 +1,6 @@
 """What every paper's LightningModule shares: weights, tuners, and tables and pictures that reach every logger."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypedDict
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from common.errors import UserError
 from common.findings import Findings, PictureLogger, TableLogger
 from common.pixel_statistics import Statistics
+from common.ranges import NonNegativeInt, PositiveInt, Ranged
 from common.renamed_keys import with_present_names
 from common.targets import build_target
 from networks.dropout import PositionedDropout, positioned_dropouts
@@ -22,9 +23,9 @@ from tuners.tuner import Tuner
 class SampleOptions(TypedDict):
     """What `mode=sample` may ask of every model that makes images."""
 
-    count: int
+    count: PositiveInt
     """Number of images."""
-    seed: int | None
+    seed: NonNegativeInt | None
     """Seed of all noise; null: the run's."""
 
 
@@ -34,7 +35,7 @@ def noise_images(channels: int, side: int) -> Tensor:
     return images if images.is_meta else images.normal_(generator=torch.Generator().manual_seed(0))
 
 
-class BasePaper(pl.LightningModule):
+class BasePaper(Ranged, pl.LightningModule):
     """Base of the papers; constructors take plain values only, networks are built in `configure_model`.
 
     A run takes its first weights from one place: a checkpoint to go on from, weights named by `ckpt=PATH`
@@ -44,6 +45,7 @@ class BasePaper(pl.LightningModule):
 
     # What batches and splits of the data must hold, each under a condition on the options (harness/config/data_fit.py).
     needs: ClassVar[Mapping[str, str]]
+    config_key = "model"
     # Whether weights are read in steps and tests alone, when sharded ones (FSDP) are whole.
     can_be_sharded = True
     # Full-match regular expressions of module names by op, for a tunable part of no family that tuners know.
@@ -124,6 +126,18 @@ class BasePaper(pl.LightningModule):
 
     def load_pretrained(self) -> None:
         """Load the pre-trained weights that the config names; called once, before a training that starts anew."""
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield what has to go well before the first batch, each a call that raises UserError if it does not.
+
+        `mode=check` makes all calls and tells all errors. The networks are built and on the meta device then, where a
+        file of weights is read and compared, but nothing is copied. A paper yields a call for every file that a run of
+        it reads and for all that it needs of its data, so that none hides another.
+
+        Args:
+            data: the DataModule; where it needs files that are missing, errors of the system are not told again.
+        """
+        yield self.load_pretrained
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Start from a checkpoint's weights instead of pre-trained ones; call `configure_model` first.

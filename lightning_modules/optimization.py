@@ -11,6 +11,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from common.errors import UserError
+from common.ranges import Fraction, FractionBelowOne, NonNegativeFloat, PositiveFloat
 from networks.parameter_groups import named_group, with_kept_names
 from tuners.tuner import Tuner
 
@@ -22,15 +23,15 @@ class OptimizerOptions(TypedDict):
     """AdamW, or SGD with momentum (`momentum` serves SGD only)."""
 
     name: Literal["adamw", "sgd"]
-    lr: float
-    weight_decay: float
-    momentum: float
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat
+    momentum: FractionBelowOne
 
 
 class WarmCosine(TypedDict):
     """Up along a line for `warmup_ratio` of the steps, then down to nothing along a cosine."""
 
-    warmup_ratio: float
+    warmup_ratio: Fraction
 
 
 def build_optimizer(

@@ -120,28 +120,39 @@ def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
         fit_clip(backbone, name, clip_weights(model, "openai" if weights == "hub" else weights, _KEY), _KEY)
         return
     if weights == "hub":
-        given = published(name)
+        given = published(name, _KEY)
     elif Path(weights).suffix == ".npz" and hasattr(backbone, "load_pretrained"):
         _load_google_arrays(backbone, name, weights)
         return
     else:
-        given = read_weights(weights, _KEY)
+        given = read_weights(weights, _KEY, _wanted(name))
     classifier = f"{classifier_name(backbone)}."
     refusal = f"{_KEY}: {weights} does not fit backbone {name}"
     fit(backbone, given, refusal, is_unused=lambda tensor: tensor.startswith(classifier))
 
 
-def published(name: str, num_classes: int = 0) -> Weights:
-    """Return the weights that timm publishes for a model, fetched by timm; without a classifier unless it is told."""
+def _wanted(name: str) -> str:
+    return f"weights of {name}: give a file of them, or hub, which lets timm fetch them"
+
+
+def published(name: str, key: str, num_classes: int = 0) -> Weights:
+    """Return the weights that timm publishes for a model, fetched by timm; without a classifier unless it is told.
+
+    Raises:
+        UserError: if timm publishes none, or they cannot be fetched; `key` is the key of the config that asks for them.
+    """
     import timm
 
-    model = timm.create_model(name, pretrained=True, num_classes=num_classes)
+    try:
+        model = timm.create_model(name, pretrained=True, num_classes=num_classes)
+    except Exception as error:  # noqa: BLE001 - what a hub client raises is many-fold
+        raise UserError(f"{key}: hub: weights of {name} cannot be fetched: {first_reason(error)}") from None
     return Weights(name, "what timm publishes", model.state_dict(), {})
 
 
 def _load_google_arrays(backbone: Any, name: str, weights: str) -> None:
     """Load a file in a layout of Google's, which timm translates."""
-    check_file(weights, _KEY)
+    check_file(weights, _KEY, _wanted(name))
     try:
         backbone.load_pretrained(weights)
     except (AttributeError, KeyError, RuntimeError, ValueError) as error:

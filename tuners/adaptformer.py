@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import FractionBelowOne, PositiveFloat, PositiveInt
 from tuners.hooks import SiteHook, first_input, main_output, with_main_output
 from tuners.reach import run
 from tuners.sites import Patterns, Site, like, sites
@@ -70,7 +71,7 @@ class AdaptFormer(Tuner):
         lr: learning rate of the bottlenecks.
     """
 
-    def __init__(self, *, rank: int, scale: float, dropout: float, lr: float) -> None:
+    def __init__(self, *, rank: PositiveInt, scale: float, dropout: FractionBelowOne, lr: PositiveFloat) -> None:
         super().__init__(lr=lr)
         self.rank, self.scale, self.dropout = rank, scale, dropout
 

@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from common.errors import UserError
+from common.ranges import PositiveFloat
 from tuners.peft_layers import KeepWeights, dead, default_targets, peft_layers, refuse_wide_oft, take_out
 from tuners.reach import gradients, uses_weight_as_is
 from tuners.sites import Patterns
@@ -49,7 +50,12 @@ class PeftTuner(Tuner):
     """
 
     def __init__(
-        self, *, config_class: ConfigClass, kwargs: dict[str, Any], target_modules: list[str] | str | None, lr: float
+        self,
+        *,
+        config_class: ConfigClass,
+        kwargs: dict[str, Any],
+        target_modules: list[str] | str | None,
+        lr: PositiveFloat,
     ) -> None:
         super().__init__(lr=lr)
         self.config_class, self.kwargs, self.target_modules = config_class, kwargs, target_modules

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import FractionBelowOne, PositiveFloat, PositiveInt
 from tuners.hooks import SiteHook, first_input, main_output, with_first_input, with_main_output
 from tuners.reach import run
 from tuners.sites import Patterns, Site, like, sites
@@ -78,7 +79,7 @@ class VPT(Tuner):
         lr: learning rate of the prompts.
     """
 
-    def __init__(self, *, length: int, deep: bool, dropout: float, lr: float) -> None:
+    def __init__(self, *, length: PositiveInt, deep: bool, dropout: FractionBelowOne, lr: PositiveFloat) -> None:
         super().__init__(lr=lr)
         self.length = length
         self.deep = deep

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from common.errors import UserError, suggestion
+from common.ranges import is_finite
 from common.renamed_keys import renamed_key
 from common.targets import GIVEN, NOT_ARGUMENTS, facts_in, not_allowed
 from harness.config import signatures
@@ -58,6 +59,7 @@ NAMES = {int: "a whole number", str: "a text", bool: "true or false", dict: "a c
 class _Findings:
     def __init__(self, config: Composed, overrides: list[str]) -> None:
         self.config, self.overrides, self.lines = config, overrides, list[str]()
+        self.told: set[str] = set()
 
     def add(self, key: str, what: str) -> None:
         self._add(key, f"{key}: {what}")
@@ -76,7 +78,8 @@ class _Findings:
     def _add(self, key: str, line: str) -> None:
         # A value taken from another key is told of there.
         if key not in self.config.interpolated:
-            self.lines.append(f"{origin(key, self.overrides, self.config.choices)}: {line}")
+            self.told.add(key)
+        self.lines.append(f"{origin(key, self.overrides, self.config.choices)}: {line}")
 
 
 def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
@@ -88,11 +91,12 @@ def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
     for key in KNOWN:
         if config.get(key) is None and key not in _MAY_LACK:
             found.add(key, "must be given")
-    mode, seed = config.get("mode"), config.get("seed")
+    mode = config.get("mode")
     if isinstance(mode, str) and mode not in MODES:
         found.add("mode", f"no mode {mode!r}{suggestion(mode, MODES)}")
-    if isinstance(seed, int) and seed < 0:
-        found.add("seed", f"is {seed}, should be at least 0")
+    for key, least in (("seed", 0), ("seeds", 1)):
+        if isinstance(number := config.get(key), int) and number < least:
+            found.add(key, f"is {number}, should be at least {least}")
 
 
 def _check_call(
@@ -180,16 +184,16 @@ def _check_nodes(nodes: dict[str, Any], key: str, found: _Findings) -> None:
 def _check_trainer(config: dict[str, Any], found: _Findings) -> None:
     signature = signatures.find("pytorch_lightning.Trainer")
     assert signature is not None
-    for key in ("trainer", "hardware"):
-        node = {name: value for name, value in config[key].items() if (key, name) != ("hardware", "threads")}
-        _check_call(node, signature, key, found, set(signature.params))
+    keys = signatures.typed_dict("harness.config.trainer_keys.TrainerKeys")
+    assert keys is not None
+    for key, more in (("trainer", set()), ("hardware", {"devices", "num_nodes", "threads"})):
+        values = dict.fromkeys(more) | config[key]
+        ranged = {name for name in values if name in keys.params and name in more | set(signature.params)}
+        _check_call({name: values[name] for name in ranged}, keys, key, found, set())
+        _check_call({n: v for n, v in values.items() if n not in ranged}, signature, key, found, set(signature.params))
     hardware = config["hardware"]
     for key in sorted(set(config["trainer"]) & (_BUILT | set(hardware))):
         found.add(f"trainer.{key}", "is set by the hardware group" if key in hardware else "is set by the harness")
-    for key in ("devices", "num_nodes", "threads"):
-        count = hardware.get(key)
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            found.add(f"hardware.{key}", f"is {count!r}, should be a whole number, at least 1")
     if config["trainer"].get("max_epochs") == 0 or config["trainer"].get("max_steps") == 0:
         found.add("trainer", "max_epochs or max_steps is 0, so there would be nothing to test; -1 sets no limit")
     world = _world(hardware)
@@ -264,14 +268,40 @@ def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
     for key in ("callbacks", "logger"):
         if isinstance(values.get(key), dict):
             _check_nodes(values[key], key, found)
+    _check_finite(values, "", found)
     _check_across(values, found)
     return found.lines
+
+
+def _check_finite(node: Any, key: str, found: _Findings) -> None:
+    """Find numbers that are not finite where no annotation says what they are."""
+    if key in found.interpolated:
+        return
+    if isinstance(node, dict | list):
+        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+            _check_finite(value, f"{key}.{name}" if key else str(name), found)
+    elif isinstance(node, float) and not is_finite(node) and found.told.isdisjoint(_above(key)):
+        found.add(key, f"is {node}, should be a finite number")
+
+
+def _above(key: str) -> list[str]:
+    """Return a dotted key and all keys above it."""
+    parts = key.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _check_across(values: dict[str, Any], found: _Findings) -> None:
     """Check what several groups have to agree on."""
     if isinstance(values.get("trainer"), dict) and isinstance(values.get("hardware"), dict):
         _check_trainer(values, found)
+    data = values.get("data")
+    if isinstance(data, dict):
+        batch, size = data.get("batch_size"), data.get("train_size")
+        if isinstance(batch, int) and isinstance(size, int) and 0 < size < batch:
+            found.add(
+                "data.batch_size",
+                f"is {batch}, but data.train_size is {size}, fewer than one batch: lower data.batch_size",
+            )
     if isinstance(values.get("claim"), dict):
         _check_claim(values["claim"], values["seeds"] if isinstance(values.get("seeds"), int) else 0, found)
     if not found.lines:

@@ -85,16 +85,16 @@ def run_rank(job: Job) -> Outcome:
 
 
 def _check(job: Job, folder: RunFolder) -> str:
-    from harness.run.build import build_data, build_module, check_hardware
+    from harness.run.start import start_errors
 
-    check_hardware(job.config["hardware"])
-    build_data(job.config)
-    build_module(job.config)
+    if lines := start_errors(job):
+        raise UserError(*lines)
     for reference in dependencies(job.config):
         print(f"first it makes {reference} ({dependency_folder(reference, job.config).status or 'not begun'})")
-    if job.config["ckpt"] not in dependencies(job.config):
-        _given_weights(job)
-    print(f"ok: {job.experiment} can run here; its folder is {folder.path} ({folder.status or 'not begun'})")
+    hardware, place = job.config["hardware"], "here"
+    if job.is_queued:
+        place = f"in its job ({hardware['accelerator']}, {hardware['devices']} x {hardware['num_nodes']} processes)"
+    print(f"ok: {job.experiment} can run {place}; its folder is {folder.path} ({folder.status or 'not begun'})")
     return "done"
 
 

@@ -1,6 +1,6 @@
 """What the harness expects of the objects that a config names: modules, data, and loggers that can do more."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ class ExperimentModule(Protocol):
     def prepare(self, *, load: bool) -> None:
         """Build the networks, load the weights that the config names if asked to, attach the tuner."""
 
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield what has to go well before the first batch, each a call that raises UserError if it does not."""
+
     def start_from(self, weights: "Mapping[str, Tensor]") -> None:
         """Start from a checkpoint's weights."""
 
@@ -91,6 +94,9 @@ class ExperimentData(Protocol):
 
     def check_test(self) -> None:
         """Raise as `check` does, for the test's data alone."""
+
+    def train_dataloader(self) -> Any:
+        """Return the loader of the training data."""
 
     def fingerprint(self) -> str:
         """Return a short text that changes when the data do."""

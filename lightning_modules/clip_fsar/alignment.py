@@ -5,7 +5,7 @@ Every metric takes prototypes [b, n, t, d] and queries [b, q, t, d]; distances [
 
 import math
 from itertools import combinations
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from common.ranges import Range
 from networks.precision import single_precision
 
 Metric = Literal["otam", "bi_mhm", "trx"]
@@ -22,12 +23,11 @@ class AlignmentOptions(TypedDict):
     """`metric`: otam, bi_mhm or trx; `smoothness` (1e-3 or more) and `bidirectional` are OTAM's."""
 
     metric: Metric
-    smoothness: float
+    # Below it, distances over lambda come near to what stands for no path.
+    smoothness: Annotated[float, Range(low=1e-3)]
     bidirectional: bool
 
 
-LEAST_SMOOTHNESS = 1e-3
-"""Below it, distances over lambda come near to what stands for no path."""
 # Larger than any sum of distances over lambda, and no infinity: a difference of two is a number.
 _FAR = 1e6
 # Beyond which an exponential is as good as 0; its slow form for large numbers is spared.

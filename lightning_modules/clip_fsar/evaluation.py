@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.errors import UserError
 from common.findings import Findings
+from common.ranges import Fraction, NonNegativeInt, PositiveInt
 from lightning_modules.clip_fsar.episode_data import DrawnEpisodes
 from lightning_modules.clip_fsar.episode_prediction import (
     EpisodeNetworks,
@@ -33,20 +33,11 @@ class EvaluationOptions(TypedDict):
     so that arms are compared on the same ones.
     """
 
-    shots: list[int]
-    episodes: int
-    validation_episodes: int
-    seed: int
-    text_weight: float
-
-
-def check_evaluation(options: EvaluationOptions) -> None:
-    """Raise UserError if the options ask for nothing."""
-    if not options["shots"] or min(options["shots"]) < 1:
-        raise UserError(f"model.evaluation.shots is {options['shots']}: take numbers of 1 or more, as [1,5]")
-    for name, count in (("episodes", options["episodes"]), ("validation_episodes", options["validation_episodes"])):
-        if count < 1:
-            raise UserError(f"model.evaluation.{name} is {count}: take 1 or more")
+    shots: list[PositiveInt]
+    episodes: PositiveInt
+    validation_episodes: PositiveInt
+    seed: NonNegativeInt
+    text_weight: Fraction
 
 
 class Bank(NamedTuple):

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.ranges import NonNegativeInt, PositiveInt
+
 
 class ContextOptions(TypedDict):
     """The Transformer over frames (§2.4): `depth` blocks (0: none) with layers of `hidden_dim`.
@@ -19,8 +21,8 @@ class ContextOptions(TypedDict):
     shots are averaged before it, else after.
     """
 
-    depth: int
-    hidden_dim: int
+    depth: NonNegativeInt
+    hidden_dim: PositiveInt
     text_modulation: bool
     average_shots_first: bool
 

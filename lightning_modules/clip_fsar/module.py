@@ -1,6 +1,7 @@
 """CLIP-FSAR: an image encoder tuned on episodes, and prototypes that read the class name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from common.pixel_statistics import Statistics
+from common.ranges import PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.clip_fsar.alignment import AlignmentOptions, build_alignment
 from lightning_modules.clip_fsar.episode_data import EpisodeData, check_episodes
@@ -26,6 +28,7 @@ from lightning_modules.collecting import Collector
 from lightning_modules.optimization import with_schedule
 from networks.clip.mini import MiniOptions
 from networks.clip.pretrained import clip_normalization, load_clip
+from networks.clip.tokenizers import tokenize
 from networks.clip.towers import TowerOptions, build_clip, text_features
 from networks.seeds import own_initialization
 
@@ -55,9 +58,9 @@ class CLIPFSAR(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
-        frames: int,
-        shots: int,
+        image_size: PositiveInt,
+        frames: PositiveInt,
+        shots: PositiveInt,
         towers: TowerOptions,
         mini: MiniOptions,
         frozen: bool,
@@ -142,6 +145,15 @@ class CLIPFSAR(BasePaper):
         if self.names_weights:
             self.visual.load_state_dict(self._clip(trained=True).visual.state_dict())
 
+    def start_checks(self, data: EpisodeData) -> Iterator[Callable[[], object]]:
+        """Yield the reading of the towers, and a look at names and clips of every split."""
+        yield from super().start_checks(data)
+        h = self.options
+        for split in ("fit", "val", "test") if self.names_weights else ():
+            yield partial(self._tokens, data, split)
+        for split, shots in (("val", 1), ("test", max(h["evaluation"]["shots"]))):
+            yield partial(check_episodes, data, split, shots, 1.0)
+
     def train(self, mode: bool = True) -> "CLIPFSAR":
         """Set the mode; a frozen image encoder stays in eval mode."""
         super().train(mode)
@@ -158,13 +170,17 @@ class CLIPFSAR(BasePaper):
         """Return the text features of a split's class names, None without weights."""
         if not self.names_weights:
             return None
-        prompts = self._prompts(split)
+        prompts = self._prompts(self._data, split)
         self._read_names(prompts)
         return torch.stack([self._names[prompt] for prompt in prompts]).to(self.scale)
 
-    def _prompts(self, split: str) -> list[str]:
+    def _prompts(self, data: EpisodeData, split: str) -> list[str]:
         prompt = self.options["towers"]["prompt"]
-        return [prompt.replace("{}", name) for name in self._data.class_names(split)]
+        return [prompt.replace("{}", name) for name in data.class_names(split)]
+
+    def _tokens(self, data: EpisodeData, split: str) -> Tensor:
+        h = self.options
+        return tokenize(h["towers"]["name"], h["mini"], self._prompts(data, split))
 
     def _read_names(self, prompts: Sequence[str]) -> None:
         h, new = self.options, [prompt for prompt in prompts if prompt not in self._names]
@@ -251,7 +267,7 @@ class CLIPFSAR(BasePaper):
 
     def _foresee(self, *splits: str) -> None:
         if self.names_weights:
-            self._read_names([prompt for split in splits for prompt in self._prompts(split)])
+            self._read_names([prompt for split in splits for prompt in self._prompts(self._data, split)])
         shots, trainer = max(self.options["evaluation"]["shots"]), self.trainer
         if "val" in splits:
             check_episodes(self._data, "val", 1, trainer.limit_val_batches)

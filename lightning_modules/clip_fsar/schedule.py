@@ -6,25 +6,26 @@ from typing import TypedDict
 from torch import nn
 from torch.optim import Adam
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from networks.parameter_groups import with_kept_names
 
 
 class AdamOptions(TypedDict):
     """Adam with weight decay in the gradient, as in the released code; see `build_adam` for what does not decay."""
 
-    lr: float
-    beta1: float
-    beta2: float
-    weight_decay: float
+    lr: PositiveFloat
+    beta1: FractionBelowOne
+    beta2: FractionBelowOne
+    weight_decay: NonNegativeFloat
 
 
 class StepSchedule(TypedDict):
     """From `warmup_lr` to the peak over `warmup_episodes`; at each of `milestones`, in episodes, times `gamma`."""
 
-    warmup_episodes: int
-    warmup_lr: float
-    milestones: list[int]
-    gamma: float
+    warmup_episodes: NonNegativeInt
+    warmup_lr: NonNegativeFloat
+    milestones: list[NonNegativeInt]
+    gamma: PositiveFloat
 
 
 def learning_rate(episodes: int, peak: float, schedule: StepSchedule) -> float:

@@ -7,14 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from common.ranges import NonNegativeFloat, PositiveFloat
 from networks.precision import single_precision
 
 
 class VideoTextOptions(TypedDict):
     """The loss between clips and the names of all base classes: its `weight`, and what its `scale` starts from."""
 
-    weight: float
-    scale: float
+    weight: NonNegativeFloat
+    scale: PositiveFloat
 
 
 def video_text_logits(

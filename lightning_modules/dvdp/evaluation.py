@@ -1,5 +1,6 @@
 """What the test of a diffusion model generates and compares."""
 
+from common.ranges import PositiveInt
 from lightning_modules.generated_images import DistanceOptions
 
 
@@ -10,9 +11,9 @@ class EvaluationOptions(DistanceOptions):
     plot shows all of these. `batch_size` images are drawn at a time.
     """
 
-    steps: int
-    curve_steps: list[int]
-    batch_size: int
+    steps: PositiveInt
+    curve_steps: list[PositiveInt]
+    batch_size: PositiveInt
 
 
 def step_counts(options: EvaluationOptions) -> list[int]:

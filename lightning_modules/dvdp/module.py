@@ -1,6 +1,6 @@
 """DVDP: diffusion whose state loses dimensions on the way to noise, and gets them back on the way to an image."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar, cast
 
@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from common.ranges import FractionBelowOne, NonNegativeInt, PositiveFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.dvdp.costs import macs_of_levels
 from lightning_modules.dvdp.denoising_loss import denoising_loss, images_at, positions_at
@@ -22,7 +23,13 @@ from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.projection import at_level, deviations
 from lightning_modules.dvdp.report import DISPLAYED, cost_quality, measure, pictures_of, training_costs
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
-from lightning_modules.generated_images import SHEET_COLUMNS, absent_distances, build_distances, image_grid
+from lightning_modules.generated_images import (
+    SHEET_COLUMNS,
+    absent_distances,
+    build_distances,
+    distance_checks,
+    image_grid,
+)
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.image_distances import ImageDistances
 from networks.distributed import global_mean
@@ -68,22 +75,22 @@ class DVDP(BasePaper):
     def __init__(
         self,
         *,
-        channels: int,
-        image_size: int,
+        channels: PositiveInt,
+        image_size: PositiveInt,
         process: ProcessOptions,
         prediction: DVDPPrediction,
         level_scale: bool,
-        level_weight: list[float] | None,
-        batch_scale: list[int] | None,
+        level_weight: list[PositiveFloat] | None,
+        batch_scale: list[PositiveInt] | None,
         network: LevelNetworkOptions,
-        ema: float,
+        ema: FractionBelowOne,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
         sampler: SamplerOptions,
         evaluation: EvaluationOptions,
         compile: bool,  # noqa: A002 - torch's word for it
         channels_last: bool,
-        seed: int,
+        seed: NonNegativeInt,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -150,6 +157,11 @@ class DVDP(BasePaper):
                 f"process: at its end images are still {off:.2f} of the noise's deviation, so sampling starts off:"
                 " take more steps or a larger beta_end"
             )
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of the files that the test compares images with."""
+        h = self.options
+        return distance_checks(h["channels"], h["image_size"], h["evaluation"])
 
     def sigmas(self) -> list[Tensor] | None:
         """Return the deviation of the images at every level, None where they are taken as they are."""

@@ -10,13 +10,14 @@ last level has no detail to drop: P = I. With no turning points this is DDPM (Ho
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypedDict, cast
+from typing import Annotated, NamedTuple, TypedDict, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import PositiveFraction, PositiveInt, Range
 from lightning_modules.dvdp.attenuation import NAMES, Attenuation, attenuation
 from lightning_modules.dvdp.projection import coarse, detail, scaled, up
 from networks.diffusion.schedule import noise_levels
@@ -26,11 +27,11 @@ from networks.noise import BatchNoise
 class ProcessOptions(TypedDict):
     """The process; see `Process`."""
 
-    timesteps: int
-    beta_start: float
-    beta_end: float
-    turning_points: list[int]
-    delta: float
+    timesteps: PositiveInt
+    beta_start: Annotated[float, Range(above=0, below=1)]
+    beta_end: Annotated[float, Range(above=0, below=1)]
+    turning_points: list[PositiveInt]
+    delta: PositiveFraction
     attenuation: Attenuation
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import NonNegativeInt, PositiveInt
 from lightning_modules.dvdp.parameterization import DVDPPrediction, amplitudes, clean_image
 from lightning_modules.dvdp.process import Process, apply
 from networks.diffusion.generation import image_noise
@@ -21,8 +22,8 @@ class SamplerOptions(TypedDict):
 
     method: Method
     clip_sample: bool
-    steps: int
-    preview_images: int
+    steps: PositiveInt
+    preview_images: NonNegativeInt
 
 
 class Denoiser(Protocol):

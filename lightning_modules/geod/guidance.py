@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 from jaxtyping import Float
 from torch import Tensor
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, PositiveInt
 from lightning_modules.geod.inverse.depth_model import PretrainedGeometry
 from lightning_modules.geod.inverse.renderer import InverseRenderer, Shape
 from networks.cameras import focal_in_pixels, normals_of_depth
@@ -26,16 +27,16 @@ class GuidanceOptions(TypedDict):
     minus their means. `min_opacity`: pixels count whose rays are stopped by more than this share.
     """
 
-    gamma_start: float
-    gamma_end: float
-    start_kimg: float
-    end_kimg: float
-    stop_kimg: float | None
-    interval: int
+    gamma_start: NonNegativeFloat
+    gamma_end: NonNegativeFloat
+    start_kimg: NonNegativeFloat
+    end_kimg: NonNegativeFloat
+    stop_kimg: NonNegativeFloat | None
+    interval: PositiveInt
     detach_image: bool
     shuffle: bool
     kind: Literal["normal", "depth"]
-    min_opacity: float
+    min_opacity: FractionBelowOne
 
 
 def is_on(options: GuidanceOptions, images_seen: int) -> bool:

@@ -1,6 +1,6 @@
 """The inverse renderer by itself: Unsup3D, trained on images alone, to be the geometry branch of a discriminator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypedDict, cast
 
 import torch
@@ -87,6 +87,11 @@ class InverseRendering(BasePaper):
         if path:
             assert self.inverse_renderer is not None
             load_inverse_renderer(self.inverse_renderer, path)
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of the networks to start from and of the features that the loss compares."""
+        yield from super().start_checks(data)
+        yield lambda: build_features(self.options["inverse_loss"])
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of real images."""

@@ -1,6 +1,6 @@
 """GeoD: three networks are trained; the geometry branch, on real images, guides the generator."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -9,8 +9,9 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lightning_modules.base import BasePaper
-from lightning_modules.geod.evaluation.generator_evaluation import GeneratorEvaluation
+from lightning_modules.geod.evaluation.generator_evaluation import GeneratorEvaluation, evaluation_checks
 from lightning_modules.geod.guidance import GuidanceOptions
 from lightning_modules.geod.inverse.depth_model import PretrainedOptions
 from lightning_modules.geod.inverse.reconstruction_loss import InverseLossOptions, inverse_loss
@@ -28,7 +29,7 @@ from lightning_modules.geod.options import (
     check_options,
     trains_inverse_renderer,
 )
-from networks.cameras import PoseOptions, label_cameras
+from networks.cameras import PoseOptions, label_cameras, require_cameras
 from networks.gan.discriminator_input import DiscriminatorOptions
 from networks.gan.generators3d.mesh import Mesh
 from networks.gan.generators3d.pigan import PiGANOptions
@@ -76,7 +77,7 @@ class GeoD(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
+        image_size: PositiveInt,
         triplane: TriPlaneOptions | None,
         pigan: PiGANOptions | None,
         generator_init: str | None,
@@ -86,17 +87,17 @@ class GeoD(BasePaper):
         inverse_renderer: InverseRendererOptions,
         inverse_loss: InverseLossOptions,
         ir_init: str | None,
-        ir_stop_kimg: float,
+        ir_stop_kimg: NonNegativeFloat,
         pretrained: PretrainedOptions,
         guidance: GuidanceOptions,
         nvs: NovelViewOptions,
         poses: PoseOptions,
         regularization: RegularizationOptions,
         optimizers: OptimizersOptions,
-        gradient_clip: float | None,
-        ema: float,
+        gradient_clip: PositiveFloat | None,
+        ema: FractionBelowOne,
         evaluation: EvaluationOptions,
-        seed: int,
+        seed: NonNegativeInt,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -120,6 +121,13 @@ class GeoD(BasePaper):
     def load_pretrained(self) -> None:
         """Load the networks that the config names."""
         self.networks.load_pretrained()
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of all files, and the search for cameras if poses are theirs."""
+        if self.options["poses"]["kind"] == "labels":
+            yield lambda: require_cameras(data.fake_batch(1))
+        yield from self.networks.file_checks()
+        yield from evaluation_checks(self.networks, self.options)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the state of the networks, by their names."""

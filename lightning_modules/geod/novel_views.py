@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from common.ranges import NonNegativeFloat
 from lightning_modules.geod.inverse.renderer import InverseRenderer
 from networks.cameras import split_camera
 from networks.distributed import mean_over_mask
@@ -23,7 +24,7 @@ class NovelViewOptions(TypedDict):
     """`kind`: "none", "warp" or "reproject"; `weight` of the loss, from the start to the stop of the guidance."""
 
     kind: Literal["none", "warp", "reproject"]
-    weight: float
+    weight: NonNegativeFloat
 
 
 def turned_prediction(

@@ -1,8 +1,9 @@
 """The options of a GeoD training, as its config names them, and what follows from several of them together."""
 
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from common.errors import UserError
+from common.ranges import NonNegativeFloat, PositiveInt, Range
 from lightning_modules.base import SampleOptions
 from lightning_modules.generated_images import DistanceOptions
 from lightning_modules.geod.guidance import GuidanceOptions
@@ -31,10 +32,10 @@ class RegularizationOptions(TypedDict):
     weight of the difference of density between points and points next to them.
     """
 
-    r1_gamma: float
-    r1_interval: int
-    density_weight: float
-    density_interval: int
+    r1_gamma: NonNegativeFloat
+    r1_interval: PositiveInt
+    density_weight: NonNegativeFloat
+    density_interval: PositiveInt
 
 
 class OptimizersOptions(TypedDict):
@@ -52,8 +53,8 @@ class EvaluationOptions(DistanceOptions):
     `oracle`: a checkpoint of the oracle of rendered heads, or the folder of a depth model of transformers, or null.
     """
 
-    images_per_pose: int
-    validation_samples: int
+    images_per_pose: Annotated[int, Range(low=2)]
+    validation_samples: PositiveInt
     oracle: str | None
 
 
@@ -84,25 +85,9 @@ class GeoDOptions(TypedDict):
 
 
 def check_options(options: GeoDOptions) -> None:
-    """Check options that depend on each other, and those that have a minimum.
-
-    Raises:
-        UserError: naming the first option that is wrong.
-    """
+    """Raise UserError for options that do not go together."""
     if options["nvs"]["kind"] == "warp" and options["geometry"] != "unsup3d":
         raise UserError("nvs.kind is warp, which needs geometry=unsup3d: take reproject or none")
-    lazy = options["regularization"]
-    intervals = {
-        "guidance.interval": options["guidance"]["interval"],
-        "regularization.r1_interval": lazy["r1_interval"],
-        "regularization.density_interval": lazy["density_interval"],
-    }
-    for name, value in intervals.items():
-        if value < 1:
-            raise UserError(f"{name} is {value}, should be at least 1: a weight of 0 turns a loss off")
-    per_pose = options["evaluation"]["images_per_pose"]
-    if per_pose < 2:
-        raise UserError(f"evaluation.images_per_pose is {per_pose}, should be at least 2")
 
 
 def uses_guidance(options: GeoDOptions) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from common.ranges import NonNegativeFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.geod.evaluation.depth_metrics import eroded, mad
 from lightning_modules.geod.evaluation.oracle import NormalOracle
@@ -40,7 +41,9 @@ class OracleTraining(BasePaper):
 
     needs: ClassVar = {"depth": "", "cameras": ""}
 
-    def __init__(self, *, width: int, max_noise_std: float, optimizer: OptimizerOptions, schedule: WarmCosine) -> None:
+    def __init__(
+        self, *, width: PositiveInt, max_noise_std: NonNegativeFloat, optimizer: OptimizerOptions, schedule: WarmCosine
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.oracle: NormalOracle | None = None

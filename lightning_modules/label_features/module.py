@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from common.ranges import NonNegativeFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.label_features import LabelFeatures
@@ -46,16 +47,14 @@ class LabelFeatureTraining(BasePaper):
     def __init__(
         self,
         *,
-        in_channels: int,
-        label_sizes: list[int],
-        width: int,
-        max_noise_std: float,
+        in_channels: PositiveInt,
+        label_sizes: list[PositiveInt],
+        width: PositiveInt,
+        max_noise_std: NonNegativeFloat,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
     ) -> None:
         super().__init__()
-        if max_noise_std < 0:
-            raise ValueError(f"model.max_noise_std is {max_noise_std}, should be at least 0")
         self.save_hyperparameters()
         self.network: LabelFeatures | None = None
 

@@ -1,6 +1,8 @@
 """Neural Dependency: train a classifier of many categories, or take one, and read what its logits say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.pixel_statistics import Statistics
+from common.ranges import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.means import Means
 from lightning_modules.neural_dependency.collecting import Splits
@@ -21,7 +24,7 @@ from lightning_modules.neural_dependency.networks import (
     build_network,
     load_network,
 )
-from lightning_modules.neural_dependency.options import Options
+from lightning_modules.neural_dependency.options import Options, check_categories
 from lightning_modules.neural_dependency.reading import AnalysisOptions
 from lightning_modules.neural_dependency.regularizer import (
     DependencyRegularizer,
@@ -29,6 +32,7 @@ from lightning_modules.neural_dependency.regularizer import (
     build_regularizer,
 )
 from lightning_modules.neural_dependency.report import Report, Tested
+from lightning_modules.neural_dependency.structure.wordnet import path_similarity, read_hyponyms
 from lightning_modules.neural_dependency.unseen.protocol import UnseenOptions
 from lightning_modules.optimization import (
     OptimizerOptions,
@@ -54,8 +58,8 @@ class NeuralDependency(BasePaper):
 
     Args:
         num_classes: number K of categories.
-        in_channels: channels of the images.
-        image_size: side of the images in pixels.
+        in_channels: channels of the images; 0 for batches of logits.
+        image_size: side of the images in pixels; 0 for batches of logits.
         network: the classifier that is read; `logits` for batches that hold logits instead of images.
         train_network: train it first; false reads it as its weights are.
         source: a second classifier, to predict the first one's logits from and the other way round; null for none. With
@@ -78,20 +82,20 @@ class NeuralDependency(BasePaper):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
+        num_classes: PositiveInt,
+        in_channels: NonNegativeInt,
+        image_size: NonNegativeInt,
         network: NetworkOptions,
         train_network: bool,
         source: SourceOptions | None,
         analysis: AnalysisOptions,
         unseen: UnseenOptions,
         regularizer: RegularizerOptions,
-        test_noise_std: float,
+        test_noise_std: NonNegativeFloat,
         wordnet: str | None,
         solver: Literal["gram", "head"],
         optimizer: OptimizerOptions,
-        warmup_ratio: float,
+        warmup_ratio: Fraction,
         tuner: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -179,9 +183,23 @@ class NeuralDependency(BasePaper):
 
     def load_pretrained(self) -> None:
         """Load the weights of both networks, where the config names any."""
+        for load in self._loads():
+            load()
+
+    def _loads(self) -> Iterator[Callable[[], None]]:
         for network, options in ((self.network, self.options["network"]), (self.source, self.options["source"])):
             if network is not None and options is not None and options["name"] != "run":
-                load_network(network, options)
+                yield partial(load_network, network, options)
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of all files, and whether the categories of data and networks go together."""
+        yield from self._loads()
+        yield lambda: check_categories(self.options, data)
+        if self.has_training and self.options["regularizer"]["kind"] != "none":
+            yield lambda: build_regularizer(self.options["regularizer"], data)
+        if wordnet := self.options["wordnet"]:
+            yield lambda: read_hyponyms(Path(wordnet))
+            yield lambda: path_similarity(data.class_names(), wordnet)
 
     def setup(self, stage: str) -> None:
         """Build the networks, and the regularizer from the dependencies that an earlier run has kept."""

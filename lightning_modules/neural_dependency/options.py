@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, TypedDict
 
+from common.errors import UserError
 from lightning_modules.neural_dependency.networks import NetworkOptions, SourceOptions
 from lightning_modules.neural_dependency.reading import AnalysisOptions
 from lightning_modules.neural_dependency.regularizer import RegularizerOptions
@@ -27,3 +28,17 @@ class Options(TypedDict):
     optimizer: OptimizerOptions
     warmup_ratio: float
     tuner: dict[str, Any] | None
+
+
+def check_categories(options: Options, data: Any) -> None:
+    """Raise UserError if a second network knows other categories than the data have, or too few are there to read."""
+    count, new, source = options["num_classes"], int(getattr(data, "num_new", 0)), options["source"]
+    if source is not None and source["num_classes"] != count + new:
+        raise UserError(
+            f"model.source.num_classes is {source['num_classes']}, but the data have {count} categories and {new} new"
+            " ones (data.num_new)"
+        )
+    if options["analysis"]["min_subset"] > count:
+        raise UserError(
+            f"model.analysis.min_subset is {options['analysis']['min_subset']}, but there are {count} categories"
+        )

@@ -4,7 +4,7 @@ Everything is fitted to the moments of one split and measured on another.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from typing import Annotated, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from common.ranges import NonNegativeInt, PositiveFloat, PositiveFraction, PositiveInt, Range
 from lightning_modules.neural_dependency.moments import Moments, SecondMoments
 from lightning_modules.neural_dependency.solvers.covlasso import covlasso_path
 from lightning_modules.neural_dependency.solvers.lasso_path import LassoPath
@@ -36,13 +37,13 @@ class AnalysisOptions(TypedDict):
     smallest number of categories of the emergence curve. `controls` are read beside the network.
     """
 
-    alphas: list[float]
-    alpha: float
-    num_nonzero: int
-    tolerance: float
-    min_subset: int
+    alphas: list[PositiveFraction]
+    alpha: PositiveFraction
+    num_nonzero: PositiveInt
+    tolerance: PositiveFloat
+    min_subset: Annotated[int, Range(low=2)]
     controls: list[str]
-    seed: int
+    seed: NonNegativeInt
 
 
 class Logits(NamedTuple):

@@ -9,6 +9,7 @@ from scipy.sparse import load_npz
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import FractionBelowOne, NonNegativeFloat
 from networks.distributed import sum_for_averaged_gradients
 
 # What a variance is not divided below, as a share of the mean variance of all logits.
@@ -106,8 +107,8 @@ class RegularizerOptions(TypedDict):
     """
 
     kind: Literal["none", "cut", "keep"]
-    weight: float
-    momentum: float
+    weight: NonNegativeFloat
+    momentum: FractionBelowOne
     dependencies: str | None
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.pixel_statistics import Statistics
+from common.ranges import Fraction, PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.means import Means
 from lightning_modules.optimization import (
@@ -66,14 +67,14 @@ class UTuning(BasePaper):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
+        num_classes: PositiveInt,
+        in_channels: PositiveInt,
+        image_size: PositiveInt,
         backbone: Backbone,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
-        label_smoothing: float,
-        head_dropout: float,
+        label_smoothing: Fraction,
+        head_dropout: Fraction,
         merge: bool,
         tuner: dict[str, Any] | None = None,
     ) -> None:

@@ -1,6 +1,6 @@
 """UOSR: train a classifier with one of nine objectives, then score what it should refuse, on cached outputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from common.findings import Findings
 from common.pixel_statistics import Statistics
+from common.ranges import PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.collecting import Collector
 from lightning_modules.means import Means
@@ -28,8 +29,8 @@ from lightning_modules.uosr.objectives.confidence import (
     RightOrWrongOptions,
     TrueClassProbabilityOptions,
 )
-from lightning_modules.uosr.objectives.objective import TwoStageObjective
-from lightning_modules.uosr.objectives.outlier_exposure import EnergyOptions, OutlierExposureOptions
+from lightning_modules.uosr.objectives.objective import TwoStageObjective, outliers_of
+from lightning_modules.uosr.objectives.outlier_exposure import WITH_OUTLIERS, EnergyOptions, OutlierExposureOptions
 from lightning_modules.uosr.objectives.proser import ProserOptions
 from lightning_modules.uosr.objectives.vos import VirtualOutlierOptions
 from lightning_modules.uosr.options import ObjectiveName, Options
@@ -81,9 +82,9 @@ class UOSR(BasePaper):
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
+        num_classes: PositiveInt,
+        in_channels: PositiveInt,
+        image_size: PositiveInt,
         backbone: Backbone,
         objective: ObjectiveName,
         optimizer: OptimizerOptions,
@@ -97,7 +98,7 @@ class UOSR(BasePaper):
         proser: ProserOptions,
         post_hoc: PostHocOptions,
         few_shot: FewShotOptions,
-        shots: list[int],
+        shots: list[PositiveInt],
         tuner: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -166,6 +167,12 @@ class UOSR(BasePaper):
     def load_pretrained(self) -> None:
         """Load the backbone's weights, if the config names any."""
         self.classifier.load_pretrained()
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the reading of the backbone's weights, and the search for outliers if the objective needs them."""
+        yield from super().start_checks(data)
+        if self.options["objective"] in WITH_OUTLIERS:
+            yield lambda: outliers_of(data.fake_batch(1), self.options["objective"])
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Start from a classifier trained with any objective; only the objective's own layers may be new.

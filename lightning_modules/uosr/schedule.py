@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, TypedDict
 
+from common.ranges import Fraction, NonNegativeInt, PositiveFloat
 from lightning_modules.optimization import one_cycle
 
 
@@ -14,10 +15,10 @@ class ScheduleOptions(TypedDict):
     """
 
     name: Literal["one_cycle", "steps"]
-    warmup_ratio: float
-    warmup_steps: int
-    milestones: list[int]
-    gamma: float
+    warmup_ratio: Fraction
+    warmup_steps: NonNegativeInt
+    milestones: list[NonNegativeInt]
+    gamma: PositiveFloat
 
 
 def build_schedule(options: ScheduleOptions, total: int, restart: int) -> Callable[[int], float]:

@@ -5,6 +5,7 @@ from typing import TypedDict
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 from common.errors import UserError
+from common.ranges import PositiveInt
 
 MINI = "mini"
 _HEAD_WIDTH = 16
@@ -16,12 +17,12 @@ class MiniOptions(TypedDict):
     `vocabulary`: the words it knows; `context_length` the most of them in a caption, the end included.
     """
 
-    embed_dim: int
-    width: int
-    layers: int
-    patch_size: int
-    text_layers: int
-    context_length: int
+    embed_dim: PositiveInt
+    width: PositiveInt
+    layers: PositiveInt
+    patch_size: PositiveInt
+    text_layers: PositiveInt
+    context_length: PositiveInt
     vocabulary: list[str]
 
 

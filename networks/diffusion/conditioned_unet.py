@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import NonNegativeInt, PositiveInt
 from networks.diffusion.conditions import Conditions
 from networks.diffusion.unet import UNetOptions, check_unet, fold, unfold, with_local, zero_output
 
@@ -22,10 +23,10 @@ class ConditionedUNetOptions(UNetOptions):
     timestep scales and shifts features or is added to them.
     """
 
-    token_width: int
+    token_width: PositiveInt
     joint_attention: bool
     has_vector: bool
-    local_channels: int
+    local_channels: NonNegativeInt
     scale_shift: bool
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import FractionBelowOne, PositiveInt
 from networks.diffusion.conditions import Conditions
 
 
@@ -22,13 +23,13 @@ class UNetOptions(TypedDict):
     the group norms. `gradient_checkpointing` saves memory by computing activations twice.
     """
 
-    channels: list[int]
-    layers: int
-    attention: list[int]
-    head_channels: int
-    patch_size: int
-    norm_num_groups: int
-    dropout: float
+    channels: list[PositiveInt]
+    layers: PositiveInt
+    attention: list[PositiveInt]
+    head_channels: PositiveInt
+    patch_size: PositiveInt
+    norm_num_groups: PositiveInt
+    dropout: FractionBelowOne
     gradient_checkpointing: bool
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from networks.gan.generators3d.volume_rendering import Rendering
 from networks.gan.stylegan2.discriminator import Discriminator
 from networks.gan.stylegan2.layers import check_side
@@ -24,14 +25,14 @@ class DiscriminatorOptions(TypedDict):
     thousand images.
     """
 
-    channel_base: int
-    channel_max: int
-    mbstd_group_size: int
-    conv_clamp: float | None
+    channel_base: PositiveInt
+    channel_max: PositiveInt
+    mbstd_group_size: PositiveInt
+    conv_clamp: PositiveFloat | None
     pose_conditioned: bool
     dual_discrimination: bool
-    blur_sigma: float
-    blur_fade_kimg: float
+    blur_sigma: NonNegativeFloat
+    blur_fade_kimg: NonNegativeFloat
 
 
 def build_discriminator(

@@ -10,16 +10,17 @@ from typing import TypedDict
 from torch import nn
 from torch.optim import Adam
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
 from networks.parameter_groups import named_group, with_kept_names
 
 
 class AdamOptions(TypedDict):
     """Adam; `weight_decay` is added to the gradient."""
 
-    lr: float
-    beta1: float
-    beta2: float
-    weight_decay: float
+    lr: PositiveFloat
+    beta1: FractionBelowOne
+    beta2: FractionBelowOne
+    weight_decay: NonNegativeFloat
 
 
 def is_due(step: int, interval: int) -> bool:

@@ -27,7 +27,7 @@ NEURAL_DEPENDENCY = (
     "data.test_size=40",
     "trainer.limit_test_batches=1.0",
 )
-PRETRAINING = ("data.image_size=16", "model.mini.size=32")
+PRETRAINING = ("data.image_size=16", "model.mini.embed_dim=32")
 CLIP_FSAR = (
     DOUBLE,
     *PRETRAINING,
@@ -49,9 +49,9 @@ DVDP = (
     "model.evaluation.features=null",
     "model.evaluation.samples=4",
     "model.evaluation.steps=4",
-    "model.evaluation.curve=[]",
+    "model.evaluation.curve_steps=[]",
     "model.sampler.steps=3",
-    "model.sampler.sheet=2",
+    "model.sampler.preview_images=2",
     "model.network.dropout=0.1",
     "model.batch_scale=[1,1,2]",
 )
@@ -72,9 +72,12 @@ CASES = [
     ("uosr", UOSR),
     ("u_tuning", (*U_TUNING, "tuner=adaptformer")),
     *full(
-        ("uosr", (*UOSR, "model.objective=proser", "model.proser.ce_share=0")),
+        ("uosr", (*UOSR, "model.objective=proser", "model.proser.ce_fraction=0")),
         ("uosr", (*UOSR, "model.objective=lc")),
-        ("uosr", (*UOSR, "model.objective=vos", "data.num_known=2", "model.vos.queue=2", "model.vos.start_share=0")),
+        (
+            "uosr",
+            (*UOSR, "model.objective=vos", "data.num_known=2", "model.vos.queue_size=2", "model.vos.start_fraction=0"),
+        ),
         ("neural_dependency", NEURAL_DEPENDENCY),
         ("clip_fsar", CLIP_FSAR),
         ("clip_fsar", (*CLIP_FSAR, "model.alignment.metric=trx")),

@@ -98,7 +98,7 @@ def test_the_fingerprint_follows_the_lists(written):
         ({"task": "mnist"}, "data.task is 'mnist', should be one of caltech101"),
         ({"num_classes": 11}, "data.num_classes is 11, but svhn has 10"),
         ({"channels": 1}, "images of 1 channels"),
-        ({"image_size": 0}, "and side 0"),
+        ({"image_size": 0}, "data.image_size is 0"),
         ({"mean": [2.0, 0.5, 0.5]}, "data.mean"),
     ],
 )

@@ -240,9 +240,8 @@ def test_the_first_five_losses_are_golden():
     ("changes", "word"),
     [
         ({"image_size": 20}, "multiple of 16"),
-        ({"level_weight": [1.0]}, "3 numbers above 0"),
-        ({"batch_scale": [1, 2, 0]}, "3 numbers above 0"),
-        ({"ema": 1.0}, "below 1"),
+        ({"level_weight": [1.0]}, "should be 3 numbers"),
+        ({"batch_scale": [1, 2]}, "should be 3 numbers"),
         ({"sampler": {"steps": 2}}, "should be 3"),
         ({"evaluation": {"curve_steps": [2000]}}, "to 1000"),
         ({"network": {"channels": [6, 12]}}, "multiple of norm_num_groups"),

@@ -231,9 +231,6 @@ def test_trained_networks_are_where_it_starts(tmp_path):
     [
         ({"triplane": None}, "one of triplane and pigan"),
         ({"geometry": "pretrained", "nvs": {"kind": "warp"}}, "needs geometry=unsup3d"),
-        ({"evaluation": {"images_per_pose": 1}}, "images_per_pose is 1"),
-        ({"guidance": {"interval": 0}}, "guidance.interval is 0"),
-        ({"regularization": {"density_interval": 0}}, "regularization.density_interval is 0"),
         ({"triplane": {"plane_size": 48}}, "plane_size is 48, should be a power of two"),
         ({"image_size": 48, "triplane": {"neural_resolution": 48}}, "data.image_size is 48"),
         ({"geometry": "pretrained", "guidance": NOW}, "no depth model at None; expected a folder"),

@@ -8,18 +8,27 @@ from tests.datamodules.miniature_video import miniature as video
 from tests.neural_dependency.synthetic import logits
 
 PICTURES = ("data.image_size=32", "data.batch_size=8", "data.val_size=4")
-VIDEO = ("data.clip_batch=8", "data.queries=1", "data.image_size=32", "data.resize=36", "data.batch_size=1")
+VIDEO = ("data.eval_batch_size=8", "data.queries=1", "data.image_size=32", "data.resize=36", "data.batch_size=1")
 VIDEO += ("trainer.limit_val_batches=5", "trainer.limit_test_batches=5", "model.towers.name=ViT-S-32-alt")
 SMALL_GAN = ("model.discriminator.channel_base=512", "model.discriminator.channel_max=8", "data.batch_size=2")
-SMALL_GAN += ("model.evaluation.samples=4", "model.evaluation.validation_samples=2", "model.evaluation.per_pose=2")
+SMALL_GAN += (
+    "model.evaluation.samples=4",
+    "model.evaluation.validation_samples=2",
+    "model.evaluation.images_per_pose=2",
+)
 PLAIN = ("model.evaluation.inception=null", "model.inverse_loss.perceptual=none")
-EG3D = ("data.image_size=128", "model.triplane.raw_size=16", "model.triplane.plane_size=32")
+EG3D = ("data.image_size=128", "model.triplane.neural_resolution=16", "model.triplane.plane_size=32")
 EG3D += tuple(f"model.triplane.{key}" for key in ("channel_base=512", "channel_max=8", "z_dim=16", "w_dim=16"))
-EG3D += ("model.triplane.rays.samples=6", "model.triplane.rays.more_samples=6")
+EG3D += ("model.triplane.rays.depth_samples=6", "model.triplane.rays.importance_samples=6")
 CLIP = ("model.evaluation.episodes=20", "model.evaluation.validation_episodes=10")
 # Last, as it also changes what a small form of the data says.
 MODELS = {
-    "dvdp": ("model.evaluation.curve=[]", "model.evaluation.steps=6", "model.sampler.steps=6", "model.sampler.sheet=2"),
+    "dvdp": (
+        "model.evaluation.curve_steps=[]",
+        "model.evaluation.steps=6",
+        "model.sampler.steps=6",
+        "model.sampler.preview_images=2",
+    ),
     "geod": SMALL_GAN,
     "geod_eg3d": (*PLAIN, *SMALL_GAN, *EG3D),
     "geod_pigan": (*PLAIN, *SMALL_GAN, *(f"model.pigan.{key}" for key in ("width=16", "layers=2", "z_dim=8"))),

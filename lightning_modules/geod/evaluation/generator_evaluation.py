@@ -1,6 +1,6 @@
 """The evaluation of a generator: its geometry, the distance of its images to real ones, and figures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from common.findings import Findings
-from lightning_modules.generated_images import absent_distances, build_distances, image_grid, rank_share
+from lightning_modules.generated_images import (
+    absent_distances,
+    build_distances,
+    distance_checks,
+    image_grid,
+    rank_share,
+)
 from lightning_modules.geod.evaluation.depth_metrics import side
 from lightning_modules.geod.evaluation.figures import SIDE, Views, prediction_figure, samples_figure, write_turntable
 from lightning_modules.geod.evaluation.geometry_errors import GeometryErrors, build_oracle, draw_groups
@@ -27,6 +33,13 @@ _CAPTIONS = {
     "real": "of the test split",
     "reading": "real images, and what the geometry branch predicts from them",
 }
+
+
+def evaluation_checks(networks: GeoDNetworks, options: GeoDOptions) -> Iterator[Callable[[], object]]:
+    """Yield the readings of the files that a test needs, each by itself."""
+    evaluation, size = options["evaluation"], networks.averaged_generator.neural_resolution
+    yield from distance_checks(3, options["image_size"], evaluation)
+    yield lambda: build_oracle(evaluation["oracle"], options["pretrained"], size)
 
 
 class GeneratorEvaluation:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from common.errors import UserError, first_reason
 from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
+from common.ranges import FieldOfView, PositiveFloat, PositiveInt
 from lightning_modules.geod.inverse.renderer import Shape
 from networks.cameras import focal_length, normals_of_depth
 from networks.precision import single_precision
@@ -28,10 +29,10 @@ class PretrainedOptions(TypedDict):
 
     path: str | None
     output: Literal["depth", "disparity"]
-    min_depth: float
-    max_depth: float
-    size: int
-    fov: float
+    min_depth: PositiveFloat
+    max_depth: PositiveFloat
+    size: PositiveInt
+    fov: FieldOfView
 
 
 class PretrainedGeometry(nn.Module):
@@ -53,8 +54,8 @@ class PretrainedGeometry(nn.Module):
         path = options["path"]
         if not path or not (Path(path) / "config.json").is_file():
             raise UserError(
-                f"pretrained.path: no depth model at {path}; expected a folder of transformers with config.json and"
-                " model.safetensors"
+                f"model.pretrained.path: no depth model at {path}; expected a folder of transformers with config.json"
+                " and model.safetensors"
             )
         from transformers import AutoModelForDepthEstimation
 
@@ -63,7 +64,7 @@ class PretrainedGeometry(nn.Module):
         try:
             self.network = AutoModelForDepthEstimation.from_pretrained(path, local_files_only=True).eval()
         except Exception as error:  # noqa: BLE001 - transformers raises any kind for a folder of another model
-            raise UserError(f"pretrained.path: {path} is no depth model: {first_reason(error)}") from None
+            raise UserError(f"model.pretrained.path: {path} is no depth model: {first_reason(error)}") from None
         self.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)

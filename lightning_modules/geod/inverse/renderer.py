@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import FieldOfView, NonNegativeFloat, PositiveFloat, PositiveInt
 from lightning_modules.geod.inverse.rasterizer import rasterize
 from lightning_modules.geod.inverse.unsup3d_networks import ConfidenceDecoder, MapDecoder, VectorEncoder
 from networks.cameras import back_project, focal_length, normals_of_depth, rotation
@@ -29,17 +30,17 @@ class InverseRendererOptions(TypedDict):
     depth. `ambient_range`, `diffuse_range`: strength of the light.
     """
 
-    size: int
-    width: int
-    code_dim: int
-    min_depth: float
-    max_depth: float
-    rot_center: float
-    fov: float
-    rotation_range: float
-    translation_range: list[float]
-    ambient_range: list[float]
-    diffuse_range: list[float]
+    size: PositiveInt
+    width: PositiveInt
+    code_dim: PositiveInt
+    min_depth: PositiveFloat
+    max_depth: PositiveFloat
+    rot_center: PositiveFloat
+    fov: FieldOfView
+    rotation_range: NonNegativeFloat
+    translation_range: list[NonNegativeFloat]
+    ambient_range: list[NonNegativeFloat]
+    diffuse_range: list[NonNegativeFloat]
 
 
 class Shape(NamedTuple):

@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.ranges import Fraction, FractionBelowOne, NonNegativeFloat, PositiveInt
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, Objective, TwoStageObjective, correct
 from networks.distributed import gather_rows
@@ -17,24 +18,24 @@ from networks.distributed import gather_rows
 class LearnedConfidenceOptions(TypedDict):
     """First `weight` of -ln c, the `budget` that steers it (null: it stays), and the share of samples given `hints`."""
 
-    hidden: list[int]
-    weight: float
-    budget: float | None
-    hints: float
+    hidden: list[PositiveInt]
+    weight: NonNegativeFloat
+    budget: NonNegativeFloat | None
+    hints: Fraction
 
 
 class TrueClassProbabilityOptions(TypedDict):
     """Widths of the branch, and the share of the training that the classifier gets first."""
 
-    hidden: list[int]
-    ce_fraction: float
+    hidden: list[PositiveInt]
+    ce_fraction: FractionBelowOne
 
 
 class RightOrWrongOptions(TypedDict):
     """Widths of the branch, and the weight of its loss."""
 
-    hidden: list[int]
-    weight: float
+    hidden: list[PositiveInt]
+    weight: NonNegativeFloat
 
 
 class Branch(nn.Sequential):

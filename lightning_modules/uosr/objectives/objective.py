@@ -98,5 +98,7 @@ def outliers_of(batch: Mapping[str, Any], objective: str) -> Float[Tensor, "o c 
         UserError: if the data gave none.
     """
     if "outlier" not in batch:
-        raise UserError(f"objective {objective} trains on outlier images, the data give none: set data.outliers=true")
+        raise UserError(
+            f"model.objective: {objective} trains on outlier images, the data give none: data.outliers=true"
+        )
     return batch["outlier"]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 from torch.nn import functional
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, TwoStageObjective, correct
 from lightning_modules.uosr.objectives.outlier_exposure import extra_class_probability
@@ -18,10 +19,10 @@ from networks.distributed import gather_rows_with_gradient, global_mean, rank, r
 class ProserOptions(TypedDict):
     """`alpha` of mixup's Beta, weights of the data and the classifier placeholder, and the share of plain CE first."""
 
-    alpha: float
-    data_weight: float
-    classifier_weight: float
-    ce_fraction: float
+    alpha: PositiveFloat
+    data_weight: NonNegativeFloat
+    classifier_weight: NonNegativeFloat
+    ce_fraction: FractionBelowOne
 
 
 def _mean(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Chi2
 from torch.nn import functional
 
+from common.ranges import Fraction, NonNegativeFloat, PositiveInt
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, Objective, correct
 from networks.distributed import gather_rows, sum_for_averaged_gradients, world_size
@@ -17,11 +18,11 @@ from networks.distributed import gather_rows, sum_for_averaged_gradients, world_
 class VirtualOutlierOptions(TypedDict):
     """Weight of the term, share of the training before it, features kept a class, draws a class, and how many stay."""
 
-    weight: float
-    start_fraction: float
-    queue_size: int
-    num_candidates: int
-    select: int
+    weight: NonNegativeFloat
+    start_fraction: Fraction
+    queue_size: PositiveInt
+    num_candidates: PositiveInt
+    select: PositiveInt
 
 
 class FeatureQueues(nn.Module):

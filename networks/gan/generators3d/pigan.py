@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from common.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from networks.gan.generators3d.volume_rendering import RaySteps, Rendering, march
 from networks.gan.stylegan2.generator import Noise
 from networks.noise import BatchNoise
@@ -25,13 +26,13 @@ class PiGANOptions(TypedDict):
     `noise_fade_steps` renderings with gradients.
     """
 
-    z_dim: int
-    width: int
-    layers: int
+    z_dim: PositiveInt
+    width: PositiveInt
+    layers: PositiveInt
     rays: RaySteps
-    box_warp: float
-    density_noise: float
-    noise_fade_steps: int
+    box_warp: PositiveFloat
+    density_noise: NonNegativeFloat
+    noise_fade_steps: NonNegativeInt
 
 
 class Film(NamedTuple):

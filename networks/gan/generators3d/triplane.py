@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import PositiveFloat, PositiveInt
 from networks.gan.generators3d.volume_rendering import RaySteps, Rendering, march
 from networks.gan.stylegan2.generator import Noise, StyleGAN2, SynthesisBlock
 from networks.gan.stylegan2.layers import FullyConnected, binomial_filter, check_side
@@ -27,20 +28,20 @@ class TriPlaneOptions(TypedDict):
     (its neural_resolution). `superresolution`: whether super-resolution brings it to the size of the images.
     """
 
-    z_dim: int
-    w_dim: int
-    mapping_layers: int
-    channel_base: int
-    channel_max: int
-    conv_clamp: float | None
+    z_dim: PositiveInt
+    w_dim: PositiveInt
+    mapping_layers: PositiveInt
+    channel_base: PositiveInt
+    channel_max: PositiveInt
+    conv_clamp: PositiveFloat | None
     pose_conditioned: bool
-    plane_size: int
-    plane_channels: int
-    decoder_width: int
-    decoder_output_dim: int
+    plane_size: PositiveInt
+    plane_channels: PositiveInt
+    decoder_width: PositiveInt
+    decoder_output_dim: PositiveInt
     rays: RaySteps
-    box_warp: float
-    neural_resolution: int
+    box_warp: PositiveFloat
+    neural_resolution: PositiveInt
     superresolution: bool
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from common.ranges import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from networks.cameras import split_camera
 from networks.noise import BatchNoise
 from networks.precision import single_precision
@@ -23,12 +24,12 @@ class RaySteps(TypedDict):
     (white). In EG3D the two numbers are `depth_resolution` and `depth_resolution_importance`.
     """
 
-    ray_start: float
-    ray_end: float
-    depth_samples: int
-    importance_samples: int
-    density_unit: float
-    background: float
+    ray_start: PositiveFloat
+    ray_end: PositiveFloat
+    depth_samples: PositiveInt
+    importance_samples: NonNegativeInt
+    density_unit: PositiveFloat
+    background: Fraction
 
 
 class Rays(NamedTuple):
