@@ -59,6 +59,11 @@ class InverseRendering(BasePaper):
         """The constructor's arguments."""
         return cast(InverseRenderingOptions, self.hparams)
 
+    @property
+    def has_unused_parameters(self) -> bool:
+        """Whether the deviations of features have no part in the loss."""
+        return self.options["inverse_loss"]["perceptual"] == "none"
+
     def configure_model(self) -> None:
         """Build the networks."""
         if self.inverse_renderer is None:
