@@ -196,7 +196,7 @@ def test_noise_on_densities_fades_out():
 def test_the_paper_scale_file_is_pi_gans_curriculum():
     conf = OmegaConf.load("conf/model/geod_pigan.yaml").pigan
     assert (conf.width, conf.layers, conf.rays.depth_samples, conf.rays.importance_samples) == (256, 8, 12, 12)
-    assert (conf.rays.near, conf.rays.far, conf.box) == (0.88, 1.12, 0.24)
+    assert (conf.rays.ray_start, conf.rays.ray_end, conf.box_warp) == (0.88, 1.12, 0.24)
 
 
 def test_scenes_can_share_the_noise_of_their_backbone():
