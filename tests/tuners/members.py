@@ -18,8 +18,8 @@ from tuners.tuner import Tuner
 from tuners.vpt import VPT
 
 
-def peft_tuner(name: str, target_modules: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:
-    return PeftTuner(config_class=name, kwargs=kwargs, target_modules=target_modules, lr=1e-2)  # type: ignore[arg-type]
+def peft_tuner(name: str, target: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:
+    return PeftTuner(config_class=name, kwargs=kwargs, target_modules=target, lr=1e-2)  # type: ignore[arg-type]
 
 
 def lora(target_modules: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:
