@@ -22,8 +22,8 @@ def peft_tuner(name: str, target: list[str] | str | None = None, **kwargs: Any) 
     return PeftTuner(config_class=name, kwargs=kwargs, target_modules=target, lr=1e-2)  # type: ignore[arg-type]
 
 
-def lora(target: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:
-    return peft_tuner("LoraConfig", target, **({"r": 2, "lora_alpha": 2} | kwargs))
+def lora(target_modules: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:
+    return peft_tuner("LoraConfig", target_modules, **({"r": 2, "lora_alpha": 2} | kwargs))
 
 
 MEMBERS: dict[str, Callable[[], Tuner]] = {

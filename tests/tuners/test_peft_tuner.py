@@ -125,7 +125,7 @@ def test_out_proj_trains_nothing_and_is_refused():
     keys, before = list(network.state_dict()), network(IMAGES)
     tuner = lora(target_modules=["attn.out_proj"])
     with pytest.raises(
-        UserError, match=r"resblocks.0.attn.out_proj would train nothing.*target=transformer.resblocks.0.attn,"
+        UserError, match=r"resblocks.0.attn.out_proj would train nothing.*target_modules=transformer.resblocks.0.attn,"
     ):
         tuner.attach(network, IMAGES)
     assert list(network.state_dict()) == keys
@@ -186,7 +186,7 @@ def test_new_residual_blocks_that_start_at_zero_are_no_reason_to_refuse():
 REFUSED_SETTINGS = [
     ("LoraConfig", {"rank": 4}, "LoraConfig has no setting 'rank'"),
     ("LoraConfig", {"lora_alfa": 4}, "did you mean 'lora_alpha'"),
-    ("LoraConfig", {"target_modules": ["qkv"]}, "name the modules by target"),
+    ("LoraConfig", {"target_modules": ["qkv"]}, "name the modules by tuner.target_modules"),
     ("LoraConfig", {"modules_to_save": ["head"]}, "the head is trained anyway"),
     ("LoraConfig", {"bias": "all"}, "use tuner=bitfit"),
     ("LoraConfig", {"init_lora_weights": "pissa"}, "rewrites the frozen weights: use one of True"),
