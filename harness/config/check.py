@@ -148,7 +148,7 @@ def _check_paths(data: dict[str, Any], found: _Findings) -> None:
 def _check_fit(values: dict[str, Any], found: _Findings) -> bool:
     """Check that the data hold what the model needs; return whether they do."""
     model, data = values.get("model"), values.get("data")
-    line = misfit(model, data, found.choices) if isinstance(model, dict) and isinstance(data, dict) else None
+    line = misfit(model, data, found.config.choices) if isinstance(model, dict) and isinstance(data, dict) else None
     if line:
         found.add("data", line)
     return line is None
@@ -275,7 +275,7 @@ def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
 
 def _check_finite(node: Any, key: str, found: _Findings) -> None:
     """Find numbers that are not finite where no annotation says what they are."""
-    if key in found.interpolated:
+    if key in found.config.interpolated:
         return
     if isinstance(node, dict | list):
         for name, value in node.items() if isinstance(node, dict) else enumerate(node):

@@ -18,6 +18,7 @@ SMALL = (
 DOUBLE = "hardware.precision=64-true"
 SIZES = ("data.batch_size=6", "data.train_size=20", "data.val_size=9")
 UOSR = (DOUBLE, *SIZES, "data.test_size=40")
+VOS = ("model.objective=vos", "model.vos.queue_size=2", "model.vos.start_fraction=0")
 U_TUNING = (DOUBLE, "data.batch_size=26", "model.backbone.weights=null", "model.head_dropout=0.2")
 NEURAL_DEPENDENCY = (
     DOUBLE,
