@@ -1,12 +1,15 @@
 """What rendered worlds of colored shapes are drawn with: parameters by range, covered shares of pixels, layers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
+
+GROUP = 256
+"""Images are drawn in groups with a generator each, so an image depends on the seed and its place alone."""
 
 
 class Segmented(NamedTuple):
@@ -21,6 +24,18 @@ class Segmented(NamedTuple):
     segmentation: NDArray[np.uint8]
     factors: Floats
     labels: NDArray[np.int64]
+
+
+def in_groups(draw: Callable[[np.random.Generator], Segmented], count: int, seed: int) -> Segmented:
+    """Return the first images of as many groups as they fill; image k depends on (`seed`, k) alone.
+
+    Args:
+        draw: renders GROUP images.
+        count: number of images.
+        seed: seed of everything, not negative.
+    """
+    groups = [draw(np.random.default_rng([seed, k])) for k in range(-(-count // GROUP))]
+    return Segmented(*(np.concatenate(parts)[:count] for parts in zip(*groups, strict=True)))
 
 
 def uniform(ranges: Mapping[str, tuple[float, float]], rng: np.random.Generator, count: int) -> dict[str, Floats]:

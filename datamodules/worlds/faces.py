@@ -7,20 +7,20 @@ Everything about a face is drawn from its seed and its place, whatever the size 
 import numpy as np
 
 from datamodules.worlds.drawing import (
+    GROUP,
     Floats,
     Segmented,
     as_bytes,
     binned,
     coverage,
     ellipse,
+    in_groups,
     over,
     pixel_centers,
     rgb,
     uniform,
 )
 
-# Images are drawn in groups with a generator each, so an image depends on the seed and its place alone.
-_GROUP = 256
 CLASSES = ("background", "skin", "eye", "mouth", "hair")
 """Classes of the segmentation by number; brows and nose count as skin."""
 BOXES = {"eyes": (0.25, 0.1875, 0.5, 0.8125), "mouth": (0.625, 0.25, 0.875, 0.75)}
@@ -119,11 +119,11 @@ def _layers(drawn: dict[str, Floats], size: int) -> list[tuple[str, str | None, 
 
 
 def _render_group(rng: np.random.Generator, size: int) -> Segmented:
-    drawn = uniform(_FACTORS, rng, _GROUP)
+    drawn = uniform(_FACTORS, rng, GROUP)
     colors, y = _colors(drawn), pixel_centers(size)[1]
-    image = colors["background"][:, :, None, None] + (drawn["background_ramp"][:, None, None] * y)[:, None]
-    image = np.broadcast_to(image, (_GROUP, 3, size, size))
-    segmentation = np.zeros((_GROUP, size, size), np.uint8)
+    ramp = (drawn["background_ramp"][:, None, None] * y)[:, None]
+    image: Floats = np.repeat(colors["background"][:, :, None, None] + ramp, size, axis=3)
+    segmentation = np.zeros((GROUP, size, size), np.uint8)
     for color, kind, cover in _layers(drawn, size):
         image = over(image, cover, colors[color])
         if kind is not None:
@@ -141,5 +141,4 @@ def render(count: int, seed: int, size: int) -> Segmented:
         seed: seed of everything, not negative.
         size: side of the images in pixels.
     """
-    groups = [_render_group(np.random.default_rng([seed, k]), size) for k in range(-(-count // _GROUP))]
-    return Segmented(*(np.concatenate(parts)[:count] for parts in zip(*groups, strict=True)))
+    return in_groups(lambda rng: _render_group(rng, size), count, seed)
