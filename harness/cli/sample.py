@@ -6,7 +6,8 @@ What may be asked is what the model's class declares as `sample_options`; `sampl
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,7 +151,8 @@ def _draw(request: _Request, checkpoint: Path, place: Path, about: dict[str, Any
     collect_garbage()
     try:
         meshes = module.meshes(request.options) if request.options.get("mesh") else ()
-        _write(place, module.generate(request.options), meshes, request.options["count"], about)
+        files = partial(module.sample_files, request.options)
+        _write(place, module.generate(request.options), meshes, files, request.options["count"], about)
     except OSError as error:
         raise disk_error(error, place) from None
     except ValueError as error:
@@ -168,11 +170,34 @@ def _trained(request: _Request, checkpoint: Path, device: str) -> Any:
     module.prepare(load=False)
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
+    module.test_picture = partial(_test_picture, config)
     return module.eval().requires_grad_(False).to(device)
 
 
-def _write(place: Path, batches: Iterator[Any], meshes: Iterable[Any], count: int, about: Mapping[str, Any]) -> None:
-    """Write pictures, their sheet and meshes into a folder that appears when it is complete."""
+def _test_picture(config: Mapping[str, Any], index: int) -> Any:
+    """Return an image of the run's first test source, float [c, h, w] in -1..1, by its index.
+
+    Raises:
+        UserError: if the data are missing, or have fewer images.
+    """
+    from harness.run.build import build_data
+
+    data: Any = build_data({**config, "mode": "test"})
+    source = data.source(data.test_names[0])
+    if index >= len(source):
+        raise UserError(f"data: {data.test_names[0]} has {len(source)} images, 0 to {len(source) - 1}; asked: {index}")
+    return source[index]["image"]
+
+
+def _write(
+    place: Path,
+    batches: Iterator[Any],
+    meshes: Iterable[Any],
+    files: Callable[[], Mapping[str, bytes]],
+    count: int,
+    about: Mapping[str, Any],
+) -> None:
+    """Write pictures, their sheet, meshes and other files into a folder that appears when it is complete."""
     from PIL import Image
     from torchvision.utils import make_grid
 
@@ -190,6 +215,8 @@ def _write(place: Path, batches: Iterator[Any], meshes: Iterable[Any], count: in
         Image.fromarray(_rgb(grid)).save(temporary / "grid.png")
         for number, mesh in enumerate(meshes):
             write_ply(temporary / f"{number:05d}.ply", *mesh)
+        for file, content in files().items():
+            (temporary / file).write_bytes(content)
         write_json(temporary / "samples.json", about)
         if place.exists():
             shutil.rmtree(place)

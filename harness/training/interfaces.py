@@ -1,6 +1,6 @@
 """What the harness expects of the objects that a config names: modules, data, and loggers that can do more."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ class ExperimentModule(Protocol):
 
     tuner: TrainedTuner | None
     can_be_sharded: bool
+    test_picture: "Callable[[int], Tensor] | None"
 
     @property
     def has_training(self) -> bool:
@@ -53,6 +54,9 @@ class ExperimentModule(Protocol):
 
     def generate(self, options: Any) -> "Iterator[Tensor]":
         """Yield generated images float [b, c, h, w] in -1..1."""
+
+    def sample_files(self, options: Any) -> Mapping[str, bytes]:
+        """Return contents by name of files that belong to the generated images."""
 
     def meshes(self, options: Any) -> Iterator[tuple[Any, Any, Any]]:
         """Yield vertices, triangles and colors of generated surfaces."""
