@@ -66,8 +66,8 @@ def edit_latents(
 
     Args:
         ws: the latents.
-        other: [b, n, w], or [b, 1, w] for all layers, what the axes move to: other latents for "replace" and "interpolate"; for "perturb" directions, such as
-            standard normal numbers that are the same for every layer.
+        other: [b, n, w], or [b, 1, w] for all layers: latents to move to, or directions to "perturb" in, such as
+            standard normal numbers.
         axes: the axes that are edited.
         edit: "replace" takes the others' axes, "interpolate" goes `amount` of the way to them (0: none, 1: all),
             "perturb" adds `amount` times the directions.
