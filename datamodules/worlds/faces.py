@@ -118,27 +118,32 @@ def _layers(drawn: dict[str, Floats], size: int) -> list[tuple[str, str | None, 
     return [(color, kind, coverage(distance, size)) for color, kind, distance in distances]
 
 
-def _render_group(rng: np.random.Generator, size: int) -> Segmented:
-    drawn = uniform(_FACTORS, rng, GROUP)
-    colors, y = _colors(drawn), pixel_centers(size)[1]
-    ramp = (drawn["background_ramp"][:, None, None] * y)[:, None]
+def draw(factors: dict[str, Floats], size: int) -> Segmented:
+    """Draw the faces of given factors.
+
+    Args:
+        factors: values [n] of each of FACTORS.
+        size: side of the images in pixels.
+    """
+    colors, y = _colors(factors), pixel_centers(size)[1]
+    ramp = (factors["background_ramp"][:, None, None] * y)[:, None]
     image: Floats = np.repeat(colors["background"][:, :, None, None] + ramp, size, axis=3)
-    segmentation = np.zeros((GROUP, size, size), np.uint8)
-    for color, kind, cover in _layers(drawn, size):
+    segmentation = np.zeros((len(image), size, size), np.uint8)
+    for color, kind, cover in _layers(factors, size):
         image = over(image, cover, colors[color])
         if kind is not None:
             segmentation[cover >= 0.5] = CLASSES.index(kind)
-    labels = [binned(drawn[name], *_FACTORS[name], parts) for name, parts in LABELS.items()]
-    factors = np.stack([drawn[name] for name in FACTORS], axis=1)
-    return Segmented(as_bytes(image), segmentation, factors, np.stack(labels, axis=1))
+    labels = [binned(factors[name], *_FACTORS[name], parts) for name, parts in LABELS.items()]
+    known = np.stack([factors[name] for name in FACTORS], axis=1)
+    return Segmented(as_bytes(image), segmentation, known, np.stack(labels, axis=1))
 
 
 def render(count: int, seed: int, size: int) -> Segmented:
-    """Draw faces; face k depends on (`seed`, k) alone.
+    """Draw faces of random factors; face k depends on (`seed`, k) alone.
 
     Args:
         count: number of images.
         seed: seed of everything, not negative.
         size: side of the images in pixels.
     """
-    return in_groups(lambda rng: _render_group(rng, size), count, seed)
+    return in_groups(lambda rng: draw(uniform(_FACTORS, rng, GROUP), size), count, seed)

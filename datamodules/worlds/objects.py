@@ -69,35 +69,40 @@ def _cover(f: dict[str, Floats], size: int) -> Floats:
     return coverage(np.choose(shape, [ellipse(x, y, wide, tall), box, diamond]), size)
 
 
-def _background(drawn: dict[str, Floats], f: dict[str, Floats], size: int) -> Floats:
+def _background(factors: dict[str, Floats], f: dict[str, Floats], size: int) -> Floats:
     """Return the texture [n, 3, h, w]: a wave that brightens and darkens one color, alone or times a second across."""
     x, y = pixel_centers(size)
     cos, sin = np.cos(f["direction"]), np.sin(f["direction"])
     along = np.sin(np.pi * f["waves"] * (cos * x + sin * y) + f["phase"])
     across = np.sin(np.pi * f["waves"] * (cos * y - sin * x) + f["phase"])
     wave = np.where(binned(f["texture"], 0, 1, _TEXTURES) == 0, along, along * across)
-    saturation = np.full_like(drawn["hue"], _BACKGROUND_SATURATION)
-    color = rgb(drawn["background_hue"], saturation, drawn["background_value"])
+    saturation = np.full_like(factors["hue"], _BACKGROUND_SATURATION)
+    color = rgb(factors["background_hue"], saturation, factors["background_value"])
     return color[:, :, None, None] + (f["contrast"] * wave)[:, None]
 
 
-def _render_group(rng: np.random.Generator, size: int) -> Segmented:
-    drawn = uniform(_FACTORS, rng, GROUP)
-    f = {name: values[:, None, None] for name, values in drawn.items()}
+def draw(factors: dict[str, Floats], size: int) -> Segmented:
+    """Draw the images of given factors.
+
+    Args:
+        factors: values [n] of each of FACTORS.
+        size: side of the images in pixels.
+    """
+    f = {name: values[:, None, None] for name, values in factors.items()}
     cover = _cover(f, size)
-    color = rgb(drawn["hue"], np.full_like(drawn["hue"], _SATURATION), drawn["value"])
-    image = over(_background(drawn, f, size), cover, color)
-    labels = [binned(drawn[name], *_FACTORS[name], parts) for name, parts in LABELS.items()]
-    factors = np.stack([drawn[name] for name in FACTORS], axis=1)
-    return Segmented(as_bytes(image), (cover >= 0.5).astype(np.uint8), factors, np.stack(labels, axis=1))
+    color = rgb(factors["hue"], np.full_like(factors["hue"], _SATURATION), factors["value"])
+    image = over(_background(factors, f, size), cover, color)
+    labels = [binned(factors[name], *_FACTORS[name], parts) for name, parts in LABELS.items()]
+    known = np.stack([factors[name] for name in FACTORS], axis=1)
+    return Segmented(as_bytes(image), (cover >= 0.5).astype(np.uint8), known, np.stack(labels, axis=1))
 
 
 def render(count: int, seed: int, size: int) -> Segmented:
-    """Draw images; image k depends on (`seed`, k) alone.
+    """Draw images of random factors; image k depends on (`seed`, k) alone.
 
     Args:
         count: number of images.
         seed: seed of everything, not negative.
         size: side of the images in pixels.
     """
-    return in_groups(lambda rng: _render_group(rng, size), count, seed)
+    return in_groups(lambda rng: draw(uniform(_FACTORS, rng, GROUP), size), count, seed)
