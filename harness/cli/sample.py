@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from common.errors import UserError, disk_error, suggestion
 from common.files import read_json, write_json
+from common.hashing import digest
 from harness.config import signatures
 from harness.config.overrides import parse
 from harness.core.process import collect_garbage, set_threads
@@ -24,6 +25,7 @@ _ALIASES = {"n": "count", "steps": "steps", "seed": "seed", "mesh": "mesh"}
 _BOUNDS = {"count": 1, "steps": 1, "seed": 0}
 _DEVICES = ("auto", "cpu", "gpu")
 MAX_ON_SHEET, SHEET_COLUMNS = 64, 8
+MAX_NAME = 40
 
 
 class _Request(NamedTuple):
@@ -121,7 +123,15 @@ def _name(request: _Request, defaults: Mapping[str, Any]) -> str:
     named = {name: request.options[name] for name in ("count", "seed")}
     named |= {name: value for name, value in request.changed.items() if value != defaults[name]}
     named["seed"] = request.options["seed"]
-    return "_".join(f"{name}-{str(value).lower().replace('/', '-')}" for name, value in named.items())
+    return "_".join(f"{name}-{_short(str(value))}" for name, value in named.items())
+
+
+def _short(value: str) -> str:
+    """Return a value as part of a folder's name: of a path its last part, and a hash of the whole."""
+    last = value.rpartition("/")[2]
+    plain = "".join(letter if letter.isalnum() or letter in "-+." else "-" for letter in last.lower())
+    is_whole = last == value and len(plain) <= MAX_NAME
+    return plain if is_whole else f"{plain[:MAX_NAME]}-{digest(value)[:8]}"
 
 
 def _weights(folder: Path, lock: dict[str, Any]) -> tuple[Path, list[str]]:

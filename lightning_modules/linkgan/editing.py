@@ -1,11 +1,11 @@
 """Edits of a region: the axes of w that are linked to it are resampled, all others are kept (linkgan §2.7)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from networks.gan.stylegan2.generator import Noise
 
@@ -13,10 +13,15 @@ Edit = Literal["replace", "interpolate", "perturb"]
 
 
 class EditableGenerator(Protocol):
-    """A generator whose w can be edited: sizes of z and w, layers that take a latent, sides of the noise."""
+    """A generator whose w can be edited."""
 
-    z_dim: int
-    w_dim: int
+    @property
+    def z_dim(self) -> int:
+        """Size of z."""
+
+    @property
+    def w_dim(self) -> int:
+        """Size of w."""
 
     @property
     def num_ws(self) -> int:
@@ -29,8 +34,8 @@ class EditableGenerator(Protocol):
     def to_w(self, z: Float[Tensor, "b z"], c: None = None, *, truncation: float = 1.0) -> Float[Tensor, "b w"]:
         """Return w, moved towards its average by a truncation below 1."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the weights."""
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Return the parameters."""
 
     def synthesize(self, ws: Float[Tensor, "b n w"], noise: Noise, c: None = None) -> Any:
         """Return the images of latents, one for every layer, as attribute `image` [b, c, h, w] of the result."""

@@ -48,8 +48,8 @@ def read_picture(path: str, channels: int, side: int) -> Float[Tensor, "1 c h w"
 
 
 def generator_hash(generator: EditableGenerator) -> str:
-    """Return a hash of a generator's weights."""
-    found = weights_hash(generator.state_dict())
+    """Return a hash of a generator's weights, in their order."""
+    found = weights_hash({f"{place:04d}": value for place, value in enumerate(generator.parameters())})
     assert found is not None
     return found
 

@@ -23,6 +23,7 @@ RUN_HERE |= {"geod"} | {
 RUN_HERE |= {"clip_fsar"} | {
     f"clip_fsar_{name}" for name in ("pretrain", "frozen", "no_text", "modulation", "video_text")
 }
+RUN_HERE |= {"linkgan_features", "linkgan_objects_features"}
 RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit", "u_tuning_cifar100"}
 RUN_ON_MINIATURES |= {f"u_tuning_{name}" for name in ("cub", "nabirds", "flowers", "dogs", "cars")}
 RUN_ON_MINIATURES |= {"neural_dependency_imagenet", "neural_dependency_logits"}
@@ -44,6 +45,7 @@ GOES_WITH |= {"picture_shards": "dvdp", "label_features": "dvdp_features"}
 GOES_WITH |= dict.fromkeys(("geod", "geod_eg3d", "heads", "heads_diverse", "heads_asymmetric", "eg3d_zip"), "geod")
 GOES_WITH |= {f"geod_{name}": f"geod_{name}" for name in ("ir", "oracle", "pigan")}
 GOES_WITH |= dict.fromkeys(("clip_fsar", "actors", "hmdb51", "ucf101", "k100", "ssv2_full", "ssv2_small"), "clip_fsar")
+GOES_WITH |= {"picture_zip": "dvdp", "faces": "linkgan_features", "objects": "linkgan_objects_features"}
 GOES_WITH |= dict.fromkeys(("mini_clip", "actor_stills"), "clip_fsar_pretrain")
 
 
