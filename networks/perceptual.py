@@ -14,6 +14,8 @@ from networks.weights.forms import read_weights
 _RELUS = (3, 8, 15, 22)
 MIN_SIDE = 16
 """Smallest images: the deepest feature maps have an eighth of their side."""
+MAX_SIDE = 256
+"""Larger images are averaged to this size, as in stylegan2-ada-pytorch's projector: VGG16 was trained on 224 pixels."""
 
 
 class PerceptualDistance(nn.Module):
@@ -43,6 +45,8 @@ class PerceptualDistance(nn.Module):
 
     def features(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Return the normalized feature maps of images in -1..1."""
+        if image.shape[-1] > MAX_SIDE:
+            image = functional.interpolate(image, size=(MAX_SIDE, MAX_SIDE), mode="area")
         x, found = (image / 2 + 0.5 - self.mean) / self.deviation, []
         for place, layer in enumerate(self.layers):
             # In place, a ReLU would change what the layer before has returned.

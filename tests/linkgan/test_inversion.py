@@ -171,5 +171,9 @@ def test_what_is_minimized(tmp_path):
     assert torch.allclose(values[2] - values[0], perceptual(one, other))
     # Four layers, in each a squared distance of vectors of length one.
     assert 0 < perceptual(one, other).max() <= 16
+    # Larger images are compared at 256 pixels.
+    large = torch.rand(1, 3, 512, 512)
+    small = torch.nn.functional.avg_pool2d(large, 2)
+    assert perceptual(large, small.repeat_interleave(2, 2).repeat_interleave(2, 3)).item() < 1e-6
     with pytest.raises(UserError, match="images have 8 pixels, VGG16 needs 16"):
         projection_distance(None, "any", 8, CPU)
