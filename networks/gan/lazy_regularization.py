@@ -5,7 +5,7 @@ corrected by c = k / (k + 1), so that weights and moments move as fast as withou
 """
 
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from torch import nn
 from torch.optim import Adam
@@ -30,11 +30,16 @@ def lazy_weight(weight: float, interval: int) -> float:
     return weight * interval
 
 
-def build_adam(parameters: Iterable[nn.Parameter], options: AdamOptions, *, lazy_interval: int | None = None) -> Adam:
+def build_adam(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    options: AdamOptions,
+    *,
+    lazy_interval: int | None = None,
+) -> Adam:
     """Return Adam with lr * c and betas ** c, where c = k / (k + 1).
 
     Args:
-        parameters: what it moves.
+        parameters: what it moves, or groups of it with names.
         options: see `AdamOptions`.
         lazy_interval: k, if a regularization has a step of its own every k steps; None for c = 1.
     """
