@@ -1,0 +1,294 @@
+"""LinkGAN: a GAN whose groups of latent axes are linked to regions of the image while it is trained on."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, cast
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_modules.base import BasePaper
+from lightning_modules.linkgan.axes import LinkOptions
+from lightning_modules.linkgan.evaluation.figures import CAPTION, edits_figure, sample_grid
+from lightning_modules.linkgan.evaluation.link_evaluation import LinkEvaluation, new_samples
+from lightning_modules.linkgan.generators import StyleGAN2Options
+from lightning_modules.linkgan.initialization import load_networks, load_optimizers
+from lightning_modules.linkgan.latents import (
+    DISCRIMINATOR,
+    GENERATOR,
+    LINK,
+    PATH_LENGTH,
+    LatentBatch,
+    LinkBatch,
+    SampleDraws,
+    draw_latents,
+    draw_link_batch,
+)
+from lightning_modules.linkgan.losses import (
+    discriminator_loss,
+    generated,
+    generator_loss,
+    path_length_penalty,
+    r1_loss,
+)
+from lightning_modules.linkgan.networks import LinkGANNetworks
+from lightning_modules.linkgan.options import (
+    AverageOptions,
+    EvaluationOptions,
+    LinkGANOptions,
+    LinkGANSampleOptions,
+    LinkRegularizerOptions,
+    OptimizersOptions,
+    RegularizationOptions,
+    StyleGAN2DiscriminatorOptions,
+    check_options,
+    uses_links,
+)
+from lightning_modules.linkgan.segmenters import SegmenterOptions
+from networks.distributed import rank_part
+from networks.gan.lazy_regularization import build_adam, is_due, lazy_weight
+from networks.gan.stylegan2.path_length import shrunk_batch
+
+
+class LinkGAN(BasePaper):
+    """Training of StyleGAN2, with or without links (linkgan §2).
+
+    Every batch of real images has a step of the generator, which in a regularized step has the links' loss too, and one
+    of the discriminator; path length and R1 have steps of their own when they are due. Without links, or without their
+    weight, this is StyleGAN2's own training.
+
+    Args:
+        image_size: side of the images.
+        channels: channels of the images.
+        stylegan2: the generator.
+        discriminator: the discriminator.
+        init_from: checkpoint of a training of the same networks to start from, or null.
+        continue_optimizers: whether Adam's moments are taken from it, too; if not, they start afresh.
+        links: groups of axes of w and their regions, by name.
+        link: the regularizer.
+        segmenter: what finds the classes that regions name, or null.
+        flips: whether the data mirror images.
+        style_mixing: probability that late layers of a sample take another latent in the adversarial passes.
+        regularization: R1 and path length.
+        optimizers: Adam of each network.
+        ema: the generator's moving average.
+        evaluation: what the test generates and compares.
+        seed: seed of latents and noise.
+    """
+
+    networks: LinkGANNetworks
+    has_unused_parameters = True
+    can_be_sharded = False
+    sample_options: ClassVar[LinkGANSampleOptions] = {"count": 64, "seed": None, "truncation": 1.0}
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        stylegan2: StyleGAN2Options,
+        discriminator: StyleGAN2DiscriminatorOptions,
+        init_from: str | None,
+        continue_optimizers: bool,
+        links: dict[str, LinkOptions],
+        link: LinkRegularizerOptions,
+        segmenter: SegmenterOptions | None,
+        flips: bool,
+        style_mixing: float,
+        regularization: RegularizationOptions,
+        optimizers: OptimizersOptions,
+        ema: AverageOptions,
+        evaluation: EvaluationOptions,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        check_options(self.options)
+        self.automatic_optimization = False
+        # Every loss as it last was: they are logged together, though some are not computed in every step.
+        self.latest: dict[str, Tensor] = {}
+        self._optimizer_states: list[dict[str, Any]] | None = None
+
+    @property
+    def options(self) -> LinkGANOptions:
+        """The constructor's arguments."""
+        return cast(LinkGANOptions, self.hparams)
+
+    # Networks. A checkpoint has the names that they have in `LinkGANNetworks`.
+
+    def configure_model(self) -> None:
+        """Build the networks, the generator's moving average, and counters."""
+        if not hasattr(self, "networks"):
+            self.networks = LinkGANNetworks(self.options)
+
+    def load_pretrained(self) -> None:
+        """Load the networks that the config names, and keep its optimizers' moments until there are optimizers."""
+        if self.options["init_from"]:
+            states = load_networks(self.networks, self.options["init_from"])
+            self._optimizer_states = states if self.options["continue_optimizers"] else None
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the state of the networks, by their names."""
+        return self.networks.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load the state of the networks; call `configure_model` first.
+
+        Raises:
+            RuntimeError: if it is not that of these networks.
+        """
+        return self.networks.load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Return the optimizers of generator and discriminator, corrected for their lazy steps."""
+        o, lazy, n = self.options["optimizers"], self.options["regularization"], self.networks
+        path_length = lazy["path_length_interval"] if lazy["path_length_weight"] else None
+        r1 = lazy["r1_interval"] if lazy["r1_gamma"] else None
+        groups = {
+            name: [{"params": list(n.get_submodule(name).parameters()), "name": name}]
+            for name in ("generator", "discriminator")
+        }
+        return [
+            build_adam(groups["generator"], o["generator"], lazy_interval=path_length),
+            build_adam(groups["discriminator"], o["discriminator"], lazy_interval=r1),
+        ]
+
+    # Training.
+
+    def draws(self, count: int, purpose: int) -> SampleDraws:
+        """Return what draws `count` samples of this process for one of a batch's passes."""
+        step, part = int(self.networks.batches_seen), rank_part(count, self.trainer.global_rank)
+        return SampleDraws(self.options["seed"], step, purpose, range(part.start, part.stop), self.networks.device)
+
+    def draw(self, count: int, purpose: int) -> LatentBatch:
+        """Return the latents of this process's part of an adversarial pass."""
+        return draw_latents(self.draws(count, purpose), self.networks.generator, self.options["style_mixing"])
+
+    def draw_links(self, count: int) -> LinkBatch | None:
+        """Return what a regularized step draws for a batch of `count` images of this process; None if it is not due."""
+        o, n = self.options, self.networks
+        is_on = uses_links(o) and int(n.images_seen) >= 1000 * o["link"]["start_kimg"]
+        if not is_on or not is_due(int(n.batches_seen), o["link"]["interval"]):
+            return None
+        draws = self.draws(shrunk_batch(count, o["link"]["batch_shrink"]), LINK)
+        return draw_link_batch(draws, n.generator, list(o["links"]), o["link"]["links_per_step"], o["image_size"])
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Make a step of each network, and the lazy ones that are due."""
+        optimizers, n = cast(list[LightningOptimizer], self.optimizers()), self.networks
+        real = batch["image"]
+        perturbed = self.generator_step(len(real), optimizers[0])
+        self.path_length_step(len(real), optimizers[0])
+        self.discriminator_step(real, perturbed, optimizers[1])
+        n.count(len(real) * self.trainer.world_size)
+        self.latest["w_std"] = n.w_variance.sqrt().mean()
+        self.log_dict({f"train/{name}": value.to(self.device) for name, value in self.latest.items()}, sync_dist=True)
+
+    def _descend(self, loss: Tensor, optimizer: LightningOptimizer) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+    def generator_step(self, count: int, optimizer: LightningOptimizer) -> Tensor | None:
+        """Train the generator against the discriminator and on links; return images for the discriminator to see."""
+        with self.toggled_optimizer(optimizer):
+            found = generator_loss(self.networks, self.options, self.draw(count, GENERATOR), self.draw_links(count))
+            self._descend(found.loss, optimizer)
+        self.latest |= found.terms
+        return found.perturbed
+
+    def path_length_step(self, count: int, optimizer: LightningOptimizer) -> None:
+        """Train the generator on path lengths when they are due."""
+        lazy, o = self.options["regularization"], self.options
+        interval = lazy["path_length_interval"]
+        if not lazy["path_length_weight"] or not is_due(int(self.networks.batches_seen), interval):
+            return
+        draws = self.draws(shrunk_batch(count, lazy["path_length_shrink"]), PATH_LENGTH)
+        latents = draw_latents(draws, self.networks.generator, o["style_mixing"])
+        directions = draws.normal(o["channels"], o["image_size"], o["image_size"])
+        with self.toggled_optimizer(optimizer):
+            penalty = path_length_penalty(self.networks, latents, directions)
+            self._descend(lazy_weight(lazy["path_length_weight"], interval) * penalty, optimizer)
+        self.latest["path_length"] = penalty.detach()
+
+    def discriminator_step(
+        self, real: Float[Tensor, "b c h w"], perturbed: Float[Tensor, "n c h w"] | None, optimizer: LightningOptimizer
+    ) -> None:
+        """Train the discriminator on real, generated and perturbed images; R1 has a step of its own."""
+        n, lazy = self.networks, self.options["regularization"]
+        with torch.no_grad():
+            fake = generated(n, self.draw(len(real), DISCRIMINATOR))[1].image
+        fake = fake if perturbed is None else torch.cat([fake, perturbed])
+        with self.toggled_optimizer(optimizer):
+            loss = discriminator_loss(n, real, fake)
+            self._descend(loss, optimizer)
+            if lazy["r1_gamma"] and is_due(int(n.batches_seen), lazy["r1_interval"]):
+                r1 = r1_loss(n, real)
+                self._descend(lazy_weight(lazy["r1_gamma"] / 2, lazy["r1_interval"]) * r1, optimizer)
+                self.latest["r1"] = r1.detach()
+        self.latest["d_loss"] = loss.detach()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the latest losses, as not every step has all of them."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["latest"] = {name: float(value) for name, value in self.latest.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the latest losses."""
+        super().on_load_checkpoint(checkpoint)
+        self.latest = {name: torch.tensor(value) for name, value in checkpoint["latest"].items()}
+
+    # Evaluation.
+
+    def _new_evaluation(self, *, has_distances: bool) -> LinkEvaluation:
+        ranks = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
+        return LinkEvaluation(self.networks, self.options, has_distances=has_distances, **ranks)
+
+    def on_fit_start(self) -> None:
+        """Continue the optimizers of the training that this one starts from; report files that the test would miss."""
+        if self._optimizer_states is not None:
+            load_optimizers(self.trainer.optimizers, self._optimizer_states)
+            self._optimizer_states = None
+        self._new_evaluation(has_distances=True)
+
+    def on_validation_start(self) -> None:
+        """Start a new evaluation."""
+        self._evaluation = self._new_evaluation(has_distances=False)
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Add the real images whose diversity generated ones are held against."""
+        self._evaluation.update(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what links hold and leak; show the same latents each time."""
+        self.publish(self._evaluation.validation())
+        if self.trainer.is_global_zero:
+            samples, seen = self._evaluation.samples, f"after {int(self.networks.images_seen)} images"
+            if self.options["links"]:
+                self.show_picture("training_edits", edits_figure(self.networks, samples), f"{seen}: {CAPTION}")
+            self.show_picture("training_samples", sample_grid(samples, 32), f"{seen}: the same latents each time")
+
+    def on_test_start(self) -> None:
+        """Start a new evaluation."""
+        self._evaluation = self._new_evaluation(has_distances=True)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add the real images that generated ones are compared with."""
+        self._evaluation.update(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Generate images, log what links hold and leak and distances to real images, and show pictures."""
+        limit = self.trainer.limit_test_batches
+        # A test that is cut short generates no more images than it has real ones.
+        self.publish(self._evaluation.test(limit * self.datamodule.batch_size if isinstance(limit, int) else None))
+        if self.trainer.is_global_zero:
+            self.publish(self._evaluation.pictures())
+
+    # For `mode=sample`.
+
+    def generate(self, options: LinkGANSampleOptions) -> Iterator[Float[Tensor, "b c h w"]]:
+        """Yield images in -1..1, a batch at a time."""
+        samples = new_samples(self.networks, self.options, options["seed"], options["truncation"])
+        yield from samples.images(range(options["count"]))
