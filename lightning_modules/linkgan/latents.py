@@ -1,50 +1,15 @@
-"""What a training step draws: by the global index of each sample, so the same on any number of processes (§2.3)."""
+"""What a training step draws: by the position of each sample in the global batch, on any number of processes (§2.3)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lightning_modules.linkgan.generators import LinkableGenerator, broadcast
-from networks.gan.latents import batch_generator
-from networks.gan.stylegan2.style_mixing import draw_cutoffs, mix_styles
-from networks.seeds import stream_seed
-
-GENERATOR, DISCRIMINATOR, PATH_LENGTH, LINK = range(4)
-_PURPOSES = 4
-
-
-class SampleDraws:
-    """Random numbers of this process's samples of one pass; those of a sample depend on its global index alone.
-
-    Args:
-        seed: the run's seed.
-        batch: batches that training has seen.
-        purpose: which of a batch's passes this is.
-        indices: global indices of this process's samples.
-        device: where the numbers are used; they are drawn on the CPU.
-    """
-
-    def __init__(self, seed: int, batch: int, purpose: int, indices: Sequence[int], device: torch.device) -> None:
-        own = stream_seed(seed, batch) * _PURPOSES + purpose
-        self.generators = [torch.Generator().manual_seed(stream_seed(own, 1 + index)) for index in indices]
-        # What is drawn once for all samples, the same on every process.
-        self.shared = batch_generator(seed, batch, purpose, purposes=_PURPOSES)
-        self.device = device
-
-    def normal(self, *shape: int) -> Tensor:
-        """Return normal numbers [b, *shape]."""
-        return torch.stack([torch.randn(shape, generator=own) for own in self.generators]).to(self.device)
-
-    def noise(self, sides: Sequence[int]) -> list[Float[Tensor, "b 1 h w"]]:
-        """Return the noise of every convolution."""
-        return [self.normal(1, side, side) for side in sides]
-
-    def cutoffs(self, layers: int, probability: float) -> Int[Tensor, " b"]:
-        """Return the first layer of each sample that takes another latent."""
-        return torch.cat([draw_cutoffs(1, layers, probability, own) for own in self.generators])
+from networks.gan.stylegan2.style_mixing import mix_styles
+from networks.noise import BatchNoise
 
 
 class LatentBatch(NamedTuple):
@@ -56,16 +21,31 @@ class LatentBatch(NamedTuple):
     noise: list[Tensor]
 
 
-def draw_latents(draws: SampleDraws, generator: LinkableGenerator, style_mixing: float) -> LatentBatch:
+def _layer_noise(noise: BatchNoise, sides: Sequence[int], count: int, device: torch.device) -> list[Tensor]:
+    return [noise.normal(f"layer{k}", (count, 1, side, side), device=device) for k, side in enumerate(sides)]
+
+
+def draw_latents(
+    noise: BatchNoise, generator: LinkableGenerator, count: int, style_mixing: float, device: torch.device
+) -> LatentBatch:
     """Return the latents of an adversarial pass or of a path length.
 
     Args:
-        draws: what draws.
+        noise: of the pass.
         generator: the generator that they are for.
-        style_mixing: probability that a sample is mixed.
+        count: number of this process's samples.
+        style_mixing: probability that a sample is mixed, each by itself.
+        device: where the generator is.
     """
-    z, other = draws.normal(generator.z_dim), draws.normal(generator.z_dim)
-    return LatentBatch(z, other, draws.cutoffs(generator.num_ws, style_mixing), draws.noise(generator.noise_sides))
+    layers = generator.num_ws
+    is_mixed = noise.uniform("is_mixed", (count,)) < style_mixing
+    first = noise.integers("cutoff", 1, max(2, layers), (count,))
+    return LatentBatch(
+        noise.normal("z", (count, generator.z_dim), device=device),
+        noise.normal("other", (count, generator.z_dim), device=device),
+        torch.where(is_mixed, first, layers),
+        _layer_noise(noise, generator.noise_sides, count, device),
+    )
 
 
 def latents_of_layers(
@@ -80,37 +60,45 @@ def latents_of_layers(
 
 
 class LinkBatch(NamedTuple):
-    """Input of the regularized passes: z [b, z], noise that they share, and perturbations p [b, k, w] of k links.
+    """Input of the regularized passes: z [b, z], noise that they share, and perturbations p [b, w] of each link.
 
-    `offsets` are rows and columns by which the control's region is moved.
+    `offset` is by how many rows and columns the control's region is moved.
     """
 
     z: Tensor
     noise: list[Tensor]
-    perturbations: Tensor
-    links: list[str]
-    offsets: tuple[int, int]
+    perturbations: dict[str, Tensor]
+    offset: tuple[int, int]
 
 
 def draw_link_batch(
-    draws: SampleDraws, generator: LinkableGenerator, links: Sequence[str], per_step: int | None, side: int
+    noise: BatchNoise,
+    generator: LinkableGenerator,
+    count: int,
+    links: Sequence[str],
+    side: int,
+    device: torch.device,
 ) -> LinkBatch:
     """Return what a regularized step draws.
 
     Args:
-        draws: what draws.
+        noise: of the links.
         generator: the generator that it is for.
-        links: names of all links.
-        per_step: how many of them are drawn, None for all.
+        count: number of this process's samples.
+        links: names of the links of this step, see `drawn_links`.
         side: side of the images.
+        device: where the generator is.
     """
-    order = torch.randperm(len(links), generator=draws.shared).tolist()
-    offsets = torch.randint(side, (2,), generator=draws.shared).tolist()
-    chosen = sorted(order[: per_step or len(links)])
+    offset = torch.randint(side, (2,), generator=noise.shared("offset")).tolist()
     return LinkBatch(
-        draws.normal(generator.z_dim),
-        draws.noise(generator.noise_sides),
-        draws.normal(len(links), generator.w_dim)[:, chosen],
-        [links[k] for k in chosen],
-        (offsets[0], offsets[1]),
+        noise.normal("z", (count, generator.z_dim), device=device),
+        _layer_noise(noise, generator.noise_sides, count, device),
+        {name: noise.normal(f"perturbation/{name}", (count, generator.w_dim), device=device) for name in links},
+        (offset[0], offset[1]),
     )
+
+
+def drawn_links(noise: BatchNoise, links: Sequence[str], count: int | None) -> list[str]:
+    """Return the links of a regularized step: `count` of them, drawn alike on all processes; None for all."""
+    order = torch.randperm(len(links), generator=noise.shared("links")).tolist()
+    return [links[k] for k in sorted(order[: count or len(links)])]

@@ -15,17 +15,7 @@ from lightning_modules.linkgan.evaluation.figures import CAPTION, edits_figure, 
 from lightning_modules.linkgan.evaluation.link_evaluation import LinkEvaluation, new_samples
 from lightning_modules.linkgan.generators import StyleGAN2Options
 from lightning_modules.linkgan.initialization import load_networks, load_optimizers
-from lightning_modules.linkgan.latents import (
-    DISCRIMINATOR,
-    GENERATOR,
-    LINK,
-    PATH_LENGTH,
-    LatentBatch,
-    LinkBatch,
-    SampleDraws,
-    draw_latents,
-    draw_link_batch,
-)
+from lightning_modules.linkgan.latents import LatentBatch, LinkBatch, draw_latents, draw_link_batch, drawn_links
 from lightning_modules.linkgan.losses import (
     discriminator_loss,
     generated,
@@ -47,9 +37,9 @@ from lightning_modules.linkgan.options import (
     uses_links,
 )
 from lightning_modules.linkgan.segmenters import SegmenterOptions
-from networks.distributed import rank_part
 from networks.gan.lazy_regularization import build_adam, is_due, lazy_weight
 from networks.gan.stylegan2.path_length import shrunk_batch
+from networks.noise import BatchNoise
 
 
 class LinkGAN(BasePaper):
@@ -157,23 +147,25 @@ class LinkGAN(BasePaper):
 
     # Training.
 
-    def draws(self, count: int, purpose: int) -> SampleDraws:
-        """Return what draws `count` samples of this process for one of a batch's passes."""
-        step, part = int(self.networks.batches_seen), rank_part(count, self.trainer.global_rank)
-        return SampleDraws(self.options["seed"], step, purpose, range(part.start, part.stop), self.networks.device)
+    def noise(self, name: str) -> BatchNoise:
+        """Return what draws the numbers of one of this batch's passes."""
+        return BatchNoise(self.options["seed"], int(self.networks.batches_seen)).part(name)
 
-    def draw(self, count: int, purpose: int) -> LatentBatch:
-        """Return the latents of this process's part of an adversarial pass."""
-        return draw_latents(self.draws(count, purpose), self.networks.generator, self.options["style_mixing"])
+    def draw(self, count: int, name: str) -> LatentBatch:
+        """Return the latents of this process's part of a pass with style mixing."""
+        generator, mixing = self.networks.generator, self.options["style_mixing"]
+        return draw_latents(self.noise(name), generator, count, mixing, self.networks.device)
 
     def draw_links(self, count: int) -> LinkBatch | None:
         """Return what a regularized step draws for a batch of `count` images of this process; None if it is not due."""
         o, n = self.options, self.networks
-        is_on = uses_links(o) and int(n.images_seen) >= 1000 * o["link"]["start_kimg"]
-        if not is_on or not is_due(int(n.batches_seen), o["link"]["interval"]):
+        link = o["link"]
+        is_on = uses_links(o) and int(n.images_seen) >= 1000 * link["start_kimg"]
+        if not is_on or not is_due(int(n.batches_seen), link["interval"]):
             return None
-        draws = self.draws(shrunk_batch(count, o["link"]["batch_shrink"]), LINK)
-        return draw_link_batch(draws, n.generator, list(o["links"]), o["link"]["links_per_step"], o["image_size"])
+        noise, own = self.noise("link"), shrunk_batch(count, link["batch_shrink"])
+        names = drawn_links(noise, list(o["links"]), link["links_per_step"])
+        return draw_link_batch(noise, n.generator, own, names, o["image_size"], n.device)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Make a step of each network, and the lazy ones that are due."""
@@ -194,7 +186,7 @@ class LinkGAN(BasePaper):
     def generator_step(self, count: int, optimizer: LightningOptimizer) -> Tensor | None:
         """Train the generator against the discriminator and on links; return images for the discriminator to see."""
         with self.toggled_optimizer(optimizer):
-            found = generator_loss(self.networks, self.options, self.draw(count, GENERATOR), self.draw_links(count))
+            found = generator_loss(self.networks, self.options, self.draw(count, "generator"), self.draw_links(count))
             self._descend(found.loss, optimizer)
         self.latest |= found.terms
         return found.perturbed
@@ -205,9 +197,10 @@ class LinkGAN(BasePaper):
         interval = lazy["path_length_interval"]
         if not lazy["path_length_weight"] or not is_due(int(self.networks.batches_seen), interval):
             return
-        draws = self.draws(shrunk_batch(count, lazy["path_length_shrink"]), PATH_LENGTH)
-        latents = draw_latents(draws, self.networks.generator, o["style_mixing"])
-        directions = draws.normal(o["channels"], o["image_size"], o["image_size"])
+        own, device = shrunk_batch(count, lazy["path_length_shrink"]), self.networks.device
+        shape = (own, o["channels"], o["image_size"], o["image_size"])
+        latents = self.draw(own, "path_length")
+        directions = self.noise("path_length").normal("directions", shape, device=device)
         with self.toggled_optimizer(optimizer):
             penalty = path_length_penalty(self.networks, latents, directions)
             self._descend(lazy_weight(lazy["path_length_weight"], interval) * penalty, optimizer)
@@ -219,7 +212,7 @@ class LinkGAN(BasePaper):
         """Train the discriminator on real, generated and perturbed images; R1 has a step of its own."""
         n, lazy = self.networks, self.options["regularization"]
         with torch.no_grad():
-            fake = generated(n, self.draw(len(real), DISCRIMINATOR))[1].image
+            fake = generated(n, self.draw(len(real), "discriminator"))[1].image
         fake = fake if perturbed is None else torch.cat([fake, perturbed])
         with self.toggled_optimizer(optimizer):
             loss = discriminator_loss(n, real, fake)

@@ -105,8 +105,8 @@ def link_terms(
     if options["anchor_detach"]:
         anchor = GeneratedImages(*(None if part is None else part.detach() for part in anchor))  # type: ignore[arg-type]
     inside, outside, images = w.new_zeros(()), w.new_zeros(()), list[Tensor]()
-    for k, name in enumerate(batch.links):
-        direction, own = batch.perturbations[:, k], axes[name]
+    for name, direction in batch.perturbations.items():
+        own = axes[name]
         passes = LinkPasses(
             images_of(perturbed(w, direction, ~own, strength)), images_of(perturbed(w, direction, own, strength))
         )
@@ -115,7 +115,7 @@ def link_terms(
         if options["mask_mode"] == "union":
             outer = outer & ~mask_of(name, passes.linked_moved.image)
         if options["random_mask"]:
-            mask, outer = (part.roll(batch.offsets, dims=(2, 3)) for part in (mask, outer))
+            mask, outer = (part.roll(batch.offset, dims=(2, 3)) for part in (mask, outer))
         inside = inside + change(passes.others_moved, anchor, mask)
         outside = outside + change(passes.linked_moved, anchor, outer)
         images += [passes.linked_moved.image, passes.others_moved.image]
