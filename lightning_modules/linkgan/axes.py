@@ -1,6 +1,7 @@
 """Groups of axes of w that are linked to regions (§2.1)."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TypedDict
 
 import torch
@@ -55,7 +56,7 @@ def linked_axes(links: Mapping[str, LinkOptions], w_dim: int) -> dict[str, slice
     """
     found = {name: axes_of(link["axes"], w_dim, f"model.links.{name}.axes") for name, link in links.items()}
     ordered = sorted(found, key=lambda name: found[name].start)
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in pairwise(ordered):
         if found[one].stop > found[other].start:
             raise UserError(
                 f"model.links: {one} has axes {found[one].start} to {found[one].stop - 1}, {other} has"

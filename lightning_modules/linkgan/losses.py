@@ -10,7 +10,7 @@ from lightning_modules.linkgan.generators import GeneratedImages
 from lightning_modules.linkgan.latents import LatentBatch, LinkBatch, latents_of_layers
 from lightning_modules.linkgan.networks import LinkGANNetworks
 from lightning_modules.linkgan.options import LinkGANOptions
-from lightning_modules.linkgan.regularizer import link_loss, link_terms
+from lightning_modules.linkgan.regularizer import link_loss, link_terms, perturbation_strength
 from networks.gan import losses
 from networks.precision import single_precision
 
@@ -47,13 +47,13 @@ def generator_loss(
         adversarial = losses.generator_loss(logits)
         return GeneratorLoss(adversarial, {"g_loss": adversarial.detach()}, None)
     o = options["link"]
-    deviation = networks.w_variance.sqrt() if o["alpha_mode"] == "relative" else None
-    found = link_terms(networks.generator, link, networks.axes(), networks.mask_of, o, deviation=deviation)
+    strength = perturbation_strength(o, networks.w_variance)
+    found = link_terms(networks.generator, link, networks.axes(), networks.mask_of, o, strength=strength)
     shown = o["adversarial_on_perturbed"]
     if shown:
         logits = torch.cat([logits, networks.discriminator(found.perturbed)])
     adversarial = losses.generator_loss(logits)
-    regularizer = link_loss(found, o, len(options["links"]))
+    regularizer = link_loss(found, o, len(networks.regions))
     terms = {
         "g_loss": adversarial.detach(),
         "link_loss": regularizer.detach(),

@@ -56,7 +56,7 @@ class LinkGAN(BasePaper):
         discriminator: the discriminator.
         init_from: checkpoint of a training of the same networks to start from, or null.
         continue_optimizers: whether Adam's moments are taken from it, too; if not, they start afresh.
-        links: groups of axes of w and their regions, by name.
+        links: groups of axes of w and their regions, by name; null takes one out that an experiment has.
         link: the regularizer.
         segmenter: what finds the classes that regions name, or null.
         flips: whether the data mirror images.
@@ -82,7 +82,7 @@ class LinkGAN(BasePaper):
         discriminator: StyleGAN2DiscriminatorOptions,
         init_from: str | None,
         continue_optimizers: bool,
-        links: dict[str, LinkOptions],
+        links: dict[str, LinkOptions | None],
         link: LinkRegularizerOptions,
         segmenter: SegmenterOptions | None,
         flips: bool,
@@ -164,7 +164,7 @@ class LinkGAN(BasePaper):
         if not is_on or not is_due(int(n.batches_seen), link["interval"]):
             return None
         noise, own = self.noise("link"), shrunk_batch(count, link["batch_shrink"])
-        names = drawn_links(noise, list(o["links"]), link["links_per_step"])
+        names = drawn_links(noise, list(n.regions), link["links_per_step"])
         return draw_link_batch(noise, n.generator, own, names, o["image_size"], n.device)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
@@ -259,7 +259,7 @@ class LinkGAN(BasePaper):
         self.publish(self._evaluation.validation())
         if self.trainer.is_global_zero:
             samples, seen = self._evaluation.samples, f"after {int(self.networks.images_seen)} images"
-            if self.options["links"]:
+            if self.networks.regions:
                 self.show_picture("training_edits", edits_figure(self.networks, samples), f"{seen}: {CAPTION}")
             self.show_picture("training_samples", sample_grid(samples, 32), f"{seen}: the same latents each time")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_modules.linkgan.axes import axes_mask, linked_axes
 from lightning_modules.linkgan.generators import LinkableGenerator, StyleGAN2Generator
-from lightning_modules.linkgan.options import LinkGANOptions
+from lightning_modules.linkgan.options import LinkGANOptions, active_links
 from lightning_modules.linkgan.regions import RegionMask
 from lightning_modules.linkgan.segmenters import FrozenSegmenter, build_segmenter
 from networks.distributed import gather_rows
@@ -55,7 +55,7 @@ class LinkGANNetworks(nn.Module):
         self.register_buffer("w_variance", torch.zeros(generator.w_dim))
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
-        links = options["links"]
+        links = active_links(options)
         self.slices = linked_axes(links, generator.w_dim)
         self.regions = {
             name: RegionMask(link["region"], size, f"model.links.{name}.region") for name, link in links.items()

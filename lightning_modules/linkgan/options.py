@@ -109,7 +109,7 @@ class LinkGANOptions(TypedDict):
     discriminator: StyleGAN2DiscriminatorOptions
     init_from: str | None
     continue_optimizers: bool
-    links: dict[str, LinkOptions]
+    links: dict[str, LinkOptions | None]
     link: LinkRegularizerOptions
     segmenter: SegmenterOptions | None
     flips: bool
@@ -128,18 +128,17 @@ def check_options(options: LinkGANOptions) -> None:
         UserError: naming the first option that is wrong.
     """
     _check_ranges(options)
-    linked_axes(options["links"], options["stylegan2"]["w_dim"])
-    for name, link in options["links"].items():
+    links = active_links(options)
+    linked_axes(links, options["stylegan2"]["w_dim"])
+    for name, link in links.items():
         key = f"model.links.{name}.region"
         region = RegionMask(link["region"], options["image_size"], key)
         if region.classes is not None:
             check_classes(region.classes, options["segmenter"], f"{key}.classes")
             _check_sides(region.classes, key, flips=options["flips"])
     per_step = options["link"]["links_per_step"]
-    if per_step is not None and not 1 <= per_step <= max(1, len(options["links"])):
-        raise UserError(
-            f"model.link.links_per_step is {per_step}, there are {len(options['links'])} links: null takes all"
-        )
+    if per_step is not None and not 1 <= per_step <= max(1, len(links)):
+        raise UserError(f"model.link.links_per_step is {per_step}, there are {len(links)} links: null takes all")
 
 
 def _check_sides(classes: list[str], key: str, *, flips: bool) -> None:
@@ -164,7 +163,7 @@ def _check_ranges(options: LinkGANOptions) -> None:
         "evaluation.batch": evaluation["batch"],
         "ema.half_life": options["ema"]["half_life"],
     }
-    at_least_zero = {name: link[name] for name in ("lambda_in", "lambda_out", "alpha", "start_kimg")}  # type: ignore[literal-required]
+    at_least_zero = {name: link[name] for name in ("lambda_in", "lambda_out", "alpha", "start_kimg")}
     for name, value in at_least_one.items():
         if value < 1:
             raise UserError(f"model.{name} is {value}, should be at least 1")
@@ -175,7 +174,12 @@ def _check_ranges(options: LinkGANOptions) -> None:
         raise UserError(f"model.style_mixing is {options['style_mixing']}, should be a probability, 0 to 1")
 
 
+def active_links(options: LinkGANOptions) -> dict[str, LinkOptions]:
+    """Return the links; those that are null are left out."""
+    return {name: link for name, link in options["links"].items() if link is not None}
+
+
 def uses_links(options: LinkGANOptions) -> bool:
     """Return whether links are trained; without weight the baseline's training is left, step for step."""
     link = options["link"]
-    return bool(options["links"]) and max(link["lambda_in"], link["lambda_out"]) > 0
+    return bool(active_links(options)) and max(link["lambda_in"], link["lambda_out"]) > 0

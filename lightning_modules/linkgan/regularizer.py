@@ -40,9 +40,7 @@ def masked_mean(difference: Float[Tensor, "b c h w"], mask: Bool[Tensor, "b 1 h 
         return squares / inside.sum(dim=(1, 2, 3)).clamp_min(1)
 
 
-def change(
-    one: GeneratedImages, other: GeneratedImages, mask: Bool[Tensor, "b 1 h w"]
-) -> Float[Tensor, ""]:
+def change(one: GeneratedImages, other: GeneratedImages, mask: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
     """Return the mean square change inside a mask, of images and, if there are any, of those before super-resolution.
 
     Args:
@@ -56,6 +54,11 @@ def change(
         raw_mask = functional.interpolate(mask.float(), side, mode="area") >= 0.5
         found = found + masked_mean(one.raw - other.raw, raw_mask).mean()
     return found
+
+
+def perturbation_strength(options: LinkRegularizerOptions, variance: Float[Tensor, " w"]) -> Tensor | float:
+    """Return alpha or, relative to the running variance of each axis of w, alpha for each axis."""
+    return options["alpha"] * variance.sqrt() if options["alpha_mode"] == "relative" else options["alpha"]
 
 
 def perturbed(
@@ -79,7 +82,7 @@ def link_terms(
     mask_of: MaskOf,
     options: LinkRegularizerOptions,
     *,
-    deviation: Float[Tensor, " w"] | None = None,
+    strength: Tensor | float,
     c: Tensor | None = None,
 ) -> LinkTerms:
     """Return the losses of a regularized step.
@@ -92,7 +95,7 @@ def link_terms(
         axes: the axes of each link.
         mask_of: the masks.
         options: see `LinkRegularizerOptions`.
-        deviation: running deviation of each axis of w, for `alpha_mode` "relative".
+        strength: see `perturbation_strength`.
         c: the condition, the same in all passes.
     """
 
@@ -100,7 +103,6 @@ def link_terms(
         return generator.synthesize(broadcast(latent, generator.num_ws), batch.noise, c)
 
     w = generator.to_w(batch.z, c)
-    strength = options["alpha"] if deviation is None else options["alpha"] * deviation
     anchor = images_of(w)
     if options["anchor_detach"]:
         anchor = GeneratedImages(*(None if part is None else part.detach() for part in anchor))  # type: ignore[arg-type]

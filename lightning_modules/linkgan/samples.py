@@ -12,9 +12,7 @@ from networks.gan.latents import sample_latents
 from networks.seeds import stream_seed
 
 
-def resampled(
-    w: Float[Tensor, "b w"], other: Float[Tensor, "b w"], axes: Bool[Tensor, " w"]
-) -> Float[Tensor, "b w"]:
+def resampled(w: Float[Tensor, "b w"], other: Float[Tensor, "b w"], axes: Bool[Tensor, " w"]) -> Float[Tensor, "b w"]:
     """Return w with a group of axes from another w."""
     return torch.where(axes.to(w.device), other, w)
 

@@ -70,9 +70,7 @@ class SegmenterTraining(BasePaper):
         assert self.network is not None
         image = batch["image"]
         strength = self.options["grain"] * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1).clamp_min(0)
-        loss = functional.cross_entropy(
-            self.network(image + strength * torch.randn_like(image)), batch["segmentation"]
-        )
+        loss = functional.cross_entropy(self.network(image + strength * torch.randn_like(image)), batch["segmentation"])
         if self._trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(image), sync_dist=True)
         return loss

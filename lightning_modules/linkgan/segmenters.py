@@ -94,7 +94,8 @@ class FrozenSegmenter(nn.Module):
 
     def __init__(self, network: nn.Module, classes: Sequence[str]) -> None:
         super().__init__()
-        self.network, self.classes = network.eval().requires_grad_(False), list(classes)
+        self.network, self.classes = network.requires_grad_(False), list(classes)
+        self.eval()
 
     def train(self, mode: bool = True) -> "FrozenSegmenter":
         """Stay in eval mode."""
@@ -179,8 +180,8 @@ def build_segmenter(options: SegmenterOptions, in_channels: int) -> FrozenSegmen
         raise UserError(f"{_KEY}: {path} is not a checkpoint of a small segmenter, but {weights.form}")
     if hparams["classes"] != names or hparams["in_channels"] != in_channels:
         raise UserError(
-            f"{_KEY}: {path} tells {', '.join(hparams['classes'])} apart in images of {hparams['in_channels']} channels;"
-            f" model.segmenter.classes is {', '.join(names)}, images have {in_channels} channels"
+            f"{_KEY}: {path} knows {', '.join(hparams['classes'])} in images of {hparams['in_channels']} channels,"
+            f" should know {', '.join(names)} (model.segmenter.classes) in images of {in_channels}"
         )
     small = SmallSegmenter(in_channels, len(names), hparams["width"])
     fit(small, weights, f"{_KEY}: {path} is not a checkpoint of a small segmenter", only_parts=True)

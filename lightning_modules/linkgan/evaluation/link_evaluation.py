@@ -12,7 +12,7 @@ from lightning_modules.linkgan.evaluation.figures import CAPTION, COLUMNS, edits
 from lightning_modules.linkgan.evaluation.locality import LocalityErrors
 from lightning_modules.linkgan.networks import LinkGANNetworks
 from lightning_modules.linkgan.options import LinkGANOptions
-from lightning_modules.linkgan.regularizer import masked_mean, perturbed
+from lightning_modules.linkgan.regularizer import masked_mean, perturbation_strength, perturbed
 from lightning_modules.linkgan.samples import SampledLatents, Samples, resampled
 from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances
@@ -78,8 +78,7 @@ class LinkEvaluation:
     @torch.no_grad()
     def _measure(self, latents: SampledLatents) -> Tensor:
         """Add the changes of a batch of samples; return their images."""
-        alpha, w = self.options["link"]["alpha"], latents.w
-        strength = alpha * self.networks.w_variance.sqrt() if self.options["link"]["alpha_mode"] == "relative" else alpha
+        w, strength = latents.w, perturbation_strength(self.options["link"], self.networks.w_variance)
         plain, full = self.samples.images_of(w), self.samples.images_of(latents.other)
         for name, axes in self.axes.items():
             mask = self.networks.mask_of(name, plain)
