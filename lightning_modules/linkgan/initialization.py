@@ -7,6 +7,7 @@ from torch.optim import Optimizer
 
 from common.errors import UserError
 from lightning_modules.linkgan.networks import LinkGANNetworks
+from networks.gan.stylegan2.pretrained import load_stylegan2
 from networks.weights.forms import read_weights
 
 KEY = "model.init_from"
@@ -19,7 +20,7 @@ def load_networks(networks: LinkGANNetworks, path: str) -> list[dict[str, Any]]:
 
     Args:
         networks: the networks to fill.
-        path: its checkpoint.
+        path: its checkpoint, or a file of stylegan2-ada-pytorch's or Hammer's networks, see `load_stylegan2`.
 
     Returns:
         The states of its optimizers, generator's first; none if the file has none.
@@ -27,12 +28,17 @@ def load_networks(networks: LinkGANNetworks, path: str) -> list[dict[str, Any]]:
     Raises:
         UserError: if the file is missing or holds other networks.
     """
+    generator, average = networks.get_submodule("generator"), networks.average.module
+    if load_stylegan2(path, KEY, generator=generator, average=average, discriminator=networks.discriminator):
+        return []
     weights = read_weights(path, KEY)
     tensors = {name: value for name, value in weights.tensors.items() if name not in _COUNTERS}
     local = {name: value for name, value in networks.state_dict().items() if name not in _COUNTERS}
     for name, value in local.items():
         if name not in tensors:
-            raise UserError(f"{KEY}: {path} has no '{name}'; expected a checkpoint of LinkGAN ({weights.form})")
+            raise UserError(
+                f"{KEY}: {path} has no '{name}'; expected a checkpoint of LinkGAN, or G_ema, G and D of StyleGAN2"
+            )
         if tensors[name].shape != value.shape:
             given, wanted = list(tensors[name].shape), list(value.shape)
             raise UserError(

@@ -8,6 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_modules.linkgan.generators import LinkableGenerator, broadcast
+from lightning_modules.linkgan.networks import LinkGANNetworks
+from lightning_modules.linkgan.options import LinkGANOptions, uses_links
+from networks.gan.lazy_regularization import is_due
+from networks.gan.stylegan2.path_length import shrunk_batch
 from networks.gan.stylegan2.style_mixing import mix_styles
 from networks.noise import BatchNoise
 
@@ -102,3 +106,31 @@ def drawn_links(noise: BatchNoise, links: Sequence[str], count: int | None) -> l
     """Return the links of a regularized step: `count` of them, drawn alike on all processes; None for all."""
     order = torch.randperm(len(links), generator=noise.shared("links")).tolist()
     return [links[k] for k in sorted(order[: count or len(links)])]
+
+
+def pass_noise(networks: LinkGANNetworks, options: LinkGANOptions, name: str) -> BatchNoise:
+    """Return what draws the numbers of one of this batch's passes: "generator", "discriminator" and so on."""
+    return BatchNoise(options["seed"], int(networks.batches_seen)).part(name)
+
+
+def pass_latents(networks: LinkGANNetworks, options: LinkGANOptions, name: str, count: int) -> LatentBatch:
+    """Return the latents of one of this batch's passes with style mixing, `count` samples for this process."""
+    noise = pass_noise(networks, options, name)
+    return draw_latents(noise, networks.generator, count, options["style_mixing"], networks.device)
+
+
+def due_link_batch(networks: LinkGANNetworks, options: LinkGANOptions, count: int) -> LinkBatch | None:
+    """Return what this batch's regularized step draws, None if none is due (§2.4).
+
+    Args:
+        networks: the networks, whose counters say which step it is, so that a resumed training keeps the phase.
+        options: see `LinkGAN`.
+        count: real images of this process's batch.
+    """
+    link = options["link"]
+    is_on = uses_links(options) and int(networks.images_seen) >= 1000 * link["start_kimg"]
+    if not is_on or not is_due(int(networks.batches_seen), link["interval"]):
+        return None
+    noise, own = pass_noise(networks, options, "link"), shrunk_batch(count, link["batch_shrink"])
+    names = drawn_links(noise, list(networks.regions), link["links_per_step"])
+    return draw_link_batch(noise, networks.generator, own, names, options["image_size"], networks.device)

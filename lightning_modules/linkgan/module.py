@@ -11,11 +11,12 @@ from torch.optim import Optimizer
 
 from lightning_modules.base import BasePaper
 from lightning_modules.linkgan.axes import LinkOptions
+from lightning_modules.linkgan.costs import whole_step
 from lightning_modules.linkgan.evaluation.figures import CAPTION, edits_figure, sample_grid
-from lightning_modules.linkgan.evaluation.link_evaluation import LinkEvaluation, new_samples
+from lightning_modules.linkgan.evaluation.link_evaluation import LinkEvaluation
 from lightning_modules.linkgan.generators import StyleGAN2Options
 from lightning_modules.linkgan.initialization import load_networks, load_optimizers
-from lightning_modules.linkgan.latents import LatentBatch, LinkBatch, draw_latents, draw_link_batch, drawn_links
+from lightning_modules.linkgan.latents import due_link_batch, pass_latents, pass_noise
 from lightning_modules.linkgan.losses import (
     discriminator_loss,
     generated,
@@ -28,18 +29,17 @@ from lightning_modules.linkgan.options import (
     AverageOptions,
     EvaluationOptions,
     LinkGANOptions,
-    LinkGANSampleOptions,
     LinkRegularizerOptions,
     OptimizersOptions,
     RegularizationOptions,
     StyleGAN2DiscriminatorOptions,
     check_options,
-    uses_links,
 )
+from lightning_modules.linkgan.sampling import LinkGANSampleOptions, LinkSamples
 from lightning_modules.linkgan.segmenters import SegmenterOptions
 from networks.gan.lazy_regularization import build_adam, is_due, lazy_weight
 from networks.gan.stylegan2.path_length import shrunk_batch
-from networks.noise import BatchNoise
+from networks.label_features import load_label_features
 
 
 class LinkGAN(BasePaper):
@@ -71,7 +71,20 @@ class LinkGAN(BasePaper):
     networks: LinkGANNetworks
     has_unused_parameters = True
     can_be_sharded = False
-    sample_options: ClassVar[LinkGANSampleOptions] = {"count": 64, "seed": None, "truncation": 1.0}
+    sample_options: ClassVar[LinkGANSampleOptions] = {
+        "count": 64,
+        "seed": None,
+        "truncation": 1.0,
+        "resample": None,
+        "edit": "replace",
+        "amount": 1.0,
+        "outside": False,
+        "invert": None,
+        "latent": None,
+        "space": "w",
+        "steps": 1000,
+        "vgg": None,
+    }
 
     def __init__(
         self,
@@ -147,26 +160,6 @@ class LinkGAN(BasePaper):
 
     # Training.
 
-    def noise(self, name: str) -> BatchNoise:
-        """Return what draws the numbers of one of this batch's passes."""
-        return BatchNoise(self.options["seed"], int(self.networks.batches_seen)).part(name)
-
-    def draw(self, count: int, name: str) -> LatentBatch:
-        """Return the latents of this process's part of a pass with style mixing."""
-        generator, mixing = self.networks.generator, self.options["style_mixing"]
-        return draw_latents(self.noise(name), generator, count, mixing, self.networks.device)
-
-    def draw_links(self, count: int) -> LinkBatch | None:
-        """Return what a regularized step draws for a batch of `count` images of this process; None if it is not due."""
-        o, n = self.options, self.networks
-        link = o["link"]
-        is_on = uses_links(o) and int(n.images_seen) >= 1000 * link["start_kimg"]
-        if not is_on or not is_due(int(n.batches_seen), link["interval"]):
-            return None
-        noise, own = self.noise("link"), shrunk_batch(count, link["batch_shrink"])
-        names = drawn_links(noise, list(n.regions), link["links_per_step"])
-        return draw_link_batch(noise, n.generator, own, names, o["image_size"], n.device)
-
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Make a step of each network, and the lazy ones that are due."""
         optimizers, n = cast(list[LightningOptimizer], self.optimizers()), self.networks
@@ -185,24 +178,26 @@ class LinkGAN(BasePaper):
 
     def generator_step(self, count: int, optimizer: LightningOptimizer) -> Tensor | None:
         """Train the generator against the discriminator and on links; return images for the discriminator to see."""
+        n, o = self.networks, self.options
         with self.toggled_optimizer(optimizer):
-            found = generator_loss(self.networks, self.options, self.draw(count, "generator"), self.draw_links(count))
+            latents, link = pass_latents(n, o, "generator", count), due_link_batch(n, o, count)
+            found = generator_loss(n, o, latents, link)
             self._descend(found.loss, optimizer)
         self.latest |= found.terms
         return found.perturbed
 
     def path_length_step(self, count: int, optimizer: LightningOptimizer) -> None:
         """Train the generator on path lengths when they are due."""
-        lazy, o = self.options["regularization"], self.options
+        n, o, lazy = self.networks, self.options, self.options["regularization"]
         interval = lazy["path_length_interval"]
-        if not lazy["path_length_weight"] or not is_due(int(self.networks.batches_seen), interval):
+        if not lazy["path_length_weight"] or not is_due(int(n.batches_seen), interval):
             return
-        own, device = shrunk_batch(count, lazy["path_length_shrink"]), self.networks.device
+        own = shrunk_batch(count, lazy["path_length_shrink"])
         shape = (own, o["channels"], o["image_size"], o["image_size"])
-        latents = self.draw(own, "path_length")
-        directions = self.noise("path_length").normal("directions", shape, device=device)
+        latents = pass_latents(n, o, "path_length", own)
+        directions = pass_noise(n, o, "path_length").normal("directions", shape, device=n.device)
         with self.toggled_optimizer(optimizer):
-            penalty = path_length_penalty(self.networks, latents, directions)
+            penalty = path_length_penalty(n, latents, directions)
             self._descend(lazy_weight(lazy["path_length_weight"], interval) * penalty, optimizer)
         self.latest["path_length"] = penalty.detach()
 
@@ -212,7 +207,7 @@ class LinkGAN(BasePaper):
         """Train the discriminator on real, generated and perturbed images; R1 has a step of its own."""
         n, lazy = self.networks, self.options["regularization"]
         with torch.no_grad():
-            fake = generated(n, self.draw(len(real), "discriminator"))[1].image
+            fake = generated(n, pass_latents(n, self.options, "discriminator", len(real)))[1].image
         fake = fake if perturbed is None else torch.cat([fake, perturbed])
         with self.toggled_optimizer(optimizer):
             loss = discriminator_loss(n, real, fake)
@@ -222,6 +217,10 @@ class LinkGAN(BasePaper):
                 self._descend(lazy_weight(lazy["r1_gamma"] / 2, lazy["r1_interval"]) * r1, optimizer)
                 self.latest["r1"] = r1.detach()
         self.latest["d_loss"] = loss.detach()
+
+    def cost_step(self, batch: dict[str, Any]) -> None:
+        """Do the passes of a step in which everything lazy is due: the costliest one."""
+        whole_step(self.networks, self.options, batch["image"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the latest losses, as not every step has all of them."""
@@ -282,6 +281,20 @@ class LinkGAN(BasePaper):
     # For `mode=sample`.
 
     def generate(self, options: LinkGANSampleOptions) -> Iterator[Float[Tensor, "b c h w"]]:
-        """Yield images in -1..1, a batch at a time."""
-        samples = new_samples(self.networks, self.options, options["seed"], options["truncation"])
-        yield from samples.images(range(options["count"]))
+        """Yield samples, edits or inversions in -1..1, a batch at a time; see `LinkSamples`."""
+        o, n = self.options, self.networks
+        features = load_label_features(o["evaluation"]["features"], o["channels"]) if options["invert"] else None
+        self._samples = LinkSamples(
+            n.averaged_generator,
+            n.axes(),
+            cast(LinkGANSampleOptions, options | {"seed": o["seed"] if options["seed"] is None else options["seed"]}),
+            image_shape=(o["channels"], o["image_size"]),
+            device=n.device,
+            features=features,
+            test_picture=self.test_picture,
+        )
+        return self._samples.images()
+
+    def sample_files(self, options: LinkGANSampleOptions) -> Mapping[str, bytes]:
+        """Return the latent of an inverted picture, by its file's name."""
+        return self._samples.files()

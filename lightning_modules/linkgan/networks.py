@@ -92,6 +92,9 @@ class LinkGANNetworks(nn.Module):
 
     def mask_of(self, name: str, images: Float[Tensor, "b c h w"]) -> Bool[Tensor, "b 1 h w"]:
         """Return the mask of a link's region in images in -1..1."""
+        if images.is_meta:
+            # Where costs are counted, a segmenter may not have been trained yet.
+            return torch.ones_like(images[:, :1], dtype=torch.bool)
         return self.regions[name](images, self.segmenter)
 
     @torch.no_grad()
@@ -100,7 +103,8 @@ class LinkGANNetworks(nn.Module):
         w = gather_rows(w.float())
         self.generator.follow(w)
         variance = w.var(dim=0, correction=0)
-        weight = 1 - self.options["stylegan2"]["w_decay"] if bool(self.w_variance.any()) else 1.0
+        # The first variance replaces the initial zeros.
+        weight = torch.where(self.w_variance.any(), 1 - self.options["stylegan2"]["w_decay"], 1.0)
         self.w_variance.lerp_(variance, weight)
 
     def count(self, images: int) -> None:

@@ -3,20 +3,12 @@
 from typing import Literal, TypedDict
 
 from common.errors import UserError
-from lightning_modules.base import SampleOptions
 from lightning_modules.generated_images import DistanceOptions
 from lightning_modules.linkgan.axes import LinkOptions, linked_axes
 from lightning_modules.linkgan.generators import StyleGAN2Options
 from lightning_modules.linkgan.regions import RegionMask
 from lightning_modules.linkgan.segmenters import SegmenterOptions, check_classes
 from networks.gan.lazy_regularization import AdamOptions
-
-
-class LinkGANSampleOptions(SampleOptions):
-    """What `mode=sample` may ask of `LinkGAN`."""
-
-    truncation: float
-    """How far w is from its average: 1 is as trained, 0 the average image."""
 
 
 class LinkRegularizerOptions(TypedDict):
@@ -89,9 +81,9 @@ class AverageOptions(TypedDict):
 class EvaluationOptions(DistanceOptions):
     """What a test generates and compares (§2.8).
 
-    `validation_samples`: images of a validation. `batch`: images made at once. `truncation`: see
-    `LinkGANSampleOptions`. `shift_axes`: the control, in which links are measured on axes so far from their own, as a
-    fraction of w.
+    `validation_samples`: images of a validation. `batch`: images made at once. `truncation`: how far w is from its
+    average, 1 for no truncation. `shift_axes`: the control, in which links are measured on axes so far from their own,
+    as a fraction of w.
     """
 
     validation_samples: int

@@ -7,6 +7,7 @@ import torch
 
 from common.errors import UserError
 from lightning_modules.linkgan import losses
+from lightning_modules.linkgan.latents import pass_latents
 from lightning_modules.linkgan.module import LinkGAN
 from lightning_modules.linkgan.regularizer import link_loss
 from tests.linkgan.build import Faces, changed, fit, module_of, noise_of, options_of, state, trainer_of
@@ -267,22 +268,45 @@ def test_a_test_compares_plain_and_edited_images(tmp_path):
     assert set(shown) == {"samples", "real", "edits"}
 
 
-def test_samples_depend_on_their_index_alone_and_on_truncation():
+def test_samples_are_the_averages_and_edits_change_the_links_axes_alone():
     module = module_of()
-    five, three = (torch.cat(list(module.generate({"count": n, "seed": 4, "truncation": 1.0}))) for n in (5, 3))
+    module.eval().requires_grad_(False)
+
+    def drawn(**asked):
+        return torch.cat(list(module.generate(LinkGAN.sample_options | asked)))
+
+    five, three = drawn(count=5, seed=4), drawn(count=3, seed=4)
     assert torch.allclose(five[:3], three, atol=1e-5)
-    average = torch.cat(list(module.generate({"count": 3, "seed": 4, "truncation": 0.0})))
+    assert torch.allclose(drawn(count=3, seed=0), drawn(count=3), atol=1e-5)
+    average = drawn(count=3, truncation=0.0)
     assert torch.allclose(average[0], average[2], atol=1e-5)
-    assert not torch.allclose(three[0], three[2], atol=1e-2)
+    edits = drawn(count=2, resample="eyes")
+    assert edits.shape == (2, 3, 16, 48)
+    assert torch.allclose(edits[..., :16], drawn(count=2).clamp(-1, 1), atol=1e-5)
+    assert (edits[..., 32:] > -0.9).any()
+    with pytest.raises(UserError, match="no link 'eye'"):
+        drawn(resample="eye")
+    assert module.sample_files(LinkGAN.sample_options) == {}
 
 
-def test_draws_of_links_move_no_other_draw(tmp_path):
+def test_networks_of_stylegan2_ada_are_where_it_starts(tmp_path):
+    base = module_of(seed=5).networks
+    parts = {"G_ema": base.average.module, "G": base.generator, "D": base.discriminator}
+    torch.save({name: network.state_dict() for name, network in parts.items()}, tmp_path / "ada.pt")
+    start = {"init_from": str(tmp_path / "ada.pt")}
+    module = module_of(**start, continue_optimizers=False)
+    module.load_pretrained()
+    for name in ("generator", "discriminator", "average.module"):
+        expected = base.get_submodule(name).state_dict()
+        assert not changed(expected, module.networks.get_submodule(name).state_dict())
+    with pytest.raises(UserError, match="continue_optimizers=false"):
+        fit(module_of(**start), tmp_path, batches=1)
+
+
+def test_draws_of_links_move_no_other_draw():
     module, none = module_of(), module_of(links={"eyes": None})
-    drawn = []
-    for one in (module, none):
-        one.trainer = trainer_of(tmp_path)
-        drawn.append(one.draw(4, "generator"))
+    drawn = [pass_latents(one.networks, one.options, "generator", 4) for one in (module, none)]
     assert torch.equal(drawn[0].z, drawn[1].z)
-    assert not torch.equal(drawn[0].z, module.draw(4, "discriminator").z)
+    assert not torch.equal(drawn[0].z, pass_latents(module.networks, module.options, "discriminator", 4).z)
     assert not torch.equal(noise_of(0).normal("z", (4, 8)), noise_of(1).normal("z", (4, 8)))
     assert options_of()["links"].keys() == {"eyes"}

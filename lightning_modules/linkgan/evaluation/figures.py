@@ -1,22 +1,17 @@
-"""Pictures of what links do: samples, samples with one group of axes drawn anew, and where they differ (§2.7)."""
+"""Pictures of what links do: samples, samples with one group of axes drawn anew, and where they differ (§2.8)."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lightning_modules.generated_images import Pixels, image_grid
+from lightning_modules.linkgan.editing import compared
+from lightning_modules.linkgan.evaluation.samples import Samples, resampled
 from lightning_modules.linkgan.networks import LinkGANNetworks
-from lightning_modules.linkgan.samples import Samples, resampled
 
 # Images in a row, and their side in pixels where they are smaller.
 COLUMNS, SIDE = 8, 64
 CAPTION = "samples; for each link: its axes drawn anew, where that changes them (white), all other axes drawn anew"
-
-
-def difference_map(one: Float[Tensor, "b c h w"], other: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Return |one - other| averaged over channels, as images from black (-1) for none to white (1) for 1 or more."""
-    change = (one - other).abs().mean(dim=1, keepdim=True).expand_as(one)
-    return 2 * change.clamp(0, 1) - 1
 
 
 def edits_figure(networks: LinkGANNetworks, samples: Samples) -> Pixels:
@@ -26,7 +21,11 @@ def edits_figure(networks: LinkGANNetworks, samples: Samples) -> Pixels:
     rows = [plain]
     for axes in networks.axes().values():
         edited = samples.images_of(resampled(latents.w, latents.other, axes))
-        rows += [edited, difference_map(edited, plain), samples.images_of(resampled(latents.w, latents.other, ~axes))]
+        rows += [
+            edited,
+            compared(plain, edited).difference,
+            samples.images_of(resampled(latents.w, latents.other, ~axes)),
+        ]
     return image_grid(rows, side=SIDE)
 
 

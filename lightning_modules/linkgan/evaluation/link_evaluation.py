@@ -10,25 +10,22 @@ from common.findings import Findings
 from lightning_modules.generated_images import build_distances, rank_share
 from lightning_modules.linkgan.evaluation.figures import CAPTION, COLUMNS, edits_figure, real_figure, sample_grid
 from lightning_modules.linkgan.evaluation.locality import LocalityErrors
+from lightning_modules.linkgan.evaluation.samples import SampledLatents, Samples, resampled
 from lightning_modules.linkgan.networks import LinkGANNetworks
 from lightning_modules.linkgan.options import LinkGANOptions
 from lightning_modules.linkgan.regularizer import masked_mean, perturbation_strength, perturbed
-from lightning_modules.linkgan.samples import SampledLatents, Samples, resampled
 from lightning_modules.progress import progress
 from metrics.image_distances import ImageDistances
 
 _CAPTIONS = {"edits": CAPTION, "samples": "samples", "real": "of the test split"}
 
 
-def new_samples(
-    networks: LinkGANNetworks, options: LinkGANOptions, seed: int | None = None, truncation: float | None = None
-) -> Samples:
-    """Return the averaged generator's samples of a seed and a truncation, those of the options unless given."""
+def _new_samples(networks: LinkGANNetworks, options: LinkGANOptions) -> Samples:
     evaluation = options["evaluation"]
     return Samples(
         networks.averaged_generator,
-        options["seed"] if seed is None else seed,
-        truncation=evaluation["truncation"] if truncation is None else truncation,
+        options["seed"],
+        truncation=evaluation["truncation"],
         batch=max(COLUMNS, evaluation["batch"]),
         device=networks.device,
     )
@@ -52,7 +49,7 @@ class LinkEvaluation:
         self, networks: LinkGANNetworks, options: LinkGANOptions, *, rank: int, world_size: int, has_distances: bool
     ) -> None:
         device, evaluation = networks.device, options["evaluation"]
-        self.networks, self.options, self.samples = networks, options, new_samples(networks, options)
+        self.networks, self.options, self.samples = networks, options, _new_samples(networks, options)
         self.rank, self.world_size = rank, world_size
         self.axes = networks.axes(round(evaluation["shift_axes"] * networks.generator.w_dim))
         self.errors = LocalityErrors(list(self.axes)).to(device)

@@ -1,4 +1,4 @@
-"""Images by index, plain and with a group of axes drawn anew: image k depends on the seed and on k alone (§2.7)."""
+"""Images by index, plain and with a group of axes drawn anew: image k depends on the seed and on k alone (§2.8)."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lightning_modules.linkgan.editing import edit_latents
 from lightning_modules.linkgan.generators import LinkableGenerator, broadcast
 from networks.gan.latents import sample_latents
 from networks.seeds import stream_seed
@@ -14,7 +15,7 @@ from networks.seeds import stream_seed
 
 def resampled(w: Float[Tensor, "b w"], other: Float[Tensor, "b w"], axes: Bool[Tensor, " w"]) -> Float[Tensor, "b w"]:
     """Return w with a group of axes from another w."""
-    return torch.where(axes.to(w.device), other, w)
+    return edit_latents(w[:, None], other[:, None], axes)[:, 0]
 
 
 class SampledLatents(NamedTuple):
