@@ -82,6 +82,7 @@ def discriminator_loss(
 
 def r1_loss(networks: LinkGANNetworks, real: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
     """Return R1 of real images before its weight, in single precision."""
-    images = real.detach().requires_grad_()
+    # No leaf of the graph, of which torch's counter of operations takes no second derivatives.
+    images = real.detach().requires_grad_().view_as(real)
     with single_precision(images):
         return losses.r1_penalty(networks.discriminator(images), images)
