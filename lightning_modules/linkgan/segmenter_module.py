@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
-import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
@@ -12,6 +11,7 @@ from torchmetrics import MeanMetric
 from lightning_modules.base import BasePaper
 from lightning_modules.linkgan.segmenters import SmallSegmenter
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
+from networks.noise import BatchNoise
 
 
 class SegmenterTrainingOptions(TypedDict):
@@ -23,6 +23,7 @@ class SegmenterTrainingOptions(TypedDict):
     grain: float
     optimizer: OptimizerOptions
     schedule: WarmCosine
+    seed: int
 
 
 class SegmenterTraining(BasePaper):
@@ -35,6 +36,7 @@ class SegmenterTraining(BasePaper):
         grain: largest deviation of the white noise that half of the images get, so that a generator's misleads it less.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
+        seed: seed of the grain.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class SegmenterTraining(BasePaper):
         grain: float,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
+        seed: int,
     ) -> None:
         super().__init__()
         if grain < 0 or width < 1:
@@ -68,10 +71,12 @@ class SegmenterTraining(BasePaper):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of images of which half have grain."""
         assert self.network is not None
-        image = batch["image"]
-        strength = self.options["grain"] * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1).clamp_min(0)
-        loss = functional.cross_entropy(self.network(image + strength * torch.randn_like(image)), batch["segmentation"])
-        if self._trainer is not None:
+        image, trainer = batch["image"], self._trainer
+        noise = BatchNoise(self.options["seed"], self.global_step if trainer is not None else 0)
+        strength = self.options["grain"] * (2 * noise.uniform("strength", (len(image), 1, 1, 1)) - 1).clamp_min(0)
+        grain = (strength * noise.normal("grain", image.shape)).to(image.device)
+        loss = functional.cross_entropy(self.network(image + grain), batch["segmentation"])
+        if trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(image), sync_dist=True)
         return loss
 

@@ -135,6 +135,9 @@ def test_costs_count_the_lazy_passes():
     assert gflops(*links, "model.link.adversarial_on_perturbed=false") < linked
 
 
+FACE = "+model.links.face={{axes:[0.5,0.75],region:{{classes:[{}]}}}}"
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -144,17 +147,17 @@ def test_costs_count_the_lazy_passes():
         (("model.links.eyes.region=eyse",), "no region 'eyse' - did you mean eyes"),
         (("model.links.eyes.regoin=eyes",), "region"),
         (("model.link.alpha_mode=relativ",), "did you mean relative"),
-        (("model.links.eyes.region={classes:[eye]}",), "needs a segmenter"),
+        ((FACE.format("eye"),), "needs a segmenter"),
         (
             (
-                "model.links.eyes.region={classes:[mouht]}",
+                FACE.format("mouht"),
                 "model.segmenter={kind:small,path:none.ckpt,classes:[skin,mouth],size:16}",
             ),
             "the segmenter has no class 'mouht' - did you mean mouth",
         ),
         (
             (
-                "model.links.eyes.region={classes:[left_eye]}",
+                FACE.format("left_eye"),
                 "model.segmenter={kind:small,path:none.ckpt,classes:[left_eye],size:16}",
                 "model.flips=true",
             ),

@@ -23,9 +23,7 @@ RUN_HERE |= {"geod"} | {
 RUN_HERE |= {"clip_fsar"} | {
     f"clip_fsar_{name}" for name in ("pretrain", "frozen", "no_text", "modulation", "video_text")
 }
-RUN_HERE |= {"linkgan"} | {
-    f"linkgan_{name}" for name in ("base", "quadrants", "features", "objects", "objects_base")
-}
+RUN_HERE |= {"linkgan"} | {f"linkgan_{name}" for name in ("base", "quadrants", "features", "objects", "objects_base")}
 RUN_HERE |= {f"linkgan_objects_{name}" for name in ("features", "segmenter")}
 RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit", "u_tuning_cifar100"}
 RUN_ON_MINIATURES |= {f"u_tuning_{name}" for name in ("cub", "nabirds", "flowers", "dogs", "cars")}

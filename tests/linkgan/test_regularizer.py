@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from lightning_modules.linkgan.axes import axes_mask
-from lightning_modules.linkgan.generators import broadcast
+from lightning_modules.linkgan.generators import GeneratedImages, broadcast
 from lightning_modules.linkgan.latents import draw_link_batch, drawn_links
 from lightning_modules.linkgan.regions import RegionMask
-from lightning_modules.linkgan.regularizer import link_loss, link_terms, masked_mean, perturbation_strength
+from lightning_modules.linkgan.regularizer import change, link_loss, link_terms, masked_mean, perturbation_strength
 from tests.linkgan.build import SIDE, Halves, module_of, noise_of, options_of
 
 CPU = torch.device("cpu")
@@ -126,6 +126,14 @@ def test_means_are_over_the_pixels_of_the_mask_and_all_channels():
     assert masked_mean(difference, mask).tolist() == [4.0, 0.0]
     assert masked_mean(difference, ~mask).tolist() == pytest.approx([4.0 / 3, 0.0])
     assert masked_mean(difference, torch.zeros_like(mask)).tolist() == [0.0, 0.0]
+
+
+def test_images_before_super_resolution_count_under_the_same_mask():
+    still = GeneratedImages(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 4, 4))
+    moved = GeneratedImages(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 4, 4).index_fill_(3, torch.tensor([0, 1]), 2.0))
+    left = torch.zeros(1, 1, 8, 8, dtype=torch.bool).index_fill_(3, torch.arange(4), True)
+    assert float(change(moved, still, left)) == 4.0
+    assert float(change(moved, still, ~left)) == 0.0
 
 
 def test_a_relative_perturbation_follows_the_deviation_of_each_axis():

@@ -11,7 +11,7 @@ from tests.linkgan.build import Faces, trainer_of
 
 def module_of(**changes):
     optimizer = {"name": "adamw", "lr": 1e-2, "weight_decay": 0.0, "momentum": 0.0}
-    options = {"in_channels": 3, "classes": list(CLASSES), "width": 8, "grain": 0.1}
+    options = {"in_channels": 3, "classes": list(CLASSES), "width": 8, "grain": 0.1, "seed": 0}
     torch.manual_seed(0)
     return SegmenterTraining(**(options | {"optimizer": optimizer, "schedule": {"warmup_share": 0.0}} | changes))
 
