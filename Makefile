@@ -40,6 +40,7 @@ benchmarks: .venv/ready  ## our hot paths against what a user would pick instead
 	$(RUN) benchmarks/dvdp.py
 	$(RUN) benchmarks/geod.py
 	$(RUN) benchmarks/clip_fsar.py
+	$(RUN) benchmarks/linkgan.py
 
 # Exact versions with their hashes; made again only when the lock changes.
 .venv/ready: requirements.lock

@@ -50,6 +50,8 @@ class BasePaper(Ranged, pl.LightningModule):
     can_be_sharded = True
     # Full-match regular expressions of module names by op, for a tunable part of no family that tuners know.
     site_patterns: Mapping[str, str] = {}
+    # What reads a picture [c, h, w] of the run's test split by its index, set by `mode=sample`.
+    test_picture: Callable[[int], Tensor] | None = None
     _given_weights = False
     _leaves_out = False
     _gradients_seen = False
@@ -272,6 +274,10 @@ class BasePaper(Ranged, pl.LightningModule):
             UserError: if the model makes no images, or not with these options.
         """
         raise UserError(f"{type(self).__name__} makes no images")
+
+    def sample_files(self, options: Any) -> Mapping[str, bytes]:
+        """Return contents by name of files that `generate` made along with the images, and that are kept with them."""
+        return {}
 
     def meshes(self, options: Any) -> Iterator[tuple[Any, Any, Any]]:
         """Yield vertices [n, 3], triangles [m, 3] and colors [n, 3] of generated surfaces, if an option `mesh` is true.

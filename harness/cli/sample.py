@@ -6,12 +6,14 @@ What may be asked is what the model's class declares as `sample_options`; `sampl
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import UserError, disk_error, suggestion
 from common.files import read_json, write_json
+from common.hashing import digest
 from harness.config import signatures
 from harness.config.lock_reader import read_lock
 from harness.config.overrides import parse
@@ -24,6 +26,7 @@ _ALIASES = {"n": "count", "steps": "steps", "seed": "seed", "mesh": "mesh"}
 _BOUNDS = {"count": 1, "steps": 1, "seed": 0}
 _DEVICES = ("auto", "cpu", "gpu")
 MAX_ON_SHEET, SHEET_COLUMNS = 64, 8
+MAX_NAME = 40
 
 
 class _Request(NamedTuple):
@@ -121,7 +124,15 @@ def _name(request: _Request, defaults: Mapping[str, Any]) -> str:
     named = {name: request.options[name] for name in ("count", "seed")}
     named |= {name: value for name, value in request.changed.items() if value != defaults[name]}
     named["seed"] = request.options["seed"]
-    return "_".join(f"{name}-{str(value).lower().replace('/', '-')}" for name, value in named.items())
+    return "_".join(f"{name}-{_short(str(value))}" for name, value in named.items())
+
+
+def _short(value: str) -> str:
+    """Return a value as part of a folder's name: of a path its last part, and a hash of the whole."""
+    last = value.rpartition("/")[2]
+    plain = "".join(letter if letter.isalnum() or letter in "-+." else "-" for letter in last.lower())
+    is_whole = last == value and len(plain) <= MAX_NAME
+    return plain if is_whole else f"{plain[:MAX_NAME]}-{digest(value)[:8]}"
 
 
 def _weights(folder: Path, lock: dict[str, Any]) -> tuple[Path, list[str]]:
@@ -151,7 +162,8 @@ def _draw(request: _Request, checkpoint: Path, place: Path, about: dict[str, Any
     collect_garbage()
     try:
         meshes = module.meshes(request.options) if request.options.get("mesh") else ()
-        _write(place, module.generate(request.options), meshes, request.options["count"], about)
+        files = partial(module.sample_files, request.options)
+        _write(place, module.generate(request.options), meshes, files, request.options["count"], about)
     except OSError as error:
         raise disk_error(error, place) from None
     except ValueError as error:
@@ -169,11 +181,34 @@ def _trained(request: _Request, checkpoint: Path, device: str) -> Any:
     module.prepare(load=False)
     module.on_load_checkpoint(content)
     module.load_state_dict(content["state_dict"])
+    module.test_picture = partial(_test_picture, config)
     return module.eval().requires_grad_(False).to(device)
 
 
-def _write(place: Path, batches: Iterator[Any], meshes: Iterable[Any], count: int, about: Mapping[str, Any]) -> None:
-    """Write pictures, their sheet and meshes into a folder that appears when it is complete."""
+def _test_picture(config: Mapping[str, Any], index: int) -> Any:
+    """Return an image of the run's first test source, float [c, h, w] in -1..1, by its index.
+
+    Raises:
+        UserError: if the data are missing, or have fewer images.
+    """
+    from harness.run.build import build_data
+
+    data: Any = build_data({**config, "mode": "test"})
+    source = data.source(data.test_names[0])
+    if index >= len(source):
+        raise UserError(f"data: {data.test_names[0]} has {len(source)} images, 0 to {len(source) - 1}; asked: {index}")
+    return source[index]["image"]
+
+
+def _write(
+    place: Path,
+    batches: Iterator[Any],
+    meshes: Iterable[Any],
+    files: Callable[[], Mapping[str, bytes]],
+    count: int,
+    about: Mapping[str, Any],
+) -> None:
+    """Write pictures, their sheet, meshes and other files into a folder that appears when it is complete."""
     from PIL import Image
     from torchvision.utils import make_grid
 
@@ -191,6 +226,8 @@ def _write(place: Path, batches: Iterator[Any], meshes: Iterable[Any], count: in
         Image.fromarray(_rgb(grid)).save(temporary / "grid.png")
         for number, mesh in enumerate(meshes):
             write_ply(temporary / f"{number:05d}.ply", *mesh)
+        for file, content in files().items():
+            (temporary / file).write_bytes(content)
         write_json(temporary / "samples.json", about)
         if place.exists():
             shutil.rmtree(place)

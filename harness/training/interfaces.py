@@ -19,6 +19,7 @@ class ExperimentModule(Protocol):
 
     tuner: TrainedTuner | None
     can_be_sharded: bool
+    test_picture: "Callable[[int], Tensor] | None"
 
     @property
     def has_training(self) -> bool:
@@ -63,6 +64,9 @@ class ExperimentModule(Protocol):
 
     def generate(self, options: Any) -> "Iterator[Tensor]":
         """Yield generated images float [b, c, h, w] in -1..1."""
+
+    def sample_files(self, options: Any) -> Mapping[str, bytes]:
+        """Return contents by name of files that belong to the generated images."""
 
     def meshes(self, options: Any) -> Iterator[tuple[Any, Any, Any]]:
         """Yield vertices, triangles and colors of generated surfaces."""

@@ -23,12 +23,15 @@ RUN_HERE |= {"geod"} | {
 RUN_HERE |= {"clip_fsar"} | {
     f"clip_fsar_{name}" for name in ("pretrain", "frozen", "no_text", "modulation", "video_text")
 }
+RUN_HERE |= {"linkgan"} | {f"linkgan_{name}" for name in ("base", "quadrants", "features", "objects", "objects_base")}
+RUN_HERE |= {f"linkgan_objects_{name}" for name in ("features", "segmenter")}
 RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit", "u_tuning_cifar100"}
 RUN_ON_MINIATURES |= {f"u_tuning_{name}" for name in ("cub", "nabirds", "flowers", "dogs", "cars")}
 RUN_ON_MINIATURES |= {"neural_dependency_imagenet", "neural_dependency_logits"}
 RUN_ON_MINIATURES |= {f"dvdp_{name}" for name in ("ffhq256", "ffhq1024", "lsun_church256", "cifar10")}
 RUN_ON_MINIATURES |= {f"geod_{name}" for name in ("ffhq256", "cats256", "shapenet_cars", "pigan")}
 RUN_ON_MINIATURES |= {f"clip_fsar_{name}" for name in ("hmdb51", "ucf101", "k100", "ssv2_full", "ssv2_small")}
+RUN_ON_MINIATURES |= {f"linkgan_{name}" for name in ("ffhq256", "church256", "car", "afhq")}
 # Data for another protocol than that of experiment=uosr.
 GOES_WITH = {"shapes_pretrain": "uosr_pretrain", "glyphs": "u_tuning_pretrain", "glyphs_target": "u_tuning_glyphs"}
 GOES_WITH |= {"digits_shifted": "u_tuning", "cifar100_closed": "u_tuning_cifar100", "fgvc": "u_tuning_cub"}
@@ -47,6 +50,9 @@ GOES_WITH |= {f"geod_{name}": f"geod_{name}" for name in ("ir", "oracle", "pigan
 GOES_WITH |= {"clip_fsar": "clip_fsar", "actors": "clip_fsar"}
 GOES_WITH |= {name: f"clip_fsar_{name}" for name in ("hmdb51", "ucf101", "k100", "ssv2_full", "ssv2_small")}
 GOES_WITH |= dict.fromkeys(("mini_clip", "actor_stills"), "clip_fsar_pretrain")
+GOES_WITH |= dict.fromkeys(("linkgan", "faces"), "linkgan") | {"linkgan_config_f": "linkgan_ffhq256"}
+GOES_WITH |= {"objects": "linkgan_objects", "linkgan_segmenter": "linkgan_objects_segmenter"}
+GOES_WITH |= {"picture_zip": "linkgan_ffhq256"}
 
 
 def test_every_experiment_is_run_somewhere_in_these_tests():

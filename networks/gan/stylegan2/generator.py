@@ -209,6 +209,7 @@ class StyleGAN2(nn.Module):
         channel_base: channels times side.
         channel_max: bound of the channels.
         conv_clamp: bound of the activations' absolute values, or None.
+        average_decay: decay of the moving average of w.
     """
 
     def __init__(
@@ -223,6 +224,7 @@ class StyleGAN2(nn.Module):
         channel_base: int = 32768,
         channel_max: int = 512,
         conv_clamp: float | None = None,
+        average_decay: float = 0.998,
     ) -> None:
         super().__init__()
         self.synthesis = SynthesisNetwork(
@@ -233,7 +235,7 @@ class StyleGAN2(nn.Module):
             channel_max=channel_max,
             conv_clamp=conv_clamp,
         )
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, layers=mapping_layers)
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, layers=mapping_layers, average_decay=average_decay)
 
     def forward(
         self, z: Float[Tensor, "b z"], c: Float[Tensor, "b c"] | None = None, noise: Noise = "random"

@@ -1,0 +1,1 @@
+"""Evaluation of a LinkGAN generator: what its links hold, what leaks, and how good plain and edited images are."""

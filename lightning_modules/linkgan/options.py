@@ -1,0 +1,177 @@
+"""The options of a LinkGAN training, as its config names them, and what follows from several of them together."""
+
+from typing import Literal, TypedDict
+
+from common.errors import UserError
+from lightning_modules.generated_images import DistanceOptions
+from lightning_modules.linkgan.axes import LinkOptions, linked_axes
+from lightning_modules.linkgan.generators import StyleGAN2Options
+from lightning_modules.linkgan.regions import RegionMask
+from lightning_modules.linkgan.segmenters import SegmenterOptions, check_classes
+from networks.gan.lazy_regularization import AdamOptions
+
+
+class LinkRegularizerOptions(TypedDict):
+    """The link regularizer (§2.2 to §2.4), the same for all links.
+
+    `lambda_in`: weight of what the other axes change inside the region (the paper's lambda_1). `lambda_out`: weight of
+    what the linked axes change outside (lambda_2); without both the generator is trained on as it was. `alpha`:
+    strength of the perturbation of w. `alpha_mode`: "absolute", or "relative" to the running deviation of each axis.
+    `interval`: steps from one regularized step to the next. `lazy_gain`: whether the loss is multiplied by it.
+    `batch_shrink`: one in so many samples is regularized. `adversarial_on_perturbed`: whether the discriminator sees
+    the perturbed images. `anchor_detach`: whether the gradient through the unperturbed image is cut. `mask_mode`:
+    classes are those of the unperturbed image ("anchor"), or outside of the region means outside of the perturbed
+    image's, too ("union"). `links_per_step`: links drawn for each regularized step, null for all. `random_mask`: the
+    control, in which the region lies anywhere, drawn for each step. `start_kimg`: thousand real images before it.
+    """
+
+    lambda_in: float
+    lambda_out: float
+    alpha: float
+    alpha_mode: Literal["absolute", "relative"]
+    interval: int
+    lazy_gain: bool
+    batch_shrink: int
+    adversarial_on_perturbed: bool
+    anchor_detach: bool
+    mask_mode: Literal["anchor", "union"]
+    links_per_step: int | None
+    random_mask: bool
+    start_kimg: float
+
+
+class StyleGAN2DiscriminatorOptions(TypedDict):
+    """StyleGAN2's discriminator (§2.5): see `Discriminator`."""
+
+    channel_base: int
+    channel_max: int
+    group: int
+    conv_clamp: float | None
+
+
+class RegularizationOptions(TypedDict):
+    """StyleGAN2's lazy regularizations, each in a step of its own (§2.5); a weight of 0 turns one off.
+
+    `r1_gamma`: weight of the discriminator's squared gradient norm on real images (times one half).
+    `path_length_weight`, `path_length_decay`: see `PathLengthPenalty`; one in `path_length_shrink` samples has it.
+    """
+
+    r1_gamma: float
+    r1_interval: int
+    path_length_weight: float
+    path_length_interval: int
+    path_length_decay: float
+    path_length_shrink: int
+
+
+class OptimizersOptions(TypedDict):
+    """The optimizer of each network."""
+
+    generator: AdamOptions
+    discriminator: AdamOptions
+
+
+class AverageOptions(TypedDict):
+    """The generator's moving average: see `HalfLifeAverage`; `half_life` in images."""
+
+    half_life: float
+    ramp: float | None
+
+
+class EvaluationOptions(DistanceOptions):
+    """What a test generates and compares (§2.8).
+
+    `validation_samples`: images of a validation. `batch`: images made at once. `truncation`: how far w is from its
+    average, 1 for no truncation. `shift_axes`: the control, in which links are measured on axes so far from their own,
+    as a fraction of w.
+    """
+
+    validation_samples: int
+    batch: int
+    truncation: float
+    shift_axes: float
+
+
+class LinkGANOptions(TypedDict):
+    """The constructor's arguments, described by `LinkGAN`."""
+
+    image_size: int
+    channels: int
+    stylegan2: StyleGAN2Options
+    discriminator: StyleGAN2DiscriminatorOptions
+    init_from: str | None
+    continue_optimizers: bool
+    links: dict[str, LinkOptions | None]
+    link: LinkRegularizerOptions
+    segmenter: SegmenterOptions | None
+    flips: bool
+    style_mixing: float
+    regularization: RegularizationOptions
+    optimizers: OptimizersOptions
+    ema: AverageOptions
+    evaluation: EvaluationOptions
+    seed: int
+
+
+def check_options(options: LinkGANOptions) -> None:
+    """Check options that depend on each other, and those that have a range.
+
+    Raises:
+        UserError: naming the first option that is wrong.
+    """
+    _check_ranges(options)
+    links = active_links(options)
+    linked_axes(links, options["stylegan2"]["w_dim"])
+    for name, link in links.items():
+        key = f"model.links.{name}.region"
+        region = RegionMask(link["region"], options["image_size"], key)
+        if region.classes is not None:
+            check_classes(region.classes, options["segmenter"], f"{key}.classes")
+            _check_sides(region.classes, key, flips=options["flips"])
+    per_step = options["link"]["links_per_step"]
+    if per_step is not None and not 1 <= per_step <= max(1, len(links)):
+        raise UserError(f"model.link.links_per_step is {per_step}, there are {len(links)} links: null takes all")
+
+
+def _check_sides(classes: list[str], key: str, *, flips: bool) -> None:
+    """Refuse classes of one side where images are mirrored: a mirrored left eye is a right one."""
+    sided = [name for name in classes if {"left", "right", "l", "r"} & set(name.lower().replace("-", "_").split("_"))]
+    if flips and sided:
+        raise UserError(
+            f"{key}: class {sided[0]!r} has a side, and data.flip mirrors images: set data.flip=false, or take a box"
+        )
+
+
+def _check_ranges(options: LinkGANOptions) -> None:
+    link, lazy, evaluation = options["link"], options["regularization"], options["evaluation"]
+    at_least_one = {
+        "link.interval": link["interval"],
+        "link.batch_shrink": link["batch_shrink"],
+        "regularization.r1_interval": lazy["r1_interval"],
+        "regularization.path_length_interval": lazy["path_length_interval"],
+        "regularization.path_length_shrink": lazy["path_length_shrink"],
+        "evaluation.samples": evaluation["samples"],
+        "evaluation.validation_samples": evaluation["validation_samples"],
+        "evaluation.batch": evaluation["batch"],
+        "ema.half_life": options["ema"]["half_life"],
+    }
+    at_least_zero = {name: link[name] for name in ("lambda_in", "lambda_out", "alpha", "start_kimg")}
+    for name, value in at_least_one.items():
+        if value < 1:
+            raise UserError(f"model.{name} is {value}, should be at least 1")
+    for name, value in at_least_zero.items():
+        if value < 0:
+            raise UserError(f"model.link.{name} is {value}, should be at least 0")
+    if not 0 <= options["style_mixing"] <= 1:
+        raise UserError(f"model.style_mixing is {options['style_mixing']}, should be a probability, 0 to 1")
+
+
+def active_links(options: LinkGANOptions) -> dict[str, LinkOptions]:
+    """Return the links; those that are null are left out."""
+    return {name: link for name, link in options["links"].items() if link is not None}
+
+
+def uses_links(options: LinkGANOptions) -> bool:
+    """Return whether links are trained; without weight the baseline's training is left, step for step."""
+    link = options["link"]
+    return bool(active_links(options)) and max(link["lambda_in"], link["lambda_out"]) > 0
