@@ -46,7 +46,7 @@ class LinkGANNetworks(nn.Module):
             channels,
             channel_base=d["channel_base"],
             channel_max=d["channel_max"],
-            group=d["group"],
+            group=d["mbstd_group_size"],
             grouping="contiguous",
             conv_clamp=d["conv_clamp"],
         )

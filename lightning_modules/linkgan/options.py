@@ -45,7 +45,7 @@ class StyleGAN2DiscriminatorOptions(TypedDict):
 
     channel_base: int
     channel_max: int
-    group: int
+    mbstd_group_size: int
     conv_clamp: float | None
 
 
@@ -81,13 +81,13 @@ class AverageOptions(TypedDict):
 class EvaluationOptions(DistanceOptions):
     """What a test generates and compares (§2.8).
 
-    `validation_samples`: images of a validation. `batch`: images made at once. `truncation`: how far w is from its
+    `validation_samples`: images of a validation. `batch_size`: images made at once. `truncation`: how far w is from its
     average, 1 for no truncation. `shift_axes`: the control, in which links are measured on axes so far from their own,
     as a fraction of w.
     """
 
     validation_samples: int
-    batch: int
+    batch_size: int
     truncation: float
     shift_axes: float
 
@@ -152,7 +152,7 @@ def _check_ranges(options: LinkGANOptions) -> None:
         "regularization.path_length_shrink": lazy["path_length_shrink"],
         "evaluation.samples": evaluation["samples"],
         "evaluation.validation_samples": evaluation["validation_samples"],
-        "evaluation.batch": evaluation["batch"],
+        "evaluation.batch_size": evaluation["batch_size"],
         "ema.half_life": options["ema"]["half_life"],
     }
     at_least_zero = {name: link[name] for name in ("lambda_in", "lambda_out", "alpha", "start_kimg")}

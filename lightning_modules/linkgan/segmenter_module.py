@@ -20,7 +20,7 @@ class SegmenterTrainingOptions(TypedDict):
     in_channels: int
     classes: list[str]
     width: int
-    grain: float
+    max_noise_std: float
     optimizer: OptimizerOptions
     schedule: WarmCosine
     seed: int
@@ -33,7 +33,7 @@ class SegmenterTraining(BasePaper):
         in_channels: channels of the images.
         classes: names of the world's classes, by number.
         width: channels of the segmenter's layers.
-        grain: largest deviation of the white noise that half of the images get, so that a generator's misleads it less.
+        max_noise_std: largest deviation of the white noise that half of the images get, so that a generator's misleads it less.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
         seed: seed of the grain.
@@ -45,14 +45,14 @@ class SegmenterTraining(BasePaper):
         in_channels: int,
         classes: list[str],
         width: int,
-        grain: float,
+        max_noise_std: float,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
         seed: int,
     ) -> None:
         super().__init__()
         if grain < 0 or width < 1:
-            raise ValueError(f"model.grain is {grain}, model.width is {width}: at least 0 and 1")
+            raise ValueError(f"model.max_noise_std is {grain}, model.width is {width}: at least 0 and 1")
         self.save_hyperparameters()
         self.network: SmallSegmenter | None = None
 
@@ -73,8 +73,8 @@ class SegmenterTraining(BasePaper):
         assert self.network is not None
         image, trainer = batch["image"], self._trainer
         noise = BatchNoise(self.options["seed"], self.global_step if trainer is not None else 0)
-        strength = self.options["grain"] * (2 * noise.uniform("strength", (len(image), 1, 1, 1)) - 1).clamp_min(0)
-        grain = (strength * noise.normal("grain", image.shape)).to(image.device)
+        strength = self.options["max_noise_std"] * (2 * noise.uniform("strength", (len(image), 1, 1, 1)) - 1).clamp_min(0)
+        grain = (strength * noise.normal("max_noise_std", image.shape)).to(image.device)
         loss = functional.cross_entropy(self.network(image + grain), batch["segmentation"])
         if trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(image), sync_dist=True)
@@ -108,4 +108,4 @@ class SegmenterTraining(BasePaper):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
         optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])

@@ -5,7 +5,7 @@ import pytest
 from tests.cli.quire import assert_same_run, call, checkpoint, kill_when_rows, only_folder, quire, read
 from tests.tiers import full
 
-FEW = ("model.evaluation.samples=16", "model.evaluation.validation_samples=16", "model.evaluation.batch=16")
+FEW = ("model.evaluation.samples=16", "model.evaluation.validation_samples=16", "model.evaluation.batch_size=16")
 SMALL = ("debug=tiny", *FEW, "data.train_size=128", "data.test_size=64", "data.val_size=32")
 # Runs that are needed first, of a few images.
 WORLD = "data.train_size=128 data.test_size=64 data.val_size=32"

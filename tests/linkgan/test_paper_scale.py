@@ -30,7 +30,7 @@ SMALL = (
     *NETWORKS,
     "model.evaluation.samples=8",
     "model.evaluation.validation_samples=8",
-    "model.evaluation.batch=8",
+    "model.evaluation.batch_size=8",
     "model.evaluation.inception=null",
     "model.link.interval=2",
 )

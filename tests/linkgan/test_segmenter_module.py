@@ -11,9 +11,9 @@ from tests.linkgan.build import Faces, trainer_of
 
 def module_of(**changes):
     optimizer = {"name": "adamw", "lr": 1e-2, "weight_decay": 0.0, "momentum": 0.0}
-    options = {"in_channels": 3, "classes": list(CLASSES), "width": 8, "grain": 0.1, "seed": 0}
+    options = {"in_channels": 3, "classes": list(CLASSES), "width": 8, "max_noise_std": 0.1, "seed": 0}
     torch.manual_seed(0)
-    return SegmenterTraining(**(options | {"optimizer": optimizer, "schedule": {"warmup_share": 0.0}} | changes))
+    return SegmenterTraining(**(options | {"optimizer": optimizer, "schedule": {"warmup_ratio": 0.0}} | changes))
 
 
 def test_it_learns_the_classes_of_pixels_and_its_checkpoint_needs_nothing_else(tmp_path):
@@ -33,5 +33,5 @@ def test_it_learns_the_classes_of_pixels_and_its_checkpoint_needs_nothing_else(t
 
 
 def test_bad_options_are_refused():
-    with pytest.raises(ValueError, match="grain is -1"):
-        module_of(grain=-1)
+    with pytest.raises(ValueError, match="max_noise_std is -1"):
+        module_of(max_noise_std=-1)

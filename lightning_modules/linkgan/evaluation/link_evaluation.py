@@ -26,7 +26,7 @@ def _new_samples(networks: LinkGANNetworks, options: LinkGANOptions) -> Samples:
         networks.averaged_generator,
         options["seed"],
         truncation=evaluation["truncation"],
-        batch=max(COLUMNS, evaluation["batch"]),
+        batch=max(COLUMNS, evaluation["batch_size"]),
         device=networks.device,
     )
 
