@@ -8,10 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from common.ranges import NonNegativeFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.linkgan.segmenters import SmallSegmenter
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
-from networks.noise import BatchNoise
+from networks.noise import with_grain
 
 
 class SegmenterTrainingOptions(TypedDict):
@@ -19,8 +20,8 @@ class SegmenterTrainingOptions(TypedDict):
 
     in_channels: int
     classes: list[str]
-    width: int
-    max_noise_std: float
+    width: PositiveInt
+    max_noise_std: NonNegativeFloat
     optimizer: OptimizerOptions
     schedule: WarmCosine
     seed: int
@@ -33,10 +34,11 @@ class SegmenterTraining(BasePaper):
         in_channels: channels of the images.
         classes: names of the world's classes, by number.
         width: channels of the segmenter's layers.
-        max_noise_std: largest deviation of the white noise that half of the images get, so that a generator's misleads it less.
+        max_noise_std: largest deviation of the white noise that half of the images get, so that a generator's misleads
+            it less.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
-        seed: seed of the grain.
+        seed: seed of the noise.
     """
 
     def __init__(
@@ -44,15 +46,13 @@ class SegmenterTraining(BasePaper):
         *,
         in_channels: int,
         classes: list[str],
-        width: int,
-        max_noise_std: float,
+        width: PositiveInt,
+        max_noise_std: NonNegativeFloat,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
         seed: int,
     ) -> None:
         super().__init__()
-        if grain < 0 or width < 1:
-            raise ValueError(f"model.max_noise_std is {grain}, model.width is {width}: at least 0 and 1")
         self.save_hyperparameters()
         self.network: SmallSegmenter | None = None
 
@@ -69,14 +69,11 @@ class SegmenterTraining(BasePaper):
             self.right = MeanMetric()
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
-        """Return the loss of images of which half have grain."""
+        """Return the loss of images of which half have white noise."""
         assert self.network is not None
-        image, trainer = batch["image"], self._trainer
-        noise = BatchNoise(self.options["seed"], self.global_step if trainer is not None else 0)
-        strength = self.options["max_noise_std"] * (2 * noise.uniform("strength", (len(image), 1, 1, 1)) - 1).clamp_min(0)
-        grain = (strength * noise.normal("max_noise_std", image.shape)).to(image.device)
-        loss = functional.cross_entropy(self.network(image + grain), batch["segmentation"])
-        if trainer is not None:
+        image = with_grain(batch["image"], self.options["max_noise_std"], self.noise)
+        loss = functional.cross_entropy(self.network(image), batch["segmentation"])
+        if self._trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(image), sync_dist=True)
         return loss
 
