@@ -205,7 +205,7 @@ REFUSED = {
     "depth-wise convolution": ("timm_convnext", "lora", ["conv_dw"], "groups.* name other modules by target"),
     "no such module": ("timm_vit", "lora", ["query"], "not found.* name other modules by target"),
     "identity": ("timm_vit", "ln_tuning", ["q_norm"], "no weights, such as nn.Identity"),
-    "no layer norm": ("timm_resnet", "ln_tuning", None, "no layer norm.*target="),
+    "no layer norm": ("timm_resnet", "ln_tuning", None, "no layer norm.*target_modules="),
     "weights used without the module": ("timm_eva", "lora", None, "would train nothing.*name others by target"),
     "OFT on a 3x3 convolution": ("timm_resnet", "oft", None, "overlapping patches"),
 }
