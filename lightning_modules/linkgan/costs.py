@@ -24,7 +24,7 @@ def _links(networks: LinkGANNetworks, options: LinkGANOptions, images: Tensor) -
     if not uses_links(options):
         return None
     link = options["link"]
-    z, _, _, noise = _latents(networks, images, shrunk_batch(len(images), link["batch_shrink"]))
+    z, _, _, noise = _latents(networks, images, len(shrunk_batch(len(images), link["batch_shrink"])))
     names = list(networks.regions)[: link["links_per_step"]]
     moved: Mapping[str, Tensor] = {name: z.new_zeros(len(z), networks.generator.w_dim) for name in names}
     return LinkBatch(z, noise, dict(moved), (0, 0))
@@ -44,7 +44,7 @@ def whole_step(networks: LinkGANNetworks, options: LinkGANOptions, real: Tensor)
     found = generator_loss(networks, options, _latents(networks, real, len(real)), _links(networks, options, real))
     found.loss.backward()
     if lazy["path_length_weight"]:
-        own = shrunk_batch(len(real), lazy["path_length_shrink"])
+        own = len(shrunk_batch(len(real), lazy["path_length_shrink"]))
         path_length_penalty(networks, _latents(networks, real, own), torch.zeros_like(real[:own])).backward()
     generator.requires_grad_(False)
     discriminator.requires_grad_(True)

@@ -131,6 +131,6 @@ def due_link_batch(networks: LinkGANNetworks, options: LinkGANOptions, count: in
     is_on = uses_links(options) and int(networks.images_seen) >= 1000 * link["start_kimg"]
     if not is_on or not is_due(int(networks.batches_seen), link["interval"]):
         return None
-    noise, own = pass_noise(networks, options, "link"), shrunk_batch(count, link["batch_shrink"])
+    noise, own = pass_noise(networks, options, "link"), len(shrunk_batch(count, link["batch_shrink"]))
     names = drawn_links(noise, list(networks.regions), link["links_per_step"])
     return draw_link_batch(noise, networks.generator, own, names, options["image_size"], networks.device)

@@ -188,7 +188,7 @@ class LinkGAN(BasePaper):
         interval = lazy["path_length_interval"]
         if not lazy["path_length_weight"] or not is_due(int(n.batches_seen), interval):
             return
-        own = shrunk_batch(count, lazy["path_length_shrink"])
+        own = len(shrunk_batch(count, lazy["path_length_shrink"]))
         shape = (own, o["channels"], o["image_size"], o["image_size"])
         latents = pass_latents(n, o, "path_length", own)
         directions = pass_noise(n, o, "path_length").normal("directions", shape, device=n.device)

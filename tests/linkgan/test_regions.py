@@ -89,7 +89,13 @@ def test_a_class_of_one_side_is_refused_where_images_are_mirrored_and_a_box_is_n
 def segmenter_checkpoint(path, classes=("background", "eye")):
     torch.manual_seed(0)
     module = SegmenterTraining(
-        in_channels=3, classes=list(classes), width=8, max_noise_std=0.0, optimizer={}, schedule={"warmup_ratio": 0.0}, seed=0
+        in_channels=3,
+        classes=list(classes),
+        width=8,
+        max_noise_std=0.0,
+        optimizer={},
+        schedule={"warmup_ratio": 0.0},
+        seed=0,
     )
     module.configure_model()
     with torch.no_grad():
