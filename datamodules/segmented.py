@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import Batch, mix
 from datamodules.memory import Images
@@ -40,34 +41,30 @@ class SegmentedImages(BaseDataModule):
         seed: seed of the sample order.
         world_seed: seed of the images.
         channels: color images have 3.
-        image_size: side of the images in pixels, at least 16.
+        image_size: side of the images in pixels.
         train_size: training images.
         val_size: validation images.
         test_size: test images, which generated ones are compared with.
     """
 
+    offers: ClassVar = {"images": "", "color images": "", "attributes": "", "segmentation": ""}
     world: ModuleType
     """What renders: `render`, `CLASSES`, `FACTORS` and `LABELS`."""
 
     def __init__(
         self,
         *,
-        batch_size: int = 32,
-        num_workers: int = 0,
-        seed: int = 0,
-        world_seed: int = 0,
+        batch_size: PositiveInt = 32,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+        world_seed: NonNegativeInt = 0,
         channels: Literal[3] = 3,
-        image_size: int = 16,
-        train_size: int = 8192,
-        val_size: int = 256,
-        test_size: int = 2048,
+        image_size: Annotated[int, Range(low=16)] = 16,
+        train_size: PositiveInt = 8192,
+        val_size: PositiveInt = 256,
+        test_size: PositiveInt = 2048,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if image_size < 16 or min(train_size, val_size, test_size) < 1:
-            raise ValueError(
-                f"data.image_size is {image_size}, the splits have {train_size}, {val_size} and {test_size} images:"
-                " at least 16 pixels, and no split can be empty"
-            )
         self.world_seed, self.image_shape = world_seed, (channels, image_size, image_size)
         self.sizes = dict(zip(_SPLITS, (train_size, val_size, test_size), strict=True))
         self.test_names = ["test"]

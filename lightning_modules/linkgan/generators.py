@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, TypedDict
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from common.ranges import FractionBelowOne, PositiveFloat, PositiveInt
 from networks.gan.stylegan2.generator import Noise, StyleGAN2
 from networks.gan.stylegan2.layers import check_side
 
@@ -54,13 +55,13 @@ class LinkableGenerator(Protocol):
 class StyleGAN2Options(TypedDict):
     """StyleGAN2's generator (§2.5): see `StyleGAN2`. `w_decay`: decay of the moving average of w."""
 
-    z_dim: int
-    w_dim: int
-    mapping_layers: int
-    channel_base: int
-    channel_max: int
-    conv_clamp: float | None
-    w_decay: float
+    z_dim: PositiveInt
+    w_dim: PositiveInt
+    mapping_layers: PositiveInt
+    channel_base: PositiveInt
+    channel_max: PositiveInt
+    conv_clamp: PositiveFloat | None
+    w_decay: FractionBelowOne
 
 
 class StyleGAN2Generator(StyleGAN2):

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from common.ranges import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from lightning_modules.linkgan.editing import EditableGenerator
 from lightning_modules.progress import progress
 
@@ -28,14 +29,14 @@ class ProjectionOptions(TypedDict):
     """
 
     space: Space
-    steps: int
-    lr: float
-    samples: int
-    latent_noise: float
-    noise_end: float
-    warmup: float
-    cooldown: float
-    noise_weight: float
+    steps: PositiveInt
+    lr: PositiveFloat
+    samples: PositiveInt
+    latent_noise: NonNegativeFloat
+    noise_end: Fraction
+    warmup: Fraction
+    cooldown: Fraction
+    noise_weight: NonNegativeFloat
 
 
 PROJECTOR: ProjectionOptions = {

@@ -1,6 +1,6 @@
 """LinkGAN: a GAN whose groups of latent axes are linked to regions of the image while it is trained on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, cast
 
 import torch
@@ -9,7 +9,9 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from common.ranges import Fraction, NonNegativeInt, PositiveInt
 from lightning_modules.base import BasePaper
+from lightning_modules.generated_images import distance_checks
 from lightning_modules.linkgan.axes import LinkOptions
 from lightning_modules.linkgan.costs import whole_step
 from lightning_modules.linkgan.evaluation.figures import CAPTION, edits_figure, sample_grid
@@ -68,6 +70,7 @@ class LinkGAN(BasePaper):
         seed: seed of latents and noise.
     """
 
+    needs: ClassVar = {"images": ""}
     networks: LinkGANNetworks
     has_unused_parameters = True
     can_be_sharded = False
@@ -89,8 +92,8 @@ class LinkGAN(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
-        channels: int,
+        image_size: PositiveInt,
+        channels: PositiveInt,
         stylegan2: StyleGAN2Options,
         discriminator: StyleGAN2DiscriminatorOptions,
         init_from: str | None,
@@ -99,12 +102,12 @@ class LinkGAN(BasePaper):
         link: LinkRegularizerOptions,
         segmenter: SegmenterOptions | None,
         flips: bool,
-        style_mixing: float,
+        style_mixing: Fraction,
         regularization: RegularizationOptions,
         optimizers: OptimizersOptions,
         ema: AverageOptions,
         evaluation: EvaluationOptions,
-        seed: int,
+        seed: NonNegativeInt,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -131,6 +134,13 @@ class LinkGAN(BasePaper):
         if self.options["init_from"]:
             states = load_networks(self.networks, self.options["init_from"])
             self._optimizer_states = states if self.options["continue_optimizers"] else None
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of what training starts from and of the networks that segment and compare images."""
+        o = self.options
+        yield from super().start_checks(data)
+        yield lambda: self.networks.segmenter
+        yield from distance_checks(o["channels"], o["image_size"], o["evaluation"])
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the state of the networks, by their names."""

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from common.errors import UserError, suggestion
+from common.ranges import PositiveInt
 from lightning_modules.base import SampleOptions
 from lightning_modules.linkgan.editing import EditableGenerator, compared, edit_latents, render_edit
 from lightning_modules.linkgan.inversion import PROJECTOR, Distance, Projection, pixel_distance, project
@@ -42,7 +43,7 @@ class LinkGANSampleOptions(SampleOptions):
     """The latent.safetensors of an earlier `invert`, which is edited instead of samples."""
     space: Literal["w", "w+"]
     """Whether `invert` optimizes one latent for all layers, or one for each."""
-    steps: int
+    steps: PositiveInt
     """Steps of `invert`."""
     vgg: str | None
     """torchvision's vgg16-397923af.pth, in whose features `invert` compares; null: pixels and the label network."""

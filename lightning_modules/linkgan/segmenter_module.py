@@ -1,14 +1,14 @@
 """Training of the small segmenter on a procedural world's true segmentation; frozen when links use it (§2.1)."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
-from common.ranges import NonNegativeFloat, PositiveInt
+from common.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.linkgan.segmenters import SmallSegmenter
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
@@ -41,16 +41,18 @@ class SegmenterTraining(BasePaper):
         seed: seed of the noise.
     """
 
+    needs: ClassVar = {"segmentation": ""}
+
     def __init__(
         self,
         *,
-        in_channels: int,
+        in_channels: PositiveInt,
         classes: list[str],
         width: PositiveInt,
         max_noise_std: NonNegativeFloat,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
-        seed: int,
+        seed: NonNegativeInt,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from common.errors import UserError, first_reason, suggestion
 from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
+from common.ranges import PositiveInt
 from networks.precision import single_precision
 from networks.weights.fitting import fit
 from networks.weights.forms import read_weights
@@ -24,14 +25,15 @@ class SegmenterOptions(TypedDict):
 
     `kind`: "small", a network that `linkgan_segmenter` has trained on a procedural world's segmentation, or
     "transformers", a folder of a model for semantic segmentation, such as SegFormer of ADE20K. `path`: the checkpoint
-    or the folder. `classes`: names of the classes by number, or null for those that the folder names. `size`: side that
-    images are resized to for a model of transformers.
+    or the folder; null, where data have none, is refused once a region needs it. `classes`: names of the classes by
+    number, or null for those that the folder names. `size`: side that images are resized to for a model of
+    transformers.
     """
 
     kind: Literal["small", "transformers"]
-    path: str
+    path: str | None
     classes: list[str] | None
-    size: int
+    size: PositiveInt
 
 
 class Segmenter(Protocol):
@@ -123,10 +125,11 @@ def class_names(options: SegmenterOptions) -> list[str]:
         return options["classes"]
     if options["kind"] == "small":
         raise UserError("model.segmenter.classes: give the names of the small segmenter's classes, by number")
-    _check_folder(options["path"])
+    path = _path(options)
+    _check_folder(path)
     from transformers import AutoConfig
 
-    known = AutoConfig.from_pretrained(options["path"], local_files_only=True).id2label
+    known = AutoConfig.from_pretrained(path, local_files_only=True).id2label
     return [known[number] for number in sorted(known)]
 
 
@@ -144,6 +147,12 @@ def check_classes(classes: Sequence[str], options: SegmenterOptions | None, key:
     for name in classes:
         if name not in known:
             raise UserError(f"{key}: the segmenter has no class {name!r}{suggestion(name, known)}")
+
+
+def _path(options: SegmenterOptions) -> str:
+    if options["path"] is None:
+        raise UserError(f"{_KEY} is null: give a segmenter that was trained on such data, a checkpoint or a folder")
+    return options["path"]
 
 
 def _check_folder(path: str) -> None:
@@ -164,7 +173,7 @@ def build_segmenter(options: SegmenterOptions, in_channels: int) -> FrozenSegmen
     Raises:
         UserError: if the file or folder is missing or holds something else.
     """
-    names, path = class_names(options), options["path"]
+    names, path = class_names(options), _path(options)
     if options["kind"] == "transformers":
         _check_folder(path)
         from transformers import AutoModelForSemanticSegmentation

@@ -54,6 +54,11 @@ MORE = {
     ("dvdp", "model.ema=1"): f"is 1, {NUMBER}, at least 0 and below 1",
     ("clip_fsar", "data.ways=1"): f"is 1, {WHOLE}, at least 2",
     ("clip_fsar", "model.alignment.smoothness=1e-4"): f"is 0.0001, {NUMBER}, at least 0.001",
+    ("linkgan", "data.image_size=8"): f"is 8, {WHOLE}, at least 16",
+    ("linkgan", "model.link.interval=0"): f"is 0, {WHOLE}, at least 1",
+    ("linkgan", "model.link.lambda_in=-1"): f"is -1, {NUMBER}, at least 0",
+    ("linkgan", "model.style_mixing=1.5"): f"is 1.5, {NUMBER}, at least 0 and at most 1",
+    ("linkgan_objects", "model.segmenter.size=0"): f"is 0, {WHOLE}, at least 1",
     ("neural_dependency", "model.analysis.tolerance=0"): f"is 0, {NUMBER} above 0",
 }
 
@@ -93,5 +98,6 @@ def test_numbers_of_options_say_what_they_may_be():
     ]
     # The types of a module's own `options` repeat its constructor, which is where ranges stand.
     own = {"Options", "CLIPFSAROptions", "MiniCLIPOptions", "DVDPOptions", "GeoDOptions", "OracleTrainingOptions"}
+    own |= {"LinkGANOptions", "SegmenterTrainingOptions"}
     assert [place for place in bare if place[1] not in own and place[2] not in free] == []
     assert len(ALIASES) == 8

@@ -139,6 +139,6 @@ def test_colors_are_those_of_their_hue():
 
 
 def test_what_cannot_be_drawn_is_refused(made):
-    for options in ({"image_size": 8}, {"test_size": 0}):
-        with pytest.raises(ValueError, match=r"data\.image_size is \d+"):
-            small(made[0], **options)
+    for name, value, least in (("image_size", 8, 16), ("test_size", 0, 1)):
+        with pytest.raises(ValueError, match=rf"data\.{name} is {value}, should be a number, at least {least}"):
+            small(made[0], **{name: value})

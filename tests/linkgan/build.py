@@ -19,7 +19,7 @@ SMALL = {
     "seed": 0,
     "stylegan2": {"z_dim": 8, "w_dim": 16, "mapping_layers": 2, "channel_base": 128, "channel_max": 8},
     "discriminator": {"channel_base": 128, "channel_max": 8},
-    "evaluation": {"samples": 16, "validation_samples": 16, "batch": 8},
+    "evaluation": {"samples": 16, "validation_samples": 16, "batch_size": 8},
     "links": {"eyes": {"axes": [0.0, 0.25], "region": [0.25, 0.1875, 0.5, 0.8125]}},
 }
 
