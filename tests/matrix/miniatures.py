@@ -5,6 +5,7 @@ import pytest
 
 from tests.datamodules import miniature, miniature_eg3d, miniature_fgvc, miniature_generative, miniature_imagenet
 from tests.datamodules.miniature_video import miniature as video
+from tests.datamodules.test_picture_zips import classes, labeled
 from tests.neural_dependency.synthetic import logits
 
 PICTURES = ("data.image_size=32", "data.batch_size=8", "data.val_size=4")
@@ -20,6 +21,10 @@ PLAIN = ("model.evaluation.inception=null", "model.inverse_loss.perceptual=none"
 EG3D = ("data.image_size=128", "model.triplane.neural_resolution=16", "model.triplane.plane_size=32")
 EG3D += tuple(f"model.triplane.{key}" for key in ("channel_base=512", "channel_max=8", "z_dim=16", "w_dim=16"))
 EG3D += ("model.triplane.rays.depth_samples=6", "model.triplane.rays.importance_samples=6")
+LINKGAN = ("model.evaluation.samples=16", "model.evaluation.validation_samples=16", "model.evaluation.batch_size=16")
+START = ("model.init_from=null", "model.evaluation.inception=null", "model.links.eyes.axes=[0,8]")
+START += tuple(f"model.stylegan2.{key}" for key in ("z_dim=16", "w_dim=32", "channel_base=256", "channel_max=8"))
+START += ("model.discriminator.channel_base=256", "model.discriminator.channel_max=8", "data.batch_size=4")
 CLIP = ("model.evaluation.episodes=20", "model.evaluation.validation_episodes=10")
 # Last, as it also changes what a small form of the data says.
 MODELS = {
@@ -32,6 +37,8 @@ MODELS = {
     "geod": SMALL_GAN,
     "geod_eg3d": (*PLAIN, *SMALL_GAN, *EG3D),
     "geod_pigan": (*PLAIN, *SMALL_GAN, *(f"model.pigan.{key}" for key in ("width=16", "layers=2", "z_dim=8"))),
+    "linkgan": LINKGAN,
+    "linkgan_config_f": (*LINKGAN, *START),
     "clip_fsar": CLIP,
 }
 
@@ -41,6 +48,8 @@ def _pictures(root, name):
         return miniature_generative.ffhq(root)
     if name == "eg3d_zip":
         return miniature_eg3d.write(root / "small.zip", miniature_eg3d.files())
+    if name == "picture_zip":
+        return miniature_eg3d.write(root.with_suffix(".zip"), labeled(classes()))
     return miniature_generative.WRITERS[name](root)
 
 
@@ -92,7 +101,7 @@ HEADS = {"heads", "heads_asymmetric", "heads_diverse", "heads_large"}
 # Rendering thousands of them takes longer than the run.
 FEW = ("data.train_size=64", "data.val_size=16", "data.test_size=32")
 HERE = {"actors", "actor_stills", "digits", "digits_shifted", "glyphs", "glyphs_target", "scenes", "patterns"}
-HERE |= {*HEADS, "shapes", "shapes_closed", "shapes_pretrain"}
+HERE |= {*HEADS, "faces", "objects", "shapes", "shapes_closed", "shapes_pretrain"}
 
 
 @pytest.fixture(scope="session")

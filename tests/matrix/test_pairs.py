@@ -23,6 +23,7 @@ ALIKE |= {"hmdb51", "k100", "ssv2_full", "ucf101"}
 # The pairs of the experiments themselves, and of tests/*/test_paper_scale.py.
 ELSEWHERE = {Pair("uosr", "shapes"), Pair("u_tuning", "digits_shifted"), Pair("neural_dependency", "shapes_closed")}
 ELSEWHERE |= {Pair("dvdp", "scenes"), Pair("geod", "heads_diverse"), Pair("clip_fsar", "actors")}
+ELSEWHERE |= {Pair("linkgan", "faces"), Pair("linkgan_segmenter", "objects"), Pair("label_features", "faces")}
 ELSEWHERE |= {Pair("mini_clip", "actor_stills"), Pair("label_features", "scenes"), Pair("clip_fsar", "ssv2_small")}
 TRAINED = [pair for pair in RUNS if pair.data not in ALIKE and pair not in ELSEWHERE]
 # One of each kind that is new: other splits, no label network, another normalization.
