@@ -7,6 +7,7 @@ from common.errors import UserError
 from lightning_modules.linkgan.editing import compared, edit_latents, render_edit
 from lightning_modules.linkgan.sampling import LinkSamples
 from networks.gan.stylegan2.noise import draw_noise
+from networks.noise import BatchNoise
 from tests.linkgan.tiny_generator import AXES, OPTIONS, SplitGenerator, TinyGenerator
 
 EYES = AXES["eyes"]
@@ -38,7 +39,7 @@ def test_an_edit_moves_the_axes_of_the_link_in_every_row_and_no_other():
 
 def test_both_images_have_the_same_noise():
     generator, ws = TinyGenerator(), torch.randn(2, 6, 8)
-    for noise in ("const", "none", draw_noise(generator.noise_sides, 2)):
+    for noise in ("const", "none", draw_noise(generator.noise_sides, 2, BatchNoise(0, 0))):
         assert torch.equal(render_edit(generator, ws, ws, noise).difference, torch.full((2, 3, 16, 16), -1.0))
     with pytest.raises(ValueError, match="share"):
         render_edit(generator, ws, ws, "random")
