@@ -248,6 +248,23 @@ def test_what_does_not_go_together_is_refused(changes, words):
         module_of(**changes)
 
 
+def test_every_missing_file_is_told_before_the_start():
+    segmenter = {"kind": "small", "path": "no_segmenter.ckpt", "classes": ["skin", "eye"], "size": 16}
+    files = {"features": "no_features.ckpt", "inception": "no_inception.pth"}
+    links = {"eyes": {"axes": [0.0, 0.25], "region": {"classes": ["eye"]}}}
+    module = module_of(init_from="no_start.ckpt", links=links, segmenter=segmenter, evaluation=files)
+    told = []
+    for check in module.start_checks(None):
+        with pytest.raises(UserError) as error:
+            check()
+        told += error.value.lines
+    keys = ("init_from", "segmenter.path", "evaluation.features", "evaluation.inception")
+    names = ("no_start.ckpt", "no_segmenter.ckpt", *files.values())
+    assert [line.split(";")[0] for line in told] == [
+        f"model.{key}: no file {name}" for key, name in zip(keys, names, strict=True)
+    ]
+
+
 def test_a_validation_shows_the_same_latents_and_what_leaks(tmp_path):
     module, shown, logged = module_of(), [], {}
     module.show_picture = lambda name, picture, caption="": shown.append((name, picture.shape, caption))
