@@ -60,9 +60,25 @@ class _Findings:
     def __init__(self, config: Composed, overrides: list[str]) -> None:
         self.config, self.overrides, self.lines = config, overrides, list[str]()
         self.told: set[str] = set()
+        self._values: set[str] = set()
+        self._taken: list[tuple[str, str, str]] = []
 
     def add(self, key: str, what: str) -> None:
         self._add(key, f"{key}: {what}")
+
+    def add_value(self, key: str, value: Any, expected: str) -> None:
+        if key in self.config.interpolated:
+            self._taken.append((key, repr(value), expected))
+        else:
+            self._values.add(repr(value))
+            self.add(key, f"is {value!r}, should be {expected}")
+
+    def add_taken(self) -> None:
+        """Add what is wrong with values taken from other keys, except those that are told of there."""
+        for key, value, expected in self._taken:
+            if value not in self._values:
+                self.add(key, f"is {value}, should be {expected}")
+        self._taken.clear()
 
     def add_unknown(self, key: str, known: Iterable[str]) -> None:
         if present := self.present_name(key):
@@ -76,9 +92,7 @@ class _Findings:
         return present if present != key else None
 
     def _add(self, key: str, line: str) -> None:
-        # A value taken from another key is told of there.
-        if key not in self.config.interpolated:
-            self.told.add(key)
+        self.told.add(key)
         self.lines.append(f"{origin(key, self.overrides, self.config.choices)}: {line}")
 
 
@@ -87,7 +101,7 @@ def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
         if key not in KNOWN:
             found.add_unknown(key, KNOWN)
         elif value is not None and (not isinstance(value, KNOWN[key]) or (KNOWN[key] is int and value is True)):
-            found.add(key, f"is {value!r}, should be {NAMES[KNOWN[key]]}")
+            found.add_value(key, value, NAMES[KNOWN[key]])
     for key in KNOWN:
         if config.get(key) is None and key not in _MAY_LACK:
             found.add(key, "must be given")
@@ -114,7 +128,7 @@ def _check_call(
         if value == "???":
             found.add(path, "must be given")
         elif expected := signatures.fits(value, annotation, signature.scope):
-            found.add(path, f"is {value!r}, should be {expected}")
+            found.add_value(path, value, expected)
         else:
             for place, inner, fields in signatures.nested(value, annotation, signature.scope, path):
                 _check_call(inner, fields, place, found, set())
@@ -268,7 +282,6 @@ def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
     for key in ("callbacks", "logger"):
         if isinstance(values.get(key), dict):
             _check_nodes(values[key], key, found)
-    _check_finite(values, "", found)
     _check_across(values, found)
     return found.lines
 
@@ -304,5 +317,7 @@ def _check_across(values: dict[str, Any], found: _Findings) -> None:
             )
     if isinstance(values.get("claim"), dict):
         _check_claim(values["claim"], values["seeds"] if isinstance(values.get("seeds"), int) else 0, found)
+    found.add_taken()
+    _check_finite(values, "", found)
     if not found.lines:
         _check_references(values, found)
