@@ -70,8 +70,11 @@ class _Findings:
         if key in self.config.interpolated:
             self._taken.append((key, repr(value), expected))
         else:
-            self._values.add(repr(value))
-            self.add(key, f"is {value!r}, should be {expected}")
+            self.add_given(key, value, f"is {value!r}, should be {expected}")
+
+    def add_given(self, key: str, value: Any, what: str) -> None:
+        self._values.add(repr(value))
+        self.add(key, what)
 
     def add_taken(self) -> None:
         """Add what is wrong with values taken from other keys, except those that are told of there."""
@@ -104,13 +107,13 @@ def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
             found.add_value(key, value, NAMES[KNOWN[key]])
     for key in KNOWN:
         if config.get(key) is None and key not in _MAY_LACK:
-            found.add(key, "must be given")
+            found.add_given(key, None, "must be given")
     mode = config.get("mode")
     if isinstance(mode, str) and mode not in MODES:
         found.add("mode", f"no mode {mode!r}{suggestion(mode, MODES)}")
     for key, least in (("seed", 0), ("seeds", 1)):
         if isinstance(number := config.get(key), int) and number < least:
-            found.add(key, f"is {number}, should be at least {least}")
+            found.add_value(key, number, f"at least {least}")
 
 
 def _check_call(
