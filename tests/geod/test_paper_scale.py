@@ -109,7 +109,7 @@ def test_pi_gan_runs_on_pictures_without_cameras(weights, tmp_path):
     assert metrics["test/reprojection"] > 0
     wrong = call("experiment=geod_pigan", *words, *small, "model.poses.kind=labels", f"runs={tmp_path / 'other'}")
     assert wrong.returncode == 2
-    assert "poses.kind is labels, but the data have no cameras" in wrong.stderr
+    assert "celeba offers no cameras (model.poses.kind=labels" in wrong.stderr
 
 
 @pytest.mark.parametrize("name", ["ffhq256", "cats256", "shapenet_cars", "pigan"])
