@@ -81,6 +81,10 @@ class _Findings:
         for key, value, expected in self._taken:
             if value not in self._values:
                 self.add(key, f"is {value}, should be {expected}")
+        self.forget_taken()
+
+    def forget_taken(self) -> None:
+        """Forget the values taken from other keys so far."""
         self._taken.clear()
 
     def add_unknown(self, key: str, known: Iterable[str]) -> None:
@@ -278,6 +282,9 @@ def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
                 _check_target(values[key], key, found)
         elif key not in (line.split(": ")[1] for line in found.lines):
             found.add(key, f"no {key} chosen")
+    if not fits:
+        # Such data are told of already, not what the model takes from them.
+        found.forget_taken()
     if isinstance(values.get("data"), dict):
         _check_paths(values["data"], found)
         _check_facts(values["data"], found)
