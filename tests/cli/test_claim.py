@@ -82,7 +82,7 @@ def test_a_deliberately_broken_arm_fails(tmp_path):
         "experiment=uosr,uosr_oe",
         "model.optimizer.lr=0.003,0",
         "claim.arms.ce.overrides='experiment=uosr model.optimizer.lr=0.003'",
-        "claim.arms.oe.overrides='experiment=uosr_oe model.optimizer.lr=0'",
+        "claim.arms.oe.overrides='experiment=uosr_oe model.optimizer.lr=1e-30'",
         f"claim.statements.unified_is_easier.parts=[{part}]",
         "data.train_size=2000",
         "data.outlier_size=1000",
