@@ -80,7 +80,7 @@ def test_a_deliberately_broken_arm_fails(tmp_path):
         "claim=uosr",
         "seeds=2",
         "experiment=uosr,uosr_oe",
-        "model.optimizer.lr=0.003,0",
+        "model.optimizer.lr=0.003,1e-30",
         "claim.arms.ce.overrides='experiment=uosr model.optimizer.lr=0.003'",
         "claim.arms.oe.overrides='experiment=uosr_oe model.optimizer.lr=1e-30'",
         f"claim.statements.unified_is_easier.parts=[{part}]",
