@@ -207,19 +207,21 @@ def matrix(found: dict[str, Any]) -> str:
 
 
 def data_matrix(found: dict[str, Any]) -> str:
-    """Return the table of data and models: by which experiment a pair runs, or that it is refused."""
+    """Return the table of data and models: whether tests train a pair, or it is accepted, or refused."""
     rows = [["experiment", *map(code, found["experiments"].values())]]
     for name in next(iter(found["matrix"].values())):
         cells = []
         for model, experiment in found["experiments"].items():
             state = found["matrix"][model][name]
-            runs = "runs" if state == experiment else state if state == "too small" else code(state)
-            cells.append("-" if state.startswith("refused") else runs)
+            said = "**trained**" if name in found["trained"][model] else "accepted"
+            said = state if state == "too small" else said if state == experiment else f"{said}: {code(state)}"
+            cells.append("-" if state.startswith("refused") else said)
         rows.append([code(f"data={name}"), *cells])
     states = [state for row in found["matrix"].values() for state in row.values()]
-    refused = sum(state.startswith("refused") for state in states)
-    count = f"{len(states)} pairs: {len(states) - refused - states.count('too small')} run, {refused} are refused."
-    return f"{count}\n\n{table(['', *map(text, found['experiments'])], rows)}"
+    refused, small = sum(state.startswith("refused") for state in states), states.count("too small")
+    accepted, trained = len(states) - refused - small, sum(map(len, found["trained"].values()))
+    count = f"{accepted} accepted, of which tests train {trained}; {refused} are refused and {small} too small."
+    return f"{len(states)} pairs: {count}\n\n{table(['', *map(text, found['experiments'])], rows)}"
 
 
 def fill(path: Path, name: str, content: str) -> str:

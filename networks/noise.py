@@ -94,7 +94,7 @@ class BatchNoise:
 
     def shared(self, stream: str, device: torch.device | str = "cpu") -> torch.Generator:
         """Return what draws numbers that are no sample's (a permutation, a level): the same on all processes."""
-        return torch.Generator(device).manual_seed(self._seed(stream))
+        return self._generator(device).manual_seed(self._seed(stream))
 
     @contextmanager
     def seeding(self, stream: str) -> Iterator[None]:
@@ -105,11 +105,15 @@ class BatchNoise:
     def _seed(self, stream: str, *position: int) -> int:
         return named_seed(self.seed, self.name + stream, self.step, *position)
 
+    def _generator(self, device: torch.device | str) -> torch.Generator:
+        # Tensors without values have no generators of their own and take any.
+        return torch.Generator("cpu" if torch.device(device).type == "meta" else device)
+
     def _rows(self, stream: str, drawn: Tensor) -> Iterator[tuple[Tensor, torch.Generator]]:
         positions = own_positions(len(drawn)) if self.positions is None else self.positions
         if len(positions) != len(drawn):
             raise ValueError(f"noise of {len(positions)} samples, numbers asked for {len(drawn)}")
-        generator = torch.Generator(drawn.device)
+        generator = self._generator(drawn.device)
         # Sample by sample: how torch draws many numbers depends on how many are asked for.
         for k, position in enumerate(positions):
             yield drawn[k : k + 1], generator.manual_seed(self._seed(stream, position))

@@ -103,7 +103,6 @@ class SumHook(SiteHook):
 def _check(spec: Spec) -> None:
     """Raise UserError for a branch that is no method."""
     refusals = {
-        "dim: give a rank or length of at least 1": spec["dim"] < 1,
         "query and gate are for prefix and prompt: an adapter has query: free and gate: constant": (
             spec["tuner"] == "adapter" and (spec["query"] != "free" or spec["gate"] != "constant")
         ),

@@ -84,7 +84,7 @@ def _control(control: Mapping[str, Any], part: Mapping[str, Any], gains: Gains) 
     margin = control.get("margin", max(0.0, part["min_effect"] / 2))
     deterministic = part.get("deterministic", False)
     verdict = judge_control([gains[s] for s in both], [own[s] for s in both], margin, deterministic=deterministic)
-    bounds = interval(list(own.values())) if all(map(math.isfinite, own.values())) else None
+    bounds = interval(list(own.values()))
     shown = {
         "margin": margin,
         "verdict": verdict.verdict,

@@ -100,7 +100,7 @@ def _arm(about: Mapping[str, Any], arm: ArmRuns, columns: Sequence[str]) -> dict
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Return mean, standard deviation and 95 % interval of some values (None for one value)."""
+    """Return mean, standard deviation and 95 % interval of some values; the last two are None where there is none."""
     bounds = interval(values)
     return {
         "mean": statistics.fmean(values),

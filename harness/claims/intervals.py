@@ -12,8 +12,8 @@ ROUNDING = 1e-9
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % Student t interval of a mean, None for fewer than two values."""
-    if len(values) < 2:
+    """Return the 95 % Student t interval of a mean, None for fewer than two values or any that is no number."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     middle, spread = statistics.fmean(values), statistics.stdev(values)
     half = _quantile(len(values)) * spread / math.sqrt(len(values))

@@ -60,9 +60,32 @@ class _Findings:
     def __init__(self, config: Composed, overrides: list[str]) -> None:
         self.config, self.overrides, self.lines = config, overrides, list[str]()
         self.told: set[str] = set()
+        self._values: set[str] = set()
+        self._taken: list[tuple[str, str, str]] = []
 
     def add(self, key: str, what: str) -> None:
         self._add(key, f"{key}: {what}")
+
+    def add_value(self, key: str, value: Any, expected: str) -> None:
+        if key in self.config.interpolated:
+            self._taken.append((key, repr(value), expected))
+        else:
+            self.add_given(key, value, f"is {value!r}, should be {expected}")
+
+    def add_given(self, key: str, value: Any, what: str) -> None:
+        self._values.add(repr(value))
+        self.add(key, what)
+
+    def add_taken(self) -> None:
+        """Add what is wrong with values taken from other keys, except those that are told of there."""
+        for key, value, expected in self._taken:
+            if value not in self._values:
+                self.add(key, f"is {value}, should be {expected}")
+        self.forget_taken()
+
+    def forget_taken(self) -> None:
+        """Forget the values taken from other keys so far."""
+        self._taken.clear()
 
     def add_unknown(self, key: str, known: Iterable[str]) -> None:
         if present := self.present_name(key):
@@ -76,9 +99,7 @@ class _Findings:
         return present if present != key else None
 
     def _add(self, key: str, line: str) -> None:
-        # A value taken from another key is told of there.
-        if key not in self.config.interpolated:
-            self.told.add(key)
+        self.told.add(key)
         self.lines.append(f"{origin(key, self.overrides, self.config.choices)}: {line}")
 
 
@@ -87,16 +108,16 @@ def _check_scalars(config: dict[str, Any], found: _Findings) -> None:
         if key not in KNOWN:
             found.add_unknown(key, KNOWN)
         elif value is not None and (not isinstance(value, KNOWN[key]) or (KNOWN[key] is int and value is True)):
-            found.add(key, f"is {value!r}, should be {NAMES[KNOWN[key]]}")
+            found.add_value(key, value, NAMES[KNOWN[key]])
     for key in KNOWN:
         if config.get(key) is None and key not in _MAY_LACK:
-            found.add(key, "must be given")
+            found.add_given(key, None, "must be given")
     mode = config.get("mode")
     if isinstance(mode, str) and mode not in MODES:
         found.add("mode", f"no mode {mode!r}{suggestion(mode, MODES)}")
     for key, least in (("seed", 0), ("seeds", 1)):
         if isinstance(number := config.get(key), int) and number < least:
-            found.add(key, f"is {number}, should be at least {least}")
+            found.add_value(key, number, f"at least {least}")
 
 
 def _check_call(
@@ -114,7 +135,7 @@ def _check_call(
         if value == "???":
             found.add(path, "must be given")
         elif expected := signatures.fits(value, annotation, signature.scope):
-            found.add(path, f"is {value!r}, should be {expected}")
+            found.add_value(path, value, expected)
         else:
             for place, inner, fields in signatures.nested(value, annotation, signature.scope, path):
                 _check_call(inner, fields, place, found, set())
@@ -261,6 +282,9 @@ def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
                 _check_target(values[key], key, found)
         elif key not in (line.split(": ")[1] for line in found.lines):
             found.add(key, f"no {key} chosen")
+    if not fits:
+        # Such data are told of already, not what the model takes from them.
+        found.forget_taken()
     if isinstance(values.get("data"), dict):
         _check_paths(values["data"], found)
         _check_facts(values["data"], found)
@@ -268,7 +292,6 @@ def errors_in_composed(config: Composed, overrides: list[str]) -> list[str]:
     for key in ("callbacks", "logger"):
         if isinstance(values.get(key), dict):
             _check_nodes(values[key], key, found)
-    _check_finite(values, "", found)
     _check_across(values, found)
     return found.lines
 
@@ -304,5 +327,7 @@ def _check_across(values: dict[str, Any], found: _Findings) -> None:
             )
     if isinstance(values.get("claim"), dict):
         _check_claim(values["claim"], values["seeds"] if isinstance(values.get("seeds"), int) else 0, found)
+    found.add_taken()
+    _check_finite(values, "", found)
     if not found.lines:
         _check_references(values, found)

@@ -33,8 +33,10 @@ def origin(key: str, overrides: list[str], choices: dict[str, Any]) -> str:
     if any(override.split("=", 1)[0].lstrip("+~") == key for override in overrides):
         return "command line"
     keys = key.split(".")
+    # What is said of a whole group's option is true wherever single keys of it are set.
+    is_option = len(keys) == 1 and bool(choices.get(key))
     for group in ("debug", "claim", "experiment"):
-        if choices.get(group):
+        if choices.get(group) and not is_option:
             for path in _with_bases(group, choices[group]):
                 if _holds(read_yaml(path), keys):
                     return str(path.relative_to(ROOT))

@@ -112,7 +112,10 @@ class Report:
         count = self.options["num_classes"]
         if self.tested.is_complete:
             return count
-        return max(2, min(count, len(self.columns["moments"]["labels"]) // 10))
+        # Both splits have two samples of them: of one there is no covariance.
+        labels = [self.columns[split]["labels"].sort().values for split in ("moments", "test")]
+        held = max(int(ordered[:2].max()) + 1 for ordered in labels)
+        return min(count, max(2, held, len(labels[0]) // 10))
 
     def _split(self, name: str, column: str = "logits") -> Logits:
         columns = self.columns[name]

@@ -125,7 +125,7 @@ def test_what_may_be_asked_is_listed(finished):
     [
         (["run=nowhere"], "not a run folder"),
         ([], "give run=runs/EXPERIMENT/NAME"),
-        (["run={run}", "n=0"], "n: is 0, should be at least 1"),
+        (["run={run}", "n=0"], "n: is 0, should be a whole number, at least 1"),
         (["run={run}", "sample.stesp=4"], "did you mean sample.steps"),
         (["run={run}", "sample.seed=-1"], "at least 0"),
         (["run={run}", "sample.count=many"], "should be a whole number"),

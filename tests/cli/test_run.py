@@ -111,8 +111,8 @@ def test_the_tiny_twin_of_every_other_experiment_that_runs_here(experiment, shar
 
 def test_fine_tuning_takes_the_pre_trained_backbone(tmp_path, shared_run):
     best = shared_run("experiment=uosr_pretrain", "debug=tiny").folder("uosr_pretrain") / "checkpoints" / "best.ckpt"
-    # Without a learning rate the parameters that are tested are the very ones that were loaded.
-    words = (*TINY, f"runs={tmp_path}", f"model.backbone.weights={best}", "model.optimizer.lr=0")
+    # The least of learning rates leaves the parameters the very ones that were loaded.
+    words = (*TINY, f"runs={tmp_path}", f"model.backbone.weights={best}", "model.optimizer.lr=1e-30")
     done = quire(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     before, after = (checkpoint(path, "best.ckpt")["state_dict"] for path in (best.parents[1], only_folder(tmp_path)))

@@ -275,9 +275,9 @@ def test_a_test_tells_what_cannot_be_before_it_looks_at_clips(tmp_path):
     [
         ({"evaluation": {"episodes": 0}}, "evaluation.episodes is 0"),
         ({"evaluation": {"shots": []}}, "evaluation.shots is"),
-        ({"evaluation": {"shots": [0, 5]}}, "evaluation.shots is"),
+        ({"evaluation": {"shots": [0, 5]}}, "evaluation.shots.0 is 0, should be a number, at least 1"),
         ({"towers": {"prompt": "a photo"}}, "needs one {}"),
-        ({"alignment": {"smoothness": 1e-4}}, "smoothness is 0.0001, should be 0.001 or more"),
+        ({"alignment": {"smoothness": 1e-4}}, "smoothness is 0.0001, should be a number, at least 0.001"),
         ({"mini": {"embed_dim": 60}}, "mini.embed_dim is 60, should be a multiple of 8"),
         ({"mini": {"width": 40}}, "mini.width is 40, should be a multiple of 16"),
         ({"optimizer": {"lr": 0}}, "optimizer.lr is 0"),

@@ -154,7 +154,7 @@ def test_the_recipe_is_that_of_the_released_loop(name):
     step = config.data.batch_size * trainer.accumulate_grad_batches
     assert step == 16
     assert episodes % step == 0
-    told = (schedule.warmup, *schedule.drops, step * trainer.max_steps, episodes)
+    told = (schedule.warmup_episodes, *schedule.milestones, step * trainer.max_steps, episodes)
     assert tuple(count // 4 for count in told) == SCHEDULES[name]
     assert episodes * (trainer.max_epochs - 1) < step * trainer.max_steps <= episodes * trainer.max_epochs
     assert (config.model.optimizer.lr, schedule.warmup_lr) == RATES[name]

@@ -78,6 +78,14 @@ def test_all_are_told_at_once():
     assert len(error.value.lines) == 3
 
 
+def test_a_value_taken_from_another_key_is_told_of_where_it_is_given():
+    with pytest.raises(UserError) as error:
+        load_checked(["experiment=uosr", "data.image_size=-32", "model.num_classes=${runs}"])
+    given, taken = error.value.lines
+    assert given == f"command line: data.image_size: is -32, {WHOLE}, at least 1"
+    assert taken == f"command line: model.num_classes: is 'runs', {WHOLE}, at least 1"
+
+
 def test_good_numbers_pass():
     words = ["trainer.limit_train_batches=0.5", "trainer.max_epochs=-1", "trainer.max_steps=10", "data.num_workers=2"]
     words += ["hardware.precision=bf16-mixed", "trainer.gradient_clip_val=1", "trainer.val_check_interval=0.25"]

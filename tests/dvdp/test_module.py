@@ -175,7 +175,7 @@ def test_images_do_not_depend_on_who_draws_them():
 def test_images_do_not_depend_on_how_many_are_drawn_at_a_time(method):
     found = []
     for batch in (4, 1, 3):
-        module = awake(module_of(evaluation={"batch": batch}, sampler={"method": method}))
+        module = awake(module_of(evaluation={"batch_size": batch}, sampler={"method": method}))
         found.append(torch.cat(list(module.generate({"count": 5, "steps": 4, "seed": None}))))
     assert all(torch.allclose(found[0], other, atol=1e-4) for other in found[1:])
     assert len(found[0].flatten(1).round(decimals=3).unique(dim=0)) == 5

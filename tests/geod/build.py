@@ -13,6 +13,8 @@ from networks.cameras import focal_length, normals_of_depth
 
 FOCAL = focal_length(32, 18.837)
 
+# What heads offer.
+DATA = {"image_size": 32, "has_cameras": True}
 SMALL = {
     "triplane": {"channel_base": 128, "channel_max": 16, "plane_size": 16, "plane_channels": 4, "z_dim": 8, "w_dim": 8},
     "discriminator": {"channel_base": 256, "channel_max": 16},
@@ -22,11 +24,8 @@ SMALL = {
 
 
 def plain(name):
-    conf = OmegaConf.load(f"conf/model/{name}.yaml")
-    for key in ("image_size", "seed"):
-        if key in conf:
-            conf[key] = {"image_size": 32, "seed": 0}[key]
-    options = OmegaConf.to_container(conf, resolve=True)
+    conf = OmegaConf.create({"data": DATA, "seed": 0, "model": OmegaConf.load(f"conf/model/{name}.yaml")})
+    options = OmegaConf.to_container(conf.model, resolve=True)
     return {key: value for key, value in options.items() if not key.startswith("_")}
 
 

@@ -6,6 +6,7 @@ import statistics
 import pytest
 from scipy.stats import nct, t
 
+from harness.claims.conclusion import summary
 from harness.claims.intervals import MAX_SEEDS, interval, is_constant, seeds_to_equate, seeds_to_pass
 
 
@@ -13,6 +14,12 @@ def around(mean, spread=1.0):
     """Return two values with a mean and a standard deviation."""
     half = spread / math.sqrt(2)
     return [mean - half, mean + half]
+
+
+def test_values_that_are_no_numbers_have_no_interval():
+    assert interval([1.0, math.nan]) is None
+    assert interval([1.0, math.inf, 2.0]) is None
+    assert summary([1.0, math.nan])["interval"] is None
 
 
 def test_the_interval_is_students():

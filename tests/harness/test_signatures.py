@@ -56,7 +56,7 @@ def test_typed_dicts_have_fields_that_are_required():
 def test_lists_and_mappings():
     shots = MODULE.params["shots"].annotation
     assert signatures.fits([1, 5], shots, MODULE.scope) is None
-    assert signatures.fits([1, "five"], shots, MODULE.scope) == "a list in which each is a whole number"
+    assert signatures.fits([1, "five"], shots, MODULE.scope) == "a list in which each is a whole number, at least 1"
     assert signatures.fits(1, shots, MODULE.scope) == "a list"
 
 

@@ -1,4 +1,4 @@
-"""Every model with all data: which pairs run, and which are refused in one line that names the data that fit.
+"""Every model with all data: which pairs are accepted, and which are refused in one line that names data that fit.
 
 `python -m tests.matrix.pairs` writes docs/data_matrix.json, from which docs/fill.py makes the table of docs/matrix.md.
 """
@@ -57,6 +57,35 @@ class Pair(NamedTuple):
 PAIRS = [Pair(model, data) for model in EXPERIMENTS for data in DATA]
 # Eight pixels cannot be halved as often as the U-Net and the turning points ask for, which the model itself reports.
 TOO_SMALL = {Pair("dvdp", "digits")}
+# What a tiny run trains, of each model data that differ in kind: with and without classes, unknown ones, cameras, a
+# truth, other splits, by path and rendered. Every DataModule is among them.
+TRAINED_HERE = {
+    "uosr": ("cifar100", "digits"),
+    "u_tuning": ("vtab", "actor_stills", "digits", "fgvc", "shapes"),
+    "neural_dependency": ("digits", "cached_logits", "cifar100", "digits_shifted", "imagenet"),
+    "dvdp": ("picture_folder", "cifar10", "eg3d_zip", "glyphs_target", "heads_diverse", "lsun_church"),
+    "geod": ("picture_shards", "cifar100_closed", "eg3d_zip"),
+    "geod_eg3d": ("eg3d_zip",),
+    "geod_pigan": ("picture_folder", "heads_diverse"),
+    "geod_ir": ("picture_folder", "heads_diverse"),
+    "geod_oracle": ("heads_diverse",),
+    "linkgan": ("picture_zip", "heads"),
+    "linkgan_config_f": ("picture_folder",),
+    "label_features": ("heads_diverse",),
+}
+# The data of the experiments themselves, and of tests/*/test_paper_scale.py, which tests of the papers train with.
+TRAINED_ELSEWHERE = {
+    "uosr": ("shapes",),
+    "u_tuning": ("digits_shifted",),
+    "neural_dependency": ("shapes_closed",),
+    "dvdp": ("scenes",),
+    "geod": ("heads_diverse",),
+    "linkgan": ("faces", "objects"),
+    "linkgan_segmenter": ("objects",),
+    "label_features": ("scenes", "faces", "objects"),
+    "clip_fsar": ("actors", "ssv2_small"),
+    "mini_clip": ("actor_stills",),
+}
 
 
 @cache
@@ -80,5 +109,12 @@ def matrix() -> dict[str, dict[str, str]]:
     return found
 
 
+def page() -> dict[str, Any]:
+    """Return what docs/data_matrix.json holds: the experiments, the matrix, and which pairs tests train."""
+    parts = (TRAINED_HERE, TRAINED_ELSEWHERE)
+    trained = {model: sorted(name for part in parts for name in part.get(model, ())) for model in EXPERIMENTS}
+    return {"experiments": EXPERIMENTS, "matrix": matrix(), "trained": trained}
+
+
 if __name__ == "__main__":
-    FILE.write_text(json.dumps({"experiments": EXPERIMENTS, "matrix": matrix()}, indent=1) + "\n")
+    FILE.write_text(json.dumps(page(), indent=1) + "\n")

@@ -94,3 +94,9 @@ def test_seeds_of_names_are_whole_numbers_below_2_to_the_63():
     seeds = {named_seed(0, "a", k) for k in range(100)} | {named_seed(0, "b", 0), named_seed(1, "a", 0)}
     assert len(seeds) == 102
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_tensors_without_values_get_noise_without_values():
+    noise = BatchNoise(0, 0)
+    assert noise.normal("a", (2, 4), device="meta").shape == noise.uniform("a", (2, 4), device="meta").shape == (2, 4)
+    assert torch.rand(3, generator=noise.shared("b", "meta"), device="meta").is_meta

@@ -221,7 +221,6 @@ def test_u_mha_refuses_convolutions_and_names_u_block(name):
 
 
 WRONG = [
-    ({"dim": 0}, "at least 1"),
     ({"query": "frozen"}, "an adapter has query: free and gate: constant"),
     ({"gate": "learned"}, "an adapter has query: free and gate: constant"),
     ({"tuner": "prefix", "query": "frozen"}, "query: frozen needs op: mha"),
@@ -244,6 +243,11 @@ def test_what_is_no_method_is_refused(changes, words):
         UTuning(lr=1.0, specs=[spec(**changes)])
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_number_out_of_range_is_refused_with_its_place():
+    with pytest.raises(ValueError, match=r"^tuner\.specs\.0\.dim is 0, should be a number, at least 1$"):
+        UTuning(lr=1.0, specs=[spec(dim=0)])
 
 
 def test_no_branch_is_refused():

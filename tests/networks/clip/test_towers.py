@@ -47,7 +47,7 @@ def test_towers_that_are_none_are_told():
     ):
         with pytest.raises(UserError, match=words):
             check_towers(options | changes)
-    for name, value in (("size", 12), ("width", 8)):
+    for name, value in (("embed_dim", 12), ("width", 8)):
         with pytest.raises(UserError, match=rf"model\.mini\.{name} is {value}, should be a multiple of"):
             check_mini(MINI | {name: value})
 

@@ -142,7 +142,7 @@ def test_noise_on_densities_changes_what_is_seen():
     def look(points, directions):
         return torch.zeros(points.shape[:2]), torch.ones(len(points), 3, points.shape[1])
 
-    steps = STEPS | {"samples": 400}
+    steps = STEPS | {"depth_samples": 400}
     found = [march(look, camera(), 8, steps, jitter=BatchNoise(0, 0), density_noise=noise)[2] for noise in (0.0, 1.0)]
     assert found[0].std() < 1e-3 < found[1].std()
     still = march(look, camera(), 8, steps, jitter=None, density_noise=1.0)[2]
