@@ -1,0 +1,191 @@
+"""Rendered scenes with captions that text-to-image models are trained on, and the few pictures of one subject."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.errors import UserError
+from datamodules.base import BaseDataModule, digest
+from datamodules.loading import Batch, mix
+from datamodules.memory import Images
+from datamodules.worlds import subjects
+
+_SPLITS = ("fit", "val", "test")
+LABEL_SIZES = (len(subjects.CLASSES), len(subjects.COLORS), len(subjects.COLORS), len(subjects.BACKGROUNDS))
+
+
+class _Captioned(Images):
+    """Pictures with what is in them, and their captions in parts."""
+
+    def __init__(
+        self, pixels: NDArray[np.uint8], scenes: subjects.Scenes, captions: Sequence[subjects.Caption]
+    ) -> None:
+        super().__init__(pixels, scenes.objects[:, 0, 0])
+        self.scenes, self.captions = scenes, captions
+
+    def fetch(self, indices: Sequence[int]) -> Batch:
+        """Return images, the labels of the first object and of the background int64 [b, 4], and captions in parts."""
+        chosen = list(indices)
+        objects, backgrounds = self.scenes.objects[chosen], self.scenes.backgrounds[chosen]
+        labels = np.concatenate([objects[:, 0], backgrounds[:, None]], axis=1)
+        captions = [self.captions[index] for index in chosen]
+        return super().fetch(chosen) | {
+            "labels": torch.from_numpy(labels),
+            "phrases": [caption.phrases for caption in captions],
+            "ending": [caption.ending for caption in captions],
+        }
+
+
+class SubjectScenes(BaseDataModule):
+    """Pictures of one to four objects side by side, drawn with captions; each split has a seed of its own.
+
+    Args:
+        batch_size: the GLOBAL batch.
+        num_workers: loader processes of each rank; the images are in memory, so 0 is fastest.
+        seed: seed of the sample order.
+        world_seed: seed of pictures and captions.
+        channels: always 3.
+        image_size: side of an object's slot, the height of a picture, in pixels.
+        slots: objects in a picture, whose width is `slots` times `image_size`.
+        train_size: training pictures.
+        val_size: validation pictures.
+        test_size: test pictures.
+
+    Raises:
+        UserError: if a split is empty or a slot has fewer than 16 pixels.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 96,
+        num_workers: int = 0,
+        seed: int = 0,
+        world_seed: int = 0,
+        channels: Literal[3] = 3,
+        image_size: int = 16,
+        slots: Literal[1, 2, 3, 4] = 4,
+        train_size: int = 20000,
+        val_size: int = 512,
+        test_size: int = 1000,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if image_size < 16 or min(train_size, val_size, test_size) < 1:
+            raise UserError(f"data: image_size is {image_size}, should be at least 16, and no split can be empty")
+        self.world_seed, self.slots = world_seed, slots
+        self.image_shape = (channels, image_size, slots * image_size)
+        self.sizes = dict(zip(_SPLITS, (train_size, val_size, test_size), strict=True))
+        self.test_names = ["test"]
+        self._drawn: dict[str, _Captioned] = {}
+
+    def _render(self, name: str, count: int) -> _Captioned:
+        seed = mix(self.world_seed, _SPLITS.index(name))
+        rng = np.random.default_rng(seed)
+        scenes = subjects.draw_scenes(count, rng)
+        scenes = subjects.Scenes(scenes.objects[:, : self.slots], scenes.backgrounds)
+        pixels = subjects.canvas(subjects.render(scenes, seed, self.image_shape[1]), self.slots)
+        captions = [subjects.caption(objects, ground, rng) for objects, ground in zip(*scenes, strict=True)]
+        return _Captioned(pixels, scenes, captions)
+
+    def source(self, name: str) -> _Captioned:
+        """Return "fit", "val" or "test"."""
+        if name not in self._drawn:
+            self._drawn[name] = self._render(name, self.sizes[name])
+        return self._drawn[name]
+
+    def fake_batch(self, size: int) -> dict[str, Any]:
+        """Return a batch of empty pictures."""
+        captions = {"phrases": [["thing"] * self.slots] * size, "ending": [""] * size}
+        return super().fake_batch(size) | captions | {"labels": torch.zeros(size, 4, dtype=torch.int64)}
+
+    def fingerprint(self) -> str:
+        """Return a hash of the sizes and of a few pictures of every split."""
+        few = {name: self._render(name, 2).pixels.tobytes().hex() for name in _SPLITS}
+        return digest("subject_scenes", self.world_seed, self.image_shape, self.sizes, few)
+
+
+class SubjectPictures(BaseDataModule):
+    """A few pictures of one subject on varied backgrounds: what a text-to-image model is to learn it from.
+
+    The training set is the pictures over and over, `iterations` batches of them.
+
+    Args:
+        batch_size: the GLOBAL number of subject pictures of a step.
+        num_workers: loader processes of each rank; the images are in memory, so 0 is fastest.
+        seed: seed of the order.
+        subject: which of the six subjects of `subject_seed`.
+        subject_seed: seed of the subjects.
+        pictures: how many pictures there are of it.
+        held_out: how many more pictures there are to choose by.
+        iterations: batches of the training.
+        channels: always 3.
+        image_size: side of a picture in pixels.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 24,
+        num_workers: int = 0,
+        seed: int = 0,
+        subject: Literal["A", "B", "C", "D", "E", "F"] = "A",
+        subject_seed: int = 0,
+        pictures: int = 5,
+        held_out: int = 16,
+        iterations: int = 150,
+        channels: Literal[3] = 3,
+        image_size: int = 16,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if min(pictures, held_out, iterations) < 1:
+            raise UserError("data: pictures, held_out and iterations should be at least 1")
+        self.image_shape = (channels, image_size, image_size)
+        self.subject, self.subject_seed, self.iterations = subject, subject_seed, iterations
+        self.sizes = {"fit": pictures, "val": held_out}
+        self.test_names = ["val"]
+
+    @property
+    def attributes(self) -> tuple[int, int, int]:
+        """Class, outer and inner color of the subject."""
+        return subjects.subject(self.subject, self.subject_seed)
+
+    @property
+    def identifier(self) -> str:
+        """The word that is to stand for the subject."""
+        return subjects.IDENTIFIERS[subjects.LETTERS.index(self.subject)]
+
+    @property
+    def class_name(self) -> str:
+        """The word for what kind of thing the subject is."""
+        return subjects.CLASSES[self.attributes[0]]
+
+    @property
+    def instance_prompt(self) -> str:
+        """The caption of the subject's pictures."""
+        return f"{self.identifier} {self.class_name}"
+
+    @property
+    def class_prompt(self) -> str:
+        """The caption of pictures of the subject's class."""
+        return self.class_name
+
+    def _pixels(self, name: str) -> NDArray[np.uint8]:
+        count, seed = self.sizes[name], mix(self.subject_seed, ord(self.subject), ("fit", "val").index(name))
+        objects = np.broadcast_to(np.array(self.attributes), (count, 1, 3))
+        backgrounds = np.random.default_rng(seed).permutation(np.arange(count) % len(subjects.BACKGROUNDS))
+        return subjects.render(subjects.Scenes(objects, backgrounds), seed, self.image_shape[1])[:, 0]
+
+    def source(self, name: str) -> Images:
+        """Return "fit" (the pictures, repeated) or "val" (others of the same subject)."""
+        pixels = self._pixels(name)
+        if name == "fit":
+            # Every batch has each picture about as often.
+            pixels = np.resize(pixels, (self.batch_size * self.iterations, *pixels.shape[1:]))
+        return Images(pixels, np.zeros(len(pixels)))
+
+    def fingerprint(self) -> str:
+        """Return a hash of the pictures."""
+        return digest("subject_pictures", {name: self._pixels(name).tobytes().hex() for name in self.sizes})
