@@ -21,6 +21,19 @@ class TextToImage(Protocol):
     schedule: Schedule
     prediction: Prediction
 
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The embedding of the text encoder's tokens."""
+        ...
+
+    def token_of(self, word: str) -> int:
+        """Return the token of a word.
+
+        Raises:
+            UserError: if the word is unknown or has several tokens.
+        """
+        ...
+
     def conditions(self, prompts: Sequence[str]) -> Conditions:
         """Return what the U-Net sees of prompts.
 
@@ -64,6 +77,15 @@ class SmallTextToImage(nn.Module):
         self.network = build_conditioned_unet(3, image_size, options["network"])
         self.text = WordEncoder(options["words"])
         self.schedule, self.prediction = Schedule(**options["schedule"]), options["prediction"]
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """The embedding of the words."""
+        return self.text.embedding
+
+    def token_of(self, word: str) -> int:
+        """Return the number of a word."""
+        return int(self.text.tokenize([word])[0, 1])
 
     def conditions(self, prompts: Sequence[str]) -> Conditions:
         """Return the tokens of prompts, padding masked."""

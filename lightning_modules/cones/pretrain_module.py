@@ -13,7 +13,7 @@ from common.errors import UserError
 from lightning_modules.base import BasePaper, SampleOptions
 from lightning_modules.cones.base_model import SmallModelOptions, SmallTextToImage, forward_noise
 from lightning_modules.cones.image_generation import PromptSampler
-from lightning_modules.cones.scene_prompts import SceneOracle, SceneWords, load_oracle, random_prompts
+from lightning_modules.cones.scene_prompts import SceneOracle, SceneWords, load_oracle, random_prompts, slots_of
 from lightning_modules.generated_images import SHEET_COLUMNS, image_grid
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.diffusion.loss import denoising_loss
@@ -61,11 +61,6 @@ class PretrainOptions(TypedDict):
     sampler: SamplerOptions
     evaluation: PretrainEvaluation
     seed: int
-
-
-def slots_of(prompt: str) -> int:
-    """Return how many objects a prompt asks for, side by side."""
-    return prompt.split().count("and") + 1
 
 
 class TextToImagePretraining(BasePaper):

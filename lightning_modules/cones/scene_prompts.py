@@ -1,6 +1,6 @@
 """Prompts of the procedural scenes, and the oracle that reads from images what the scenes show (cones §3.1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
 import torch
@@ -90,6 +90,6 @@ def load_oracle(path: str) -> SceneOracle:
     return SceneOracle(network)
 
 
-def shares(counts: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return the mean of every entry as a number."""
-    return {name: values.float().mean().item() for name, values in counts.items()}
+def slots_of(prompt: str) -> int:
+    """Return how many objects a prompt asks for, side by side."""
+    return prompt.split().count("and") + 1

@@ -1,0 +1,91 @@
+"""The options of the constructors of Cones and of the tuning of unions, as types."""
+
+from typing import Literal, NotRequired, TypedDict
+
+from lightning_modules.base import SampleOptions
+from lightning_modules.cones.adaptation import Adaptation
+from lightning_modules.cones.base_model import SmallModelOptions
+from lightning_modules.cones.concept_masks import Update
+from lightning_modules.cones.evaluation import EvaluationOptions
+from lightning_modules.cones.neuron_scope import Scope
+from lightning_modules.cones.selection import SelectionOptions
+from lightning_modules.optimization import OptimizerOptions
+
+
+class BaseOptions(TypedDict):
+    """The base: "small" (with its options) from a checkpoint of cones_pretrain, or a "diffusers" folder.
+
+    `weights` is the checkpoint or the folder.
+    """
+
+    name: Literal["small", "diffusers"]
+    weights: str | None
+    small: SmallModelOptions | None
+
+
+class PriorOptions(TypedDict):
+    """The prior's half of the loss: its `weight` lambda, how many class `images` there are, and how many in a batch."""
+
+    weight: float
+    images: int
+    batch: int
+
+
+class SamplerOptions(TypedDict):
+    """How images are drawn: the guidance weight, DDIM steps, and images drawn at a time."""
+
+    guidance: float
+    steps: int
+    batch: int
+
+
+class ConesOptions(TypedDict):
+    """The constructor's options, see `Cones`."""
+
+    image_size: int
+    base: BaseOptions
+    adapt: Adaptation
+    scope: Scope
+    update: Update
+    rho: float | Literal["auto"]
+    rho_target: float
+    selection: SelectionOptions
+    prior: PriorOptions
+    optimizer: OptimizerOptions
+    sampler: SamplerOptions
+    evaluation: EvaluationOptions
+    seed: int
+
+
+class ConceptSampleOptions(SampleOptions):
+    """What `mode=sample` may ask of a subject's model."""
+
+    prompt: str
+    """The prompt of all images."""
+    concepts: list[str]
+    """Cluster files or run folders whose union is shut; none: the run's own cluster."""
+    slots: int | None
+    """Objects side by side; null: one for every "and" in the prompt, and one more."""
+    fraction: float | None
+    """Another share of all candidates, cut from the stored statistic; null: the one that was chosen."""
+    guidance: float | None
+    """Weight of classifier-free guidance; null: that of the test."""
+    steps: int | None
+    """DDIM steps; null: those of the test."""
+
+
+class UnionOptions(TypedDict):
+    """The constructor's options, see `ConesUnion`."""
+
+    image_size: int
+    base: BaseOptions
+    clusters: list[str]
+    scope: Scope
+    tune: bool
+    indices: Literal["union", "random"]
+    prior: PriorOptions
+    optimizer: OptimizerOptions
+    sampler: SamplerOptions
+    evaluation: EvaluationOptions
+    seed: int
+    subjects: NotRequired[list[str]]
