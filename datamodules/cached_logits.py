@@ -1,4 +1,4 @@
-"""Logits that were computed elsewhere, in place of images and a network (Neural Dependency spec, section 7)."""
+"""Logits that were computed elsewhere, in place of images and a network (neural_dependency §3.3)."""
 
 from collections.abc import Sequence
 from functools import cached_property

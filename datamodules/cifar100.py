@@ -1,4 +1,4 @@
-"""Classification on CIFAR-100 as distributed, enlarged for a pre-trained backbone (U-Tuning spec, section 7)."""
+"""Classification on CIFAR-100 as distributed, enlarged for a pre-trained backbone (u_tuning §3.3)."""
 
 from functools import cached_property
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Open-set recognition on CIFAR-100, the paper's scale, with ODIN's unknown data sets (spec sections 2.4, 2.5, 7)."""
+"""Open-set recognition on CIFAR-100 at paper scale, with ODIN's unknown data sets (uosr §2.4, §2.5, §3.3)."""
 
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -31,7 +31,7 @@ LAYOUT = {
 
 
 def _augmentation(size: int, *, channels_last: bool) -> Callable[[Tensor], Tensor]:
-    """Return Resize, RandomCrop, HFlip, Normalize(0.5, 0.5); 160 to 128 in the paper, in that proportion elsewhere."""
+    """Return Resize, RandomCrop, HFlip, Normalize(0.5, 0.5); 160 to 128 there (uosr §2.4), in proportion elsewhere."""
     normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
     steps = [v2.Resize(size * 5 // 4, antialias=True), v2.RandomCrop(size), v2.RandomHorizontalFlip(), *normalise]
     return v2.Compose([partial(torch.permute, dims=(2, 0, 1)), *steps] if channels_last else steps)

@@ -1,4 +1,4 @@
-"""Few handwritten digits of each class under a shift: the targets of the small U-Tuning experiments (spec section 6.1).
+"""Few handwritten digits of each class under a shift: the targets of the small U-Tuning experiments (u_tuning §3.1).
 
 The digits are the 1,797 images of 8 x 8 pixels that come with scikit-learn, enlarged to 16 x 16.
 """

@@ -175,7 +175,7 @@ class FewShotVideo(EpisodicData):
 
     def _choose(self, *, random: bool) -> Choice:
         if self.sampling == "even":
-            # Where the released code's steps of 35 frames end (section 2.4).
+            # Where the released code's steps of 35 frames end (clip_fsar §2.8).
             return partial(evenly, frames=self.frames, margin=35)
         return partial(in_segments, frames=self.frames, random=random)
 

@@ -1,4 +1,4 @@
-"""Classification on the five fine-grained sets, FGVC (U-Tuning spec, section 7): CUB, NABirds, Flowers, Dogs, Cars."""
+"""Classification on the five fine-grained sets, FGVC (u_tuning §3.3): CUB, NABirds, Flowers, Dogs, Cars."""
 
 from functools import cached_property
 from pathlib import Path

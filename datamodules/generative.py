@@ -1,4 +1,4 @@
-"""Pictures without labels, to learn to make more of them: folders, shards, FFHQ, LSUN, CIFAR-10 (DVDP spec, 7).
+"""Pictures without labels, to learn to make more of them: folders, shards, FFHQ, LSUN, CIFAR-10 (dvdp §3.4).
 
 "fit" is trained on; "val" is held out; "test" is what generated pictures are compared with, which by the field's custom
 are training pictures, here without flips.

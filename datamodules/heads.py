@@ -1,4 +1,4 @@
-"""Rendered heads with the truth about their shape (GeoD spec, section 6): procedural, coloured, any size."""
+"""Rendered heads with the truth about their shape (geod §3.1): procedural, colored, any size."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""ImageNet's folders as distributed, to read the logits of a network trained on it (Neural Dependency, section 7)."""
+"""ImageNet's folders as distributed, to read the logits of a network trained on it (neural_dependency §3.3)."""
 
 from functools import cached_property
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rendered scenes for generative models (DVDP spec, section 6b): procedural, grey, any size."""
+"""Rendered scenes for generative models (dvdp §3.1): procedural, gray, any size."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

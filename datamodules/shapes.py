@@ -1,4 +1,4 @@
-"""Many rendered categories at once: the scaled-down protocol of Neural Dependency (spec section 6).
+"""Many rendered categories at once: a scaled-down protocol (neural_dependency §3.1).
 
 One permutation orders the 256 classes of a world. The first `num_classes` are trained, the next `num_new` come later as
 unseen categories, the rest stay unused, for out-of-distribution tests. So the classes of a smaller experiment are among

@@ -1,4 +1,4 @@
-"""Open-set recognition on rendered shapes: the scaled-down protocol of the UOSR build (spec section 6).
+"""Open-set recognition on rendered shapes: a scaled-down protocol (uosr §3.1).
 
 One permutation splits the 256 classes of the world into 40 known, 40 unknown, 120 for pre-training and 56 for outlier
 exposure. Images of the splits are drawn with seeds of their own, so no two splits share an image.
@@ -15,7 +15,7 @@ from datamodules.loading import mix
 from datamodules.memory import Images
 from datamodules.worlds import shapes
 
-# How many of the 256 classes each part gets, in the order of the permutation (spec section 6).
+# How many of the 256 classes each part gets, in the order of the permutation (§3.1).
 PARTS = {"known": 40, "unknown": 40, "pretrain": 120, "outlier": 56}
 
 

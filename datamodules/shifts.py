@@ -1,7 +1,6 @@
 """Shifts of a target from the images that a backbone was pre-trained on: none, inverted contrast, a background.
 
-Source: U-Tuning spec, section 6.1. Of the background the spec gives the direction only; its strength, frequency and
-phase are our choice.
+All values are our choice (u_tuning §3.1).
 """
 
 from typing import Literal
@@ -14,7 +13,7 @@ from datamodules.loading import mix
 Shift = Literal["plain", "inverted", "background"]
 SHIFTS: tuple[Shift, ...] = ("plain", "inverted", "background")
 
-# Section 6.1: what is left of the image; the waves take the rest, so that nothing is cut off.
+# What is left of the image; the waves take the rest, so that nothing is cut off.
 _KEPT = 0.55
 # Lowest and highest number of waves over the side of an image; chosen like the nuisance of the glyphs.
 _FREQUENCY = (0.5, 1.0)

@@ -1,4 +1,4 @@
-"""Classification on a task of VTAB-1k: 1,000 training pictures and the whole test (U-Tuning spec, section 7)."""
+"""Classification on a task of VTAB-1k: 1,000 training pictures and the whole test (u_tuning §3.3)."""
 
 from functools import cached_property
 from pathlib import Path

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from sections import linked, page_of, paper_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -159,13 +160,18 @@ def written(node: yaml.Node, source: str) -> str:
 
 
 def reference(conf: Path) -> str:
-    """Return every group with its options, and every file with its keys as one would type them."""
-    blocks = []
+    """Return every group with its options, and every file with its keys as one would type them; § become links."""
+    blocks, pages = [], paper_pages(conf.parent)
+
+    def prose(path: Path, words: str) -> str:
+        own = page_of(path.relative_to(conf.parent), path.read_text(), pages)
+        return linked(text(words), own, pages)
+
     for folder in sorted({path.parent for path in conf.rglob("*.yaml")}):
         group, files = "" if folder == conf else str(folder.relative_to(conf)), sorted(folder.glob("*.yaml"))
         if group:
             links = [f"[{text(path.stem)}](#{re.sub(r'[^a-z0-9_-]', '', f'conf{group}{path.name}')})" for path in files]
-            first = [text(re.split(r"(?<=\.)\s", about(path))[0]) for path in files]
+            first = [prose(path, re.split(r"(?<=\.)\s", about(path))[0]) for path in files]
             blocks += [f"## {group}", table([code(f"{group}=..."), "what it is"], zip(links, first, strict=True))]
         for path, source in ((path, path.read_text()) for path in files):
             above = "" if "# @package _global_" in source else group.replace("/", ".")
@@ -173,9 +179,9 @@ def reference(conf: Path) -> str:
             for key, value, comment in keys(above, yaml.compose(source), source):
                 # Long values are sentences, which code spans would not wrap.
                 own = code(value) if len(value) <= 60 else text(value)
-                rows.append([code("defaults" if key.endswith("defaults") else key), own, text(comment)])
+                rows.append([code("defaults" if key.endswith("defaults") else key), own, prose(path, comment)])
             heading = f"### {text(path.relative_to(conf.parent))}"
-            shown = [text(about(path)), table(["key", "value", ""], rows)]
+            shown = [prose(path, about(path)), table(["key", "value", ""], rows)]
             # A claim reads best as it is written.
             blocks += [heading, *([f"```yaml\n{source.strip()}\n```"] if group == "claim" else shown)]
     return "\n\n".join(block for block in blocks if block)

@@ -14,7 +14,7 @@ from tuners.tuner import Tuner
 
 
 class BitFit(Tuner):
-    """Train every bias that the output depends on, in place; those of the norms are among them (spec 2.7).
+    """Train every bias that the output depends on, in place; those of the norms are among them (u_tuning §2.7).
 
     The biases it started from are kept, so that `detach` and `enabled(False)` give the frozen network back.
 

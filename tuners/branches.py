@@ -1,4 +1,4 @@
-"""The free branches of U-Tuning (section 2.4), beside any operation, whatever it is inside; channels are last."""
+"""The free branches of U-Tuning (u_tuning §2.4), beside any operation, whatever it is inside; channels are last."""
 
 from typing import Any, Literal, NamedTuple
 

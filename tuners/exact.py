@@ -1,4 +1,4 @@
-"""Branches on a frozen attention's own queries; with the exact gate they are prefix and prompt tuning (section 2.3)."""
+"""Branches on a frozen attention's own queries; prefix and prompt tuning if the gate is exact (u_tuning §2.3)."""
 
 from typing import Any, Literal
 

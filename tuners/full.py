@@ -1,4 +1,4 @@
-"""The two ends between which every tuner lies: train the whole network, or nothing of it (U-Tuning, spec 2.6)."""
+"""The two ends between which every tuner lies: train the whole network, or nothing of it (u_tuning §2.6)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

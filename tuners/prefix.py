@@ -1,4 +1,4 @@
-"""Prefix tuning (Li & Liang 2021), embedded: trained keys and values beside those of the image (U-Tuning, spec 2.2)."""
+"""Prefix tuning (Li & Liang 2021), embedded: trained keys and values beside those of the image (u_tuning §2.2)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -94,9 +94,9 @@ class Keys(SiteHook):
 
 
 class Prefix(Tuner):
-    """Attn(x Wq, [x Wk; K_pre], [x Wv; V_pre]) in every attention of timm's (spec 2.2).
+    """Attn(x Wq, [x Wk; K_pre], [x Wv; V_pre]) in every attention of timm's (u_tuning §2.2).
 
-    As released (spec 2.5): Xavier at the start, after the image's keys, no re-parametrising MLP, no gate.
+    As released (u_tuning §2.5): Xavier at the start, after the image's keys, no re-parametrising MLP, no gate.
 
     Args:
         length: tokens of the prefix in each attention.

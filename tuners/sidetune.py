@@ -13,7 +13,7 @@ from tuners.reach import run
 from tuners.sites import Patterns, like
 from tuners.tuner import Tuner
 
-# Of the four convolutions of the released FCN4 (spec 2.5): channels, stride, padding.
+# Of the four convolutions of the released FCN4 (u_tuning §2.5): channels, stride, padding.
 LAYERS = ((16, 1, 1), (16, 2, 0), (32, 2, 0), (64, 1, 0))
 SMALLEST = 15
 
@@ -49,8 +49,8 @@ class Side(SiteHook):
 class SideTune(Tuner):
     """A four-layer convolutional network on the image, mixed with the features that `forward` returns.
 
-    Our reading of "sigmoid(alpha) mix with a 4-layer FCN" (spec 2.5, the released SideTune): alpha is one number that
-    starts at zero (an even mix), and what is mixed is the one feature vector per image that the head reads.
+    Our reading of the released SideTune (u_tuning §2.5), a sigmoid(alpha) mix with a 4-layer FCN: alpha is one number
+    that starts at zero (an even mix), and what is mixed is the one feature vector per image that the head reads.
 
     Args:
         lr: learning rate of the side network and alpha.

@@ -42,7 +42,8 @@ class ScaleShift(SiteHook):
 class SSF(Tuner):
     """Scale and shift after every linear layer, convolution and norm that runs.
 
-    On a ViT these are the patch embedding, LN1, qkv, proj, LN2, fc1 (before the GELU), fc2 and the last LN (spec 2.6).
+    On a ViT these are the patch embedding, LN1, qkv, proj, LN2, fc1 (before the GELU), fc2 and the last LN
+    (u_tuning §2.6).
 
     Args:
         std: deviation of gamma from one and of beta from zero at the start.

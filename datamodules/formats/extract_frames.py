@@ -1,4 +1,4 @@
-"""Turn video files into folders of frames, once, so that training decodes no video (CLIP-FSAR spec, section 7).
+"""Turn video files into folders of frames, once, so that training decodes no video (clip_fsar §5).
 
 `python -m datamodules.formats.extract_frames data/hmdb51/videos data/hmdb51/frames/videos`, then
 `data.folders=[frames]`: lists stay as they are. What is there is not made again; a video that cannot be read is told at

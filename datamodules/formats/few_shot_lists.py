@@ -1,4 +1,4 @@
-"""Split lists of few-shot action recognition: `train12//path/of/clip.mp4`, `train12/id`, or a CSV (section 2.4)."""
+"""Split lists of few-shot action recognition: `train12//path/of/clip.mp4`, `train12/id`, or a CSV (clip_fsar §2.8)."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Splits of the five fine-grained sets: as each is distributed, or as VPT's `{train,val,test}.json` (spec section 7).
+"""Splits of the five fine-grained sets: as each is distributed, or as VPT's `{train,val,test}.json` (u_tuning §3.3).
 
 A split is a list of rows, each a picture's path below the image folder and its class id as written in the files.
 """

@@ -149,7 +149,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def in_segments(count: int, frames: int, *, random: bool) -> NDArray[np.int64]:
     """Return one frame of each of `frames` equal segments: the middle one, or one drawn with torch's generator.
 
-    Clips shorter than that show frames more than once. Source: section 2.4 of the CLIP-FSAR spec.
+    Clips shorter than that show frames more than once. Source: clip_fsar §2.8.
     """
     length = count // frames
     if length == 0:
@@ -161,6 +161,6 @@ def in_segments(count: int, frames: int, *, random: bool) -> NDArray[np.int64]:
 def evenly(count: int, frames: int, margin: int) -> NDArray[np.int64]:
     """Return evenly spaced frames, from the first to `margin` before the end; of short clips, to the last.
 
-    Source: section 2.4 of the CLIP-FSAR spec, for clips of ten seconds; what is short is our choice: twice the margin.
+    Source: clip_fsar §2.8, for clips of ten seconds; what is short is our choice: twice the margin.
     """
     return np.linspace(0, count - margin if count > 2 * margin else count - 1, frames).astype(np.int64)

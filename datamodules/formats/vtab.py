@@ -1,6 +1,6 @@
 """A task of VTAB-1k as distributed for PyTorch: a folder of pictures and four lists of "path label" lines.
 
-Source: U-Tuning spec, section 7.
+Layout as in the released code of SSF (u_tuning §3.3).
 """
 
 from pathlib import Path

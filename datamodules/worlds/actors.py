@@ -1,4 +1,4 @@
-"""The world of actors: short clips of a coloured disc that moves, with another disc in its way (CLIP-FSAR, section 6).
+"""The world of actors: short clips of a colored disc that moves, with another disc in its way (clip_fsar §3.1).
 
 A class is a colour and a motion of the actor, and its name says both. A distractor of another colour moves by itself in
 every clip, so one clip alone does not tell which of the two is meant; the name does. Every frame has a faint trail of

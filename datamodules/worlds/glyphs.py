@@ -1,4 +1,4 @@
-"""The world of glyphs: any number of classes, each of two to four curved strokes (U-Tuning spec, section 6.1).
+"""The world of glyphs: any number of classes, each of two to four curved strokes (u_tuning §3.1).
 
 The strokes of a class depend on the world's seed and the class number alone. Every image has its own affine distortion
 and stroke width, which are the nuisance; there is no noise.
@@ -22,7 +22,7 @@ _SHORTEST = 1.0
 # Half the longer side of an undistorted glyph, in half image sides.
 _REACH = 0.75
 # Lowest and highest value of each nuisance: lengths in half image sides, angles in radians. Our choice, made on a
-# linear head and full fine-tuning alone: they reach on digits about what the spec measured (section 6.2).
+# linear head and full fine-tuning alone (§3.1).
 _NUISANCE = {
     "x": (-0.15, 0.15),
     "y": (-0.15, 0.15),

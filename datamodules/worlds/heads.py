@@ -1,4 +1,4 @@
-"""The world of heads: symmetric faces as height fields, lit and turned before a camera (GeoD spec, section 6).
+"""The world of heads: symmetric faces as height fields, lit and turned before a camera (geod §3.1).
 
 A head is a canonical depth map over (u, v), its half image being -1..1: a background plane and before it a shape of one
 of several families, all with much the same outline and face, so that the outline tells little of the shape. Rays are
@@ -19,7 +19,7 @@ LABELS = {"family": len(FAMILIES), "yaw": 3, "light": 4, "tone": 3}
 """What is known of a head, each a class number: family, third of the yaw, quarter that the light comes from, third of
 the skin's brightness."""
 
-# The camera of the inverse renderer (section 2.3): largest depth, point that heads turn about, field of view (degrees).
+# The camera of the inverse renderer (geod §2.3): largest depth, point that heads turn about, field of view (degrees).
 FAR, CENTRE, FOV = 3.3, 2.775, 18.837
 _PLANE = FAR - 0.12
 _GROUP = 128

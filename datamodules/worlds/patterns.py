@@ -1,6 +1,6 @@
 """The world of patterns: any number of classes, each a smooth random pattern of its own, with nothing in common.
 
-It is the unstructured twin of the world of shapes (Neural Dependency spec, section 6): no class shares an attribute
+It is the unstructured twin of the world of shapes (neural_dependency §3.1): no class shares an attribute
 with another. The pattern of a class depends on the world's seed and the class number alone; position, scale, rotation,
 contrast, tint and noise are nuisance, drawn anew for every image. All values are our choice.
 """

@@ -1,4 +1,4 @@
-"""The world of scenes: one to three soft-edged ellipses and rectangles on a tilted grey background (DVDP, section 6b).
+"""The world of scenes: one to three soft-edged ellipses and rectangles on a tilted gray background (dvdp §3.1).
 
 Everything about a scene is drawn from its seed and its place, whatever the size it is drawn at.
 """

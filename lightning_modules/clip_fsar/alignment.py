@@ -1,4 +1,4 @@
-"""How far apart two clips are, frame by frame: what a query is told from prototypes by (spec, section 2.2, 7 and 8).
+"""How far apart two clips are, frame by frame: the metric between queries and prototypes (§2.6).
 
 Every metric takes prototypes [b, n, t, d] and queries [b, q, t, d]; distances [b, q, n] are in single precision.
 """

@@ -1,4 +1,4 @@
-"""The losses of training episodes: queries against prototypes, and all clips against the base classes (section 2.3)."""
+"""The losses of training episodes: queries against prototypes, and all clips against the base classes (§2.7)."""
 
 import torch
 from jaxtyping import Float, Int

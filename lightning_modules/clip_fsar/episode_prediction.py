@@ -1,4 +1,4 @@
-"""What the networks predict of episodes whose frame features are given (spec, section 2.2)."""
+"""What the networks predict of episodes whose frame features are given (§2.5 to §2.9)."""
 
 from typing import NamedTuple
 

@@ -29,7 +29,7 @@ BATCH = 100
 class EvaluationOptions(TypedDict):
     """`episodes` of the test with each number of `shots`, `validation_episodes` with one shot, drawn from `seed`.
 
-    `text_share`: exponent of the text in the ensemble (section 2.5). Episodes are the same whatever the run's seed is,
+    `text_share`: exponent of the text in the ensemble (§2.9). Episodes are the same whatever the run's seed is,
     so that arms are compared on the same ones.
     """
 
@@ -131,7 +131,7 @@ def predict_drawn(
 
 
 def interval(values: Tensor) -> float:
-    """Return the half width of the 95 % interval of a mean over episodes (section 2.5)."""
+    """Return the half width of the 95 % interval of a mean over episodes (§2.9)."""
     return 1.96 * float(values.double().std(correction=0)) / math.sqrt(len(values))
 
 

@@ -1,4 +1,4 @@
-"""Pretraining of the mini-CLIP, the stand-in for CLIP: stills and captions of a procedural world (spec, section 6)."""
+"""Pretraining of the mini-CLIP, the stand-in for CLIP: stills and captions of a procedural world (§3.1)."""
 
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast

@@ -1,4 +1,4 @@
-"""The paper's contribution: prototypes that read the class name (spec, section 2.2, 4 to 6).
+"""The paper's contribution: prototypes that read the class name (§2.4 and §2.5).
 
 One small Transformer looks at the frames of every clip. The frames of a support clip are joined by one more token, the
 text feature of the class name; queries have no name.
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class ContextOptions(TypedDict):
-    """The Transformer over frames (section 2.2, 4 to 6): `depth` blocks (0: none) with layers of `hidden`.
+    """The Transformer over frames (§2.4): `depth` blocks (0: none) with layers of `hidden`.
 
     `reads_names`: whether prototypes read the class name: the paper's modulation. `merge_before`: whether shots are
     averaged before it, else after.

@@ -29,7 +29,7 @@ from networks.clip.towers import TowerOptions, build_clip, text_features
 
 
 class CLIPFSAR(BasePaper):
-    """Few-shot action recognition (section 2).
+    """Few-shot action recognition (§2).
 
     Args:
         image_size: side of a frame in pixels.
@@ -122,7 +122,7 @@ class CLIPFSAR(BasePaper):
         size = int(self.visual.output_dim)
         self.context = TemporalTransformer(size, h["context"]["depth"], h["context"]["hidden"])
         self.alignment = build_alignment(h["alignment"], size, h["frames"])
-        # Not CLIP's own scale, which is 100 (trap 6).
+        # Not CLIP's own scale, which is 100 (§2.3).
         self.scale = nn.Parameter(torch.tensor(float(text["scale"])), requires_grad=text["weight"] > 0)
         self.visual.requires_grad_(not h["frozen"])
         self.train(self.training)
@@ -225,7 +225,7 @@ class CLIPFSAR(BasePaper):
         return with_schedule(optimizer, lambda step: learning_rate(step * each, peak, h["schedule"]) / peak)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Leave out a step whose gradients are not finite, as the released loop does (section 2.3)."""
+        """Skip a step whose gradients are not finite (§2.7)."""
         # Gradients are averaged by now, so all processes leave out the same steps.
         if not torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None]).isfinite():
             rank_zero_warn(f"step {self.global_step}: gradients are not finite; the step is left out")

@@ -1,4 +1,4 @@
-"""The learning rate, counted in episodes: up along a line, then down in steps (spec, section 2.3)."""
+"""The learning rate, counted in episodes: up along a line, then down in steps (§2.7)."""
 
 from collections.abc import Iterable
 from typing import TypedDict

@@ -1,4 +1,4 @@
-"""Clips against class names: the contrastive loss on base classes, zero-shot, the ensemble (section 2.2, 3; 2.5)."""
+"""Clips against class names: the contrastive loss on base classes, zero-shot, the ensemble (§2.3 and §2.9)."""
 
 from typing import TypedDict
 
@@ -35,7 +35,7 @@ def video_text_logits(
 def ensemble(
     text_logits: Float[Tensor, "*b n"], distances: Float[Tensor, "*b n"], frames: int, text_share: float
 ) -> Float[Tensor, "*b n"]:
-    """Return the score p_text^share p_vis^(1 - share) of each class (section 2.5).
+    """Return the score p_text^share p_vis^(1 - share) of each class (§2.9).
 
     Args:
         text_logits: logits of the clips against the names.

@@ -1,6 +1,6 @@
-"""How the detail of a level fades towards its turning point: g falls from 1 to delta (spec, section 2.2).
+"""How the detail of a level fades towards its turning point: g falls from 1 to delta (§2.2).
 
-The paper's own schedule is not known to us; these are our choice, the default geometric.
+The paper's own schedule is not known to us; these are our choice, the default geometric (§3.2).
 """
 
 import math

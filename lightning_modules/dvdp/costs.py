@@ -1,4 +1,4 @@
-"""What a network call costs at each level, counted, and so what training and sampling cost (spec, section 2.4)."""
+"""What a network call costs at each level, counted, and so what training and sampling cost (§2.8)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The training loss of one level (spec, section 2.4)."""
+"""The training loss of one level (§2.6)."""
 
 import torch
 from jaxtyping import Float

@@ -31,7 +31,7 @@ from networks.unregistered import Unregistered
 
 
 class DVDP(BasePaper):
-    """Training of the denoiser: one level a step, drawn by the length of its segment (paper; spec, section 2).
+    """Training of the denoiser: one level a step, drawn by the length of its segment (§2).
 
     All processes draw the same level, from the number of the optimizer step, so all have inputs of one size. Without
     turning points this is DDPM.

@@ -1,4 +1,4 @@
-"""What the network is given and what it predicts: eps, or a v of each part.
+"""What the network is given and what it predicts: eps, or a v of each part (§2.5).
 
 With y = x_0 / sigma_k the images of every level have deviation one. For each part (coarse and detail) let A be its
 lambda bar times sigma_k and c = 1 / sqrt(A^2 + s^2). The network sees c x of each part, of signal level c A and noise

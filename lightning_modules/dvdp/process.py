@@ -1,4 +1,4 @@
-"""The forward process whose dimension varies, and one step of its reverse (spec, sections 2.1 to 2.3).
+"""The forward process whose dimension varies, and one step of its reverse (§2.1 to §2.4).
 
 While t is in (T_k, T_{k+1}] the state lives at level k, with n / 2^k pixels a side:
 
@@ -122,7 +122,7 @@ class Process:
     def step(self, level: int, time: int, earlier: int, eta: float) -> Step:
         """Return the numbers of the reverse step from `time` to `earlier`, both of this level (T_k <= earlier < time).
 
-        eta = 1 is the posterior q(x_r | x_t, x_0) (section 2.3), with a variance of its own for each part; eta = 0 is
+        eta = 1 is the posterior q(x_r | x_t, x_0) (§2.3), with a variance of its own for each part; eta = 0 is
         DDIM, which adds no noise. In between the noise is eta times the posterior's (Song et al. 2021).
         """
         s_t, s_r = float(self.noise[time]), float(self.noise[earlier])

@@ -1,4 +1,4 @@
-"""The orthogonal split of an image into a coarse and a detail part (spec, section 2.1).
+"""The orthogonal split of an image into a coarse and a detail part (§2.1).
 
 D is twice the mean over 2 x 2 pixels, D^T copies a pixel to 2 x 2 and halves it, so D D^T = I: white noise stays white
 with variance one, and an image of range [-1, 1] has range [-2, 2] after D. A plain mean would shrink the image against

@@ -1,4 +1,4 @@
-"""The reverse chain: from noise at the coarsest level up to an image (spec, section 2.3)."""
+"""The reverse chain: from noise at the coarsest level up to an image (§2.4)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Dependencies between two networks on the same inputs: one's logits from the other's (spec section 2.5)."""
+"""Dependencies between two networks on the same inputs: one's logits from the other's (§2.5)."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Many thousand categories of a linear head, without any K x K matrix (spec section 2.9).
+"""Many thousand categories of a linear head, without any K x K matrix (§2.9).
 
 The moments are those of the features; errors are measured on the logits of the held-out split, block by block.
 """

@@ -42,7 +42,7 @@ FIGURES = ("val/acc", "val/loss")
 
 
 class NeuralDependency(BasePaper):
-    """A classifier, and in its test the dependencies between its logits (spec section 2).
+    """A classifier, and in its test the dependencies between its logits (§2).
 
     The test sees the splits "moments", which the dependencies are fitted to, and "test", which they are measured on;
     with new categories "new_fit" and "new_test" too, and splits of unknown categories.

@@ -1,4 +1,4 @@
-"""First and second moments of logits, in one pass, in float64 (spec sections 2.1 and 2.9)."""
+"""First and second moments of logits, in one pass, in float64 (§2.1 and §2.9)."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 # A variance below this share of the second moment is what rounding leaves of a constant logit (our choice).
 CONSTANT = 1e-12
-# Samples per category below which an empirical second moment is too noisy to be trusted (spec, trap 6).
+# Samples per category below which an empirical second moment is too noisy to be trusted (our choice; §2.1).
 SAMPLES_PER_CATEGORY = 10
 
 
@@ -55,7 +55,7 @@ class Moments:
         return Moments(self.count, self.mean[kept], self.second[np.ix_(kept, kept)])
 
     def check(self) -> None:
-        """Refuse moments whose rank the samples limit, and warn of noisy ones (spec section 7, trap 6).
+        """Refuse moments whose rank the samples limit, and warn of noisy ones (§2.1).
 
         Raises:
             ValueError: there are fewer samples than categories, so that every dependency would be exact.
@@ -75,10 +75,10 @@ class Moments:
 
 
 class SecondMoments(Metric):
-    """Streaming n, sum f and sum f f^T, added up over processes, so exact whatever each process saw (trap 11).
+    """Streaming n, sum f and sum f f^T, added up over processes, so exact whatever each process saw (§2.1).
 
     Logits become float32 before, as bfloat16 products would lose what near-singular moments consist of, and are added
-    up in float64 (trap 8). Duplicates that a sampler pads with must be left out by the caller. For the moments of two
+    up in float64 (§2.1). Duplicates that a sampler pads with must be left out by the caller. For the moments of two
     networks together, give their logits side by side.
 
     Args:

@@ -42,7 +42,7 @@ class SourceOptions(NetworkOptions):
 
 
 class Perceptron(nn.Sequential):
-    """Flattened images through two layers of 512 and 256 units with batch norm and ReLU (spec section 6)."""
+    """Flattened images through two layers of 512 and 256 units with batch norm and ReLU (§3.1)."""
 
     num_features = 256
 
@@ -76,7 +76,7 @@ class Classifier(nn.Module):
 
     def classify(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
         """Return the logits of features."""
-        # Second moments of logits in half precision are too coarse for the solver (trap 8).
+        # Second moments of logits in half precision are too coarse for the solver (§2.1).
         with torch.autocast(features.device.type, enabled=False):
             return self.head(features)
 

@@ -1,4 +1,4 @@
-"""What the logits of one network say: dependencies along the path, how sparse and exact, and what they join (2.4).
+"""What the logits of one network say: dependencies along the path, how sparse and exact, and what they join (§2.4).
 
 Everything is fitted to the moments of one split and measured on another.
 """

@@ -1,4 +1,4 @@
-"""A fine-tuning term that cuts or keeps the dependencies that a first network had (spec section 2.8; our formula)."""
+"""A fine-tuning term that cuts or keeps the dependencies that a first network had (our formula, §2.8)."""
 
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -21,12 +21,12 @@ class DependencyRegulariser(nn.Module):
     `cut`: R = mean_i corr(f_i, u_i)^2 with u_i = sum over irrelevant j of theta_ij f_j, over the categories that have
     any. `keep`: R = mean_i FVU_i = mean_i Var(f_i - sum_j theta_ij f_j) / Var(f_i).
 
-    Correlations of K logits from a small batch are noise (spec section 7). So with a momentum the second moments are
+    Correlations of K logits from a small batch are noise. So with a momentum the second moments are
     smoothed over batches; their gradient is that of the batch's own. All processes share one batch.
 
     Args:
         theta: [K, K], row i holds the coefficients of category i, zero on the diagonal. A buffer: it is never trained,
-            never computed anew, and travels in the checkpoint (trap 15).
+            never computed anew, and travels in the checkpoint.
         mode: "cut" or "keep".
         irrelevant: bool [K, K], for `cut`: which j have nothing in common with i.
         momentum: 0 takes the batch alone, 0.9 nine parts of what was seen before.

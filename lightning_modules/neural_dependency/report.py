@@ -288,7 +288,7 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def _identity(gram: np.ndarray, targets: int = 8) -> float:
-    """Return how far det(C) / det(Q) and 1 / (C^-1)_ii are apart, at most, as a share (spec section 2.3)."""
+    """Return how far det(C) / det(Q) and 1 / (C^-1)_ii are apart, at most, as a share (§2.3)."""
     ratios = np.array([determinant_ratio(gram, target) for target in range(min(targets, len(gram)))])
     return float(np.abs(ratios / least_errors(gram)[: len(ratios)] - 1).max())
 

@@ -7,7 +7,7 @@ from torch import nn
 
 import networks.backbones
 
-# Spec section 6.1: 0.68 million parameters.
+# 0.68 million parameters (§3.1).
 _GLYPH_VIT: dict[str, Any] = {"patch_size": 4, "embed_dim": 96, "depth": 6, "num_heads": 4}
 
 

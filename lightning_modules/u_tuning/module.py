@@ -41,7 +41,7 @@ class Options(TypedDict):
 
 
 class UTuning(BasePaper):
-    """Image classification with a tuned backbone: cross-entropy on a linear head over its features (paper, and [code]).
+    """Image classification with a tuned backbone: cross-entropy on a linear head over its features (§2.5).
 
     Without a tuner everything is trained, which is how the backbone of the glyph world is made. With one, the backbone
     is frozen and in eval mode, and the tuner brings its own learning rate.
@@ -103,7 +103,7 @@ class UTuning(BasePaper):
     def configure_model(self) -> None:
         """Build backbone and head.
 
-        On a pre-trained backbone the head starts at zero (spec section 6.1), so that every tuner starts from the same
+        On a pre-trained backbone the head starts at zero (§3.1), so that every tuner starts from the same
         outputs; from scratch that would keep the backbone from learning at first.
         """
         if self.backbone is not None:

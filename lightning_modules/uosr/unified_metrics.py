@@ -57,7 +57,7 @@ def auroc(accept: Counts, reject: Counts) -> float:
 
 
 def aurc(errors: Counts, total: Counts) -> float:
-    """Return 1000 x the mean over k = 1..N of the error rate among the k lowest scores (spec: mean, no trapezoid).
+    """Return 1000 x the mean over k = 1..N of the error rate among the k lowest scores: a mean, no trapezoid (§2.1).
 
     Within a tie the order is undefined, so the risk is the expected one over all orders: each of its samples counts as
     the tie's share of errors.

@@ -65,7 +65,7 @@ def test_killed_and_started_again_it_goes_on_as_it_was(runs, tmp_path):
 
 
 def test_two_processes_have_the_same_episodes(runs, tmp_path):
-    # Trap 11: nothing is trained, so every figure is of the same episodes, or is not.
+    # Nothing is trained, so figures agree only if the episodes do (clip_fsar §2.1).
     weights = only_folder(runs, "clip_fsar_pretrain") / "checkpoints" / "best.ckpt"
     found = {}
     for hardware in ("cpu", "ddp_cpu"):

@@ -60,7 +60,7 @@ def test_killed_and_started_again_it_is_the_same_run(tmp_path):
 
 @pytest.mark.parametrize("share", ["shared", *full("per_level")])
 def test_two_processes_draw_the_same_levels(share, tmp_path):
-    # Trap 9: with levels of their own, the ranks' gradients would be of different networks, or never come.
+    # With levels of their own, the ranks' gradients would be of different networks, or never come (dvdp §2.6).
     words = (f"model.network.share={share}", "model.network.attention=[8]", "model.evaluation.features=null")
     done = quire("experiment=dvdp", *SMALL, *words, "hardware=ddp_cpu", "trainer.max_epochs=4", f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr

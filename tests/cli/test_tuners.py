@@ -67,7 +67,7 @@ def test_a_tuner_on_the_uosr_classifier(tmp_path):
 def test_cost_shows_the_tuner_without_the_head():
     done = call("experiment=u_tuning_cifar100", "tuner=adapter", "mode=cost", "data.root=/nowhere")
     assert done.returncode == 0, done.stdout + done.stderr
-    # Section 2.7: 193,656 of the adapter, and 76,900 of the head.
+    # u_tuning §2.7: 193,656 of the adapter, and 76,900 of the head.
     assert "193,656" in done.stdout
     assert f"{193_656 + 76_900:,}" in done.stdout
 

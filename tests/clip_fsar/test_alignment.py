@@ -9,7 +9,7 @@ from lightning_modules.clip_fsar.alignment import OTAM, TRX, BiMHM, build_alignm
 
 
 def by_cells(distances, smoothness):
-    """OTAM's length of one matrix, cell by cell, as section 2.2 has it."""
+    """OTAM's length of one matrix, cell by cell, as §2.6 has it."""
     rows, columns = distances.shape
     padded = [[0.0, *map(float, row), 0.0] for row in distances]
 
@@ -41,7 +41,7 @@ def test_anti_diagonals_are_the_cells_one_by_one(rows, columns, smoothness):
 
 
 def test_a_matrix_of_ones_has_the_known_length():
-    # Trap 4.
+    # §2.6; another lambda or an ordinary minimum gives another length.
     assert otam(torch.ones(8, 8), 0.5).item() == pytest.approx(4.2036, abs=5e-5)
 
 
@@ -51,7 +51,7 @@ def test_gradients_are_those_of_the_slope():
 
 
 def test_both_clips_lead_unless_told_otherwise():
-    # Trap 4.
+    # A distance is the sum of both directions (§2.6).
     prototypes, queries = drawn(2, 5, 8, 16), drawn(2, 3, 8, 16, seed=1)
     off = frame_distances(queries, prototypes)
     both = OTAM(0.5, both_ways=True)(prototypes, queries)
@@ -69,7 +69,7 @@ def test_cosines_have_a_hundredth_in_their_denominator():
 
 
 def test_order_counts_for_otam_and_not_for_the_nearest_frames():
-    # Trap 4.
+    # The Transformer has no positional encoding, so order is left to OTAM (§2.4, §2.6).
     prototypes, queries = drawn(1, 5, 8, 16), drawn(1, 3, 8, 16, seed=1)
     for metric, is_ordered in ((OTAM(0.5, both_ways=True), True), (BiMHM(), False)):
         one, other = metric(prototypes, queries), metric(prototypes, queries.flip(2))
@@ -104,7 +104,7 @@ def test_tuples_are_compared_with_what_resembles_them():
 
 @pytest.mark.parametrize("metric", ["otam", "bi_mhm", "trx"])
 def test_distances_keep_their_precision_under_autocast(metric):
-    # Trap 15.
+    # Exponentials of distances over lambda need single precision (§2.6).
     torch.manual_seed(0)
     module = build_alignment({"metric": metric, "smoothness": 0.5, "both_ways": True}, 16, 8).eval()
     prototypes, queries = drawn(1, 5, 8, 16), drawn(1, 4, 8, 16, seed=1)

@@ -1,4 +1,4 @@
-"""Prototypes that read the class name, against the formulae of section 2.2, and queries that read none."""
+"""Prototypes that read the class name, against the equations of §2.4 and §2.5, and queries that read none."""
 
 import math
 
@@ -32,7 +32,7 @@ def by_hand(block, x):
 
 
 def test_the_name_is_one_more_token_and_is_left_out_again():
-    # Trap 2.
+    # The name is the last token, and the outputs of the frames are kept (§2.5).
     model, frames, name = context(), drawn(2, 8, 16), drawn(2, 16, seed=1)
     found = named_clips(model, frames, name)
     assert found.shape == (2, 8, 16)
@@ -50,7 +50,7 @@ def test_frames_keep_no_place_in_the_transformer():
 
 
 def test_names_and_sizes_are_those_of_the_table():
-    # Trap 7: one norm before attention, none before the layers and none at the end; projections without a bias.
+    # One norm before attention, none before the layers and none at the end; projections without a bias (§2.4).
     torch.manual_seed(0)
     shapes = {name: tuple(value.shape) for name, value in TemporalTransformer(32, 1).state_dict().items()}
     assert shapes == {
@@ -71,14 +71,14 @@ def test_names_and_sizes_are_those_of_the_table():
 
 
 def test_features_are_not_normalised_before_the_transformer():
-    # Trap 7.
+    # Their scale matters (§2.2).
     model, frames = context(), drawn(1, 8, 16)
     assert not torch.allclose(clips(model, 3 * frames), 3 * clips(model, frames), atol=0.01)
     assert not torch.allclose(clips(model, 3 * frames), clips(model, frames), atol=0.01)
 
 
 def test_merging_before_and_after_agree_for_one_shot_only():
-    # Trap 9.
+    # Which of both is an option (§2.5).
     model, names = context(), drawn(2, 5, 16, seed=1)
     for shots, agree in ((1, True), (5, False)):
         support = drawn(2, 5, shots, 8, 16)
@@ -123,7 +123,7 @@ def test_the_ensemble_is_a_product_of_powers():
 
 
 def test_cosines_keep_their_precision_under_autocast():
-    # Trap 15.
+    # Cosines need single precision (§2.6).
     frames, names = drawn(2, 3, 8, 16), drawn(7, 16, seed=1)
     plain = video_text_logits(frames, names, 1.0)
     with torch.autocast("cpu", torch.bfloat16):

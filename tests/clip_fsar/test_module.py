@@ -33,7 +33,7 @@ def episode(count=1, seed=0, clips=6):
 
 
 def test_queries_read_no_names(tmp_path):
-    # Trap 1.
+    # Other names change prototypes and no query (§2.5).
     module = module_of(tmp_path).eval()
     batch, base = episode()
     frames = module(batch["image"])
@@ -46,7 +46,7 @@ def test_queries_read_no_names(tmp_path):
 
 
 def test_clips_are_told_from_all_base_classes(tmp_path, monkeypatch):
-    # Trap 5.
+    # Not only from the five of the episode (§2.3).
     from lightning_modules.clip_fsar import episode_losses as file
 
     seen = []
@@ -62,7 +62,7 @@ def test_clips_are_told_from_all_base_classes(tmp_path, monkeypatch):
 
 
 def test_the_scale_starts_at_one_and_learns(tmp_path):
-    # Trap 6.
+    # CLIP's own scale is 100 (§2.3).
     module = module_of(tmp_path)
     batch, base = episode()
     module.losses(batch, base)["video_text"].backward()
@@ -76,7 +76,7 @@ def test_the_scale_starts_at_one_and_learns(tmp_path):
 
 
 def test_features_are_the_encoders_own(tmp_path):
-    # Trap 7: not normalised.
+    # Not normalized (§2.2).
     module = module_of(tmp_path).eval()
     clips = episode()[0]["image"]
     frames = module(clips)
@@ -106,13 +106,13 @@ def test_gradients_reach_what_is_trained(tmp_path, weight):
 
 
 def test_one_transformer_serves_both(tmp_path):
-    # Trap 3.
+    # Support and queries share their weights (§2.4).
     names = [name for name in module_of(tmp_path).state_dict() if "attention.query" in name]
     assert names == ["context.0.attention.query.weight"]
 
 
 def test_the_text_tower_is_neither_trained_nor_kept(tmp_path):
-    # Trap 8.
+    # It is in no optimizer and in no checkpoint (§2.2).
     module = module_of(tmp_path)
     assert {name.split(".")[0] for name in module.state_dict()} == {"visual", "context", "scale"}
     trained = {
@@ -124,7 +124,7 @@ def test_the_text_tower_is_neither_trained_nor_kept(tmp_path):
 
 
 def test_a_checkpoint_tells_other_classes_apart(tmp_path):
-    # Trap 8: names of other classes are read when they are asked for.
+    # Names of other classes are read when they are asked for (§2.2).
     module = module_of(tmp_path, evaluation={"episodes": 10, "validation_episodes": 5, "shots": [1]})
     fit = trainer(tmp_path, limit_train_batches=2)
     fit.fit(module, datamodule=data())
@@ -134,7 +134,7 @@ def test_a_checkpoint_tells_other_classes_apart(tmp_path):
     (tmp_path / "mini.ckpt").rename(tmp_path / "moved.ckpt")
     again = CLIPFSAR.load_from_checkpoint(tmp_path / "one.ckpt", weights_only=True)
     found = trainer(tmp_path).test(again, datamodule=data(), verbose=False)[0]
-    # Trap 14: the interval is of all episodes.
+    # The interval is of all episodes (§2.9).
     values = again.eval()._evaluate("test", 1, 10)["acc"]
     assert len(values) == 10
     assert found["test/acc_1shot"] == pytest.approx(float(values.mean()))
@@ -152,7 +152,7 @@ def test_a_checkpoint_tells_other_classes_apart(tmp_path):
 
 
 def test_an_episode_knows_nothing_of_the_next(tmp_path):
-    # Trap 13.
+    # Outside of BatchNorm's training mode the episodes of a batch are independent (§2.2).
     module = module_of(tmp_path).eval()
     batch, base = episode(2)
     both = module(batch["image"])
@@ -163,7 +163,7 @@ def test_an_episode_knows_nothing_of_the_next(tmp_path):
 
 
 def test_order_of_frames_counts(tmp_path):
-    # Trap 4.
+    # The alignment alone knows the order (§2.6).
     module = module_of(tmp_path).eval()
     batch, base = episode()
     frames = module(batch["image"])
@@ -178,7 +178,7 @@ def test_the_mini_clip_has_one_form():
 
 
 def test_the_schedule_is_the_released_loops():
-    # Section 2.3, in iterations of 4 processes: 250, 750 and 1250 of K100.
+    # In iterations of 4 processes: 250, 750 and 1250 of K100 (§2.7).
     rates = [learning_rate(4 * i, 1e-5, K100) for i in (0, 125, 250, 749, 750, 1249, 1250, 4999)]
     assert rates == pytest.approx([5e-6, 7.5e-6, 1e-5, 1e-5, 1e-6, 1e-6, 1e-7, 1e-7])
     assert learning_rate(0, 1e-3, {"warmup": 0, "warmup_lr": 0.0, "drops": [], "factor": 0.1}) == 1e-3
@@ -211,7 +211,7 @@ def test_a_tuner_has_its_own_rate(tmp_path):
 
 
 def test_a_step_whose_gradients_are_not_finite_is_left_out(tmp_path):
-    # Section 2.3.
+    # Adam's moments stay clean (§2.7).
     module = module_of(tmp_path)
     own, seen = module._loss, []
 
@@ -432,7 +432,7 @@ def test_episodes_from_the_bank_are_those_of_their_clips(tmp_path):
 
 
 def test_the_interval_is_of_the_mean_over_episodes():
-    # Trap 14.
+    # §2.9.
     values = torch.tensor([0.0, 100.0, 50.0, 50.0])
     assert interval(values) == pytest.approx(1.96 * np.std([0, 100, 50, 50]) / 2)
 

@@ -85,7 +85,7 @@ def test_the_tiny_twin_runs_from_video_files_to_table(name, weights, tmp_path):
 
 @pytest.mark.full
 def test_a_checkpoint_is_tested_on_another_set(weights, tmp_path):
-    # Trap 8: its names are read, and no other class is.
+    # Names of the other set are read, and no class of the first is needed (§2.2).
     words = [*SMALL, "model.towers.name=ViT-S-32-alt", f"model.towers.weights={weights('ViT-S-32-alt')}"]
     first = quire(
         "experiment=clip_fsar_hmdb51", *words, *where(tmp_path / "one", "hmdb51"), f"runs={tmp_path / 'runs'}"
@@ -133,7 +133,7 @@ def test_missing_weights_are_told_before_training(tmp_path):
     assert not list((tmp_path / "runs").rglob("*.ckpt"))
 
 
-# Section 2.3's table, in iterations of 4 processes: warm-up until, times .1 at, .01 at, in all, validation every.
+# The table of §2.7, in iterations of 4 processes: warm-up until, times .1 at, .01 at, in all, validation every.
 SCHEDULES = {
     "k100": (250, 750, 1250, 5000, 100),
     "hmdb51": (700, 1400, 2100, 5000, 300),
@@ -165,7 +165,8 @@ def test_the_recipe_is_that_of_the_released_loop(name):
 @pytest.mark.parametrize("name", [*(f"clip_fsar_{name}" for name in SETS), "clip_fsar"])
 def test_every_experiment_is_of_the_papers_method(name):
     config = load([f"experiment={name}"])
-    # Trap 4: both ways, lambda .5. Trap 6: the scale starts at 1. Trap 9: one shot in training, shots merged before.
+    # Both directions and lambda 0.5 (§2.6), a scale of 1 (§2.3), one shot in training (§2.7), shots merged before
+    # the Transformer (§2.5).
     alignment = config.model.alignment
     assert (alignment.metric, alignment.smoothness, alignment.both_ways) == ("otam", 0.5, True)
     assert config.model.video_text.scale == 1
@@ -173,8 +174,8 @@ def test_every_experiment_is_of_the_papers_method(name):
     assert config.model.evaluation.shots == [1, 5]
     assert config.model.evaluation.episodes == 10000
     assert (config.data.ways, config.data.queries, config.data.frames) == (5, 5, 8)
-    # Trap 10: never by the test.
+    # Never by the test (§3.2).
     assert config.callbacks.best.monitor == "val/acc"
-    # Section 2.4: Kinetics alone samples evenly and changes its queries.
+    # Kinetics alone samples evenly and augments its queries (§2.8).
     if name != "clip_fsar":
         assert (config.data.sampling == "even") == config.data.query_augmentation == (name == "clip_fsar_k100")

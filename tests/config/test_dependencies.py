@@ -16,6 +16,8 @@ RUN_TIME = ["common", "datamodules", "harness", "lightning_modules", "metrics", 
 # Benchmarks name what they compare with and print how to install it, so their imports are not required.
 DEVELOPMENT = ["tests", "docs"]
 FIRST_PARTY = {name.removesuffix(".py") for name in [*RUN_TIME, *DEVELOPMENT, "benchmarks"]}
+# Scripts in docs/ import one another by name.
+FIRST_PARTY |= {path.stem for path in (ROOT / "docs").glob("*.py")}
 # Declared packages that no import names.
 IMPORTED_BY_NONE = {
     "hydra-joblib-launcher": "hydra/launcher=joblib",

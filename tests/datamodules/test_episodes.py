@@ -30,7 +30,7 @@ def test_an_episode_has_other_clips_for_queries():
 
 
 def test_test_episodes_depend_on_seed_and_place_alone():
-    # Trap 12.
+    # Not on a global random state (clip_fsar §2.1).
     labels = np.arange(60) % 10
     sampler = EpisodeSampler(labels, 5, 1, 1)
     few_, many = sampler.first(5, 3), sampler.first(20, 3)
@@ -47,7 +47,7 @@ def batches(data):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_episodes_are_the_same_in_any_worker(workers):
-    # Trap 12.
+    # Not on a global random state (clip_fsar §2.1).
     one, other = batches(few(batch_size=2)), batches(few(batch_size=2, num_workers=workers))
     assert len(one) == 6
     for a, b in zip(one, other, strict=True):
@@ -83,7 +83,7 @@ def test_epochs_have_episodes_of_their_own():
 
 
 def test_two_ranks_have_the_halves_of_one():
-    # Trap 11.
+    # No two ranks train on the same episodes (clip_fsar §2.1).
     from datamodules.loading import BatchPlan, Mixture
 
     data = few(batch_size=2)
@@ -103,7 +103,7 @@ def test_a_batch_is_as_a_fake_one():
 
 
 def test_no_class_is_in_two_splits_and_every_word_is_known():
-    # Trap 10.
+    # clip_fsar §2.1 and §3.1.
     classes = {split: set(actors.classes_of(split)) for split in ("fit", "val", "test")}
     assert [len(of) for of in classes.values()] == [24, 8, 16]
     assert not any(one & other for one, other in combinations(classes.values(), 2))

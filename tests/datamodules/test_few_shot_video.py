@@ -48,7 +48,7 @@ def test_what_is_no_clip_is_told(tmp_path):
 
 
 def test_segments_have_a_frame_each():
-    # Section 2.4.
+    # clip_fsar §2.8.
     assert in_segments(80, 8, random=False).tolist() == [5, 15, 25, 35, 45, 55, 65, 75]
     drawn = np.stack([in_segments(83, 8, random=True) for _ in range(200)])
     assert ((drawn // 10) == np.arange(8)).all()
@@ -114,7 +114,7 @@ def test_miniatures_in_their_real_layouts(tmp_path, kind):
 
 
 def test_queries_alone_are_changed_and_a_clip_has_one_crop(tmp_path):
-    # Section 2.4: of Kinetics only.
+    # Of Kinetics only (clip_fsar §2.8).
     options = SMALL | miniature(tmp_path, "hmdb51", clips=3) | {"resize": 40}
     plain, changed = (FewShotVideo(**options, query_augmentation=changes).source("fit") for changes in (False, True))
     kinds = [type(step).__name__ for step in changed.queries.transform.transforms]
@@ -131,7 +131,7 @@ def test_queries_alone_are_changed_and_a_clip_has_one_crop(tmp_path):
 
 
 def test_clips_of_videos_are_the_same_in_any_worker(tmp_path):
-    # Trap 12, with crops, colours and frames that are drawn.
+    # With crops, colors and frames that are drawn (clip_fsar §2.1, §2.8).
     options = SMALL | miniature(tmp_path, "hmdb51", clips=3) | {"query_augmentation": True, "resize": 40}
     one, other = (list(FewShotVideo(**options | {"num_workers": n}).train_dataloader()) for n in (0, 2))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(one, other, strict=True))
@@ -170,7 +170,7 @@ def test_missing_files_and_common_classes_are_told(tmp_path):
     (tmp_path / "videos" / "act_fit_0" / "clip_1.avi").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 15 clips of data.lists.fit are not in .*act_fit_0/clip_1.avi"):
         FewShotVideo(**options).check()
-    # Trap 10.
+    # Splits share no clip and no class (clip_fsar §2.1).
     (tmp_path / "val.txt").write_text((tmp_path / "fit.txt").read_text())
     with pytest.raises(
         ValueError, match=r"clip 'videos/act_fit_0/clip_0.avi' is in data.lists.fit and in data.lists.val"
@@ -236,7 +236,7 @@ def coloured(root, count):
 
 @pytest.mark.parametrize("sampling", ["segments", "even"])
 def test_test_clips_are_middle_frames_and_crops_in_rgb(tmp_path, sampling):
-    # Section 2.4: frames, resize without regard to the shape, centre crop.
+    # Frames, resize without regard to the aspect ratio, center crop (clip_fsar §2.8).
     options = SMALL | coloured(tmp_path, 60) | {"resize": 40, "sampling": sampling}
     shown = FewShotVideo(**options).source("test")[0]["image"].float()
     places = in_segments(60, 8, random=False) if sampling == "segments" else evenly(60, 8, 35)

@@ -27,7 +27,7 @@ def errors_of(depth, found):
 
 
 def test_the_mean_shape_is_at_least_thirty_degrees_off():
-    # Spec, section 6: or else a pull towards the mean head passes for reading shapes.
+    # Or else a pull towards the mean head would pass for learned shapes (geod §3.1).
     fit, found = heads.render(1024, 0, 32), heads.render(512, 1, 32)
     mean = fit.depth.mean(axis=0, keepdims=True)
     assert errors_of(mean, found).mean() >= 30

@@ -10,7 +10,8 @@ def small(**options):
     return Scenes(**{"train_size": 40, "val_size": 12, "test_size": 20, "batch_size": 8, "image_size": 32} | options)
 
 
-def test_sizes_are_those_of_the_spec():
+def test_sizes_are_those_of_the_scaled_down_experiment():
+    # dvdp §3.1.
     data = Scenes()
     assert [data.sizes[name] for name in ("fit", "test")] == [3000, 1000]
     assert data.image_shape == (1, 64, 64)

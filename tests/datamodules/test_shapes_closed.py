@@ -13,7 +13,7 @@ def small(**options):
     return Shapes(**SIZES | {"num_classes": 8} | options)
 
 
-def test_sizes_are_those_of_the_spec():
+def test_sizes_are_those_of_the_page():
     data = Shapes()
     assert [len(data.source(name)) for name in ("moments", "test")] == [6000, 4000]
     assert 16000 <= data.sizes["fit"] <= 20000
@@ -58,7 +58,7 @@ def test_shared_attributes_are_those_of_the_world():
     assert (np.diag(shared) == 3).all()
     for i, j in ((0, 1), (2, 9), (10, 4)):
         assert shared[i, j] == shapes.shared(int(data.order[i]), int(data.order[j]))
-    # Of all pairs of different classes, 0.49 attributes are shared (spec section 6.3).
+    # Of all pairs of different classes, 0.49 attributes are shared.
     everything = Shapes(num_classes=256).shared_attributes()
     assert (everything.sum() - 3 * 256) / (256 * 255) == pytest.approx(0.49, abs=0.01)
     assert small(world="patterns").shared_attributes() is None

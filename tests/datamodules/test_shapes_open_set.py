@@ -15,7 +15,7 @@ def small(**options):
     return ShapesOpenSet(**SMALL | options)
 
 
-def test_the_split_is_that_of_the_spec():
+def test_the_split_is_that_of_the_page():
     parts = split_classes(0)
     assert {name: len(classes) for name, classes in parts.items()} == {
         "known": 40, "unknown": 40, "pretrain": 120, "outlier": 56,
@@ -25,7 +25,7 @@ def test_the_split_is_that_of_the_spec():
     assert split_classes(1)["known"].tolist() != parts["known"].tolist()
 
 
-def test_the_sizes_are_those_of_the_spec():
+def test_the_sizes_are_those_of_the_page():
     data = ShapesOpenSet()
     assert {name: len(data.source(name)) for name in data.test_names} == {
         "train": 8000, "known": 4000, "unknown": 4000, "references": 4000,

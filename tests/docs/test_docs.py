@@ -9,13 +9,16 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import markdown
 import pytest
 import yaml
+from mkdocs.exceptions import PluginError
 
 from common.errors import UserError
+from docs.equations import on_page_content
 from harness.claims.claim_runs import axes, name_of
 from harness.claims.overview import ALL_CLAIMS
 from harness.cli import result_modes
@@ -28,6 +31,7 @@ from tests.docs.result import result
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAPERS = sorted((ROOT / "docs/papers").glob("*.md"))
 WRONG = re.compile(r"<!-- wrong on purpose -->\n```bash\n(.*?)\n```\n\n```text\n(.*?)\n```", re.DOTALL)
 
 
@@ -165,9 +169,9 @@ def test_the_reference_has_every_file_and_every_key_with_its_comment():
         "| `model._target_` | `lightning_modules.uosr.module.UOSR` |  |",
         "| `model.vos.queue` | `200` | features kept of each class; our choice, 1000 in the published code |",
         "| `model.energy.m_in` | `-25.0` |  |",
-        "| `model.energy` |  | section 2.3; m\\_out -7 when pre-trained |",
+        "](papers/uosr.md#23-training-objectives); m\\_out -7 when pre-trained |",
         "| `hydra.launcher.n_jobs` | `2` | on GPUs, their number: each run takes one of them |",
-        "| `trainer.max_epochs` | `8` | section 6 |",
+        "](papers/uosr.md#31-the-scaled-down-experiment) |",
     ):
         assert row in page
 
@@ -269,6 +273,47 @@ def test_the_site_has_every_page_and_loads_nothing_from_the_network(site):
             assert not re.match(r"(https?:)?//", address), f"{page}: {address}"
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", sheet.read_text()), sheet
+
+
+# Equations: what is between dollars, outside code.
+CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+EQUATION = re.compile(r"\$\$(.+?)\$\$|\$(?! )(.+?)(?<! )\$", re.DOTALL)
+
+
+def equations(page):
+    """Return whether each equation of a page is a block, and its TeX."""
+    return [(bool(block), block or line) for block, line in EQUATION.findall(CODE.sub("", page.read_text()))]
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.stem)
+def test_equations_are_mathml_that_needs_no_script(site, page):
+    written = equations(page)
+    assert sum(is_block for is_block, _ in written) >= 3
+    content = (site / "papers" / f"{page.stem}.html").read_text()
+    shown = re.findall(r"<math[^>]* display=\"(\w+)\"[^>]*>(.*?)</math>", content, re.DOTALL)
+    assert [display == "block" for display, _ in shown] == [is_block for is_block, _ in written]
+    for _, tree in shown:
+        assert not re.search(r"\\|<merror", tree), tree
+    left = re.sub(r"<(math|script|style|code|pre)\b.*?</\1>", "", content, flags=re.DOTALL)
+    assert not re.search(r"\$|\\[(\[a-z]|arithmatex", left)
+
+
+@pytest.mark.parametrize("page", PAPERS, ids=lambda page: page.stem)
+def test_equations_hold_nothing_that_github_takes_for_markdown(page):
+    """Of a backslash before punctuation GitHub leaves the punctuation alone."""
+    for is_block, tex in equations(page):
+        assert not re.search(r"\\[^A-Za-z\s]", tex), tex
+        assert is_block or "\n" not in tex, tex
+
+
+def test_a_tex_command_that_is_unknown_stops_the_build():
+    with pytest.raises(
+        PluginError, match=r"^docs/papers/x\.md: there is no TeX command \\argh for the site: \\argh x$"
+    ):
+        on_page_content(
+            '<p><span class="arithmatex">\\(\\argh\nx\\)</span></p>',
+            SimpleNamespace(file=SimpleNamespace(src_uri="papers/x.md")),
+        )
 
 
 def test_no_python_and_no_cache_in_the_site(site):

@@ -1,4 +1,4 @@
-"""Trap 8: without turning points the class is DDPM, bit for bit a plain implementation."""
+"""Without turning points the class is DDPM, bit for bit a plain implementation (§2.7)."""
 
 import pytest
 import torch

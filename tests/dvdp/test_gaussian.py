@@ -1,4 +1,4 @@
-"""Section 6a: on Gaussian data the best predictor is linear, so the error of a whole reverse chain is exact."""
+"""On Gaussian data the best predictor is linear, so the error of a whole reverse chain is exact (§6)."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def chain_error(process, data, eta=1.0, subspace_noise=False):
     return distance(state, data)
 
 
-# Chain, turns, delta, and the spec's error for ell = 1 and ell = 4.
+# Chain, turns, delta, and the errors of §6 for covariances of length 1 and 4.
 TABLE = [
     ("ddpm", [], None, 4.8e-4, 4.5e-4),
     ("attenuated", [300, 600], 1e-3, 1.4e-3, 4.8e-4),
@@ -115,7 +115,7 @@ def test_the_error_falls_with_more_steps_only_where_the_detail_is_attenuated():
         return found
 
     attenuated, cut = errors(1e-2), errors(None)
-    # Spec: 2.3e-2 to 1.9e-3, and 3.7e-2 to 2.3e-2.
+    # The errors of §6.
     assert attenuated == pytest.approx([2.3e-2, 1.9e-3], rel=0.05)
     # The turns of 250 steps are rounded.
     assert cut == pytest.approx([3.7e-2, 2.3e-2], rel=0.1)

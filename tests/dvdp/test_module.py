@@ -41,7 +41,7 @@ def fit(module, tmp_path, steps=4, **more):
 
 
 def test_levels_are_drawn_by_the_lengths_of_their_segments():
-    # Trap 7.
+    # As often as uniform times would (§2.6).
     module = module_of()
     counts = torch.bincount(torch.tensor([module.drawn_level(step) for step in range(4000)]), minlength=3)
     expected = 4000 * torch.tensor([0.15, 0.2, 0.65])
@@ -114,7 +114,7 @@ def test_the_level_weight_scales_the_step(tmp_path):
 
 
 def test_costs_are_counted_and_fall_fourfold_a_level():
-    # Trap 10.
+    # Costs are counted, not inferred from the number of steps (§2.8).
     module = module_of(image_size=64)
     levels = macs_of_levels(module.network, 1, 64, 3)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -127,7 +127,7 @@ def test_costs_are_counted_and_fall_fourfold_a_level():
 
 
 def test_a_checkpoint_keeps_deviations_average_and_samples(tmp_path):
-    # Trap 12.
+    # Without either, samples of a loaded model would be others (§2.6).
     module = module_of()
     trainer = fit(module, tmp_path)
     # White noise in -1..1 is as strong at every level.

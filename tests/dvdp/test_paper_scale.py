@@ -36,7 +36,7 @@ def test_the_tiny_twin_runs_from_files_to_table(name, tmp_path):
     assert metrics["test/psd_error"] > 0
     trained = checkpoint(folder, "best.ckpt")["state_dict"]
     assert len(trained["deviations"]) == {"ffhq1024": 5, "cifar10": 2}.get(name, 3)
-    # Images of a greater level are of greater amplitude (section 2.1).
+    # Images of a greater level are of greater amplitude (§2.1).
     assert trained["deviations"].diff().min() > -0.05
 
 

@@ -11,7 +11,7 @@ from tests.dvdp.build import images, process_of
 
 
 def test_the_projection_keeps_inner_products():
-    # Trap 1: a mean without the factor 2 would shrink images against the noise.
+    # A mean without the factor 2 would shrink images against the noise (§2.1).
     x = torch.randn(3, 2, 8, 8, dtype=torch.float64)
     assert torch.equal(down(up(x)), x)
     squares = [part.square().sum() for part in (x, down(x), detail(x))]
@@ -32,7 +32,7 @@ def test_attenuation_falls_from_one_to_delta(kind):
 
 
 def test_what_is_dropped_at_a_turning_point_has_faded_to_delta():
-    # Trap 2: without attenuation this is only a resize.
+    # Without attenuation this is only a resize (§2.2).
     process, clean = process_of(delta=0.03), images().double()
     for level, turn in enumerate((150, 350)):
         x0 = at_level(clean, level)
@@ -45,7 +45,7 @@ def test_what_is_dropped_at_a_turning_point_has_faded_to_delta():
 
 
 def test_steps_one_by_one_have_the_moments_of_the_closed_form():
-    # Per step: lambda = ratio of the cumulative ones, variance s_t^2 - lambda^2 s_{t-1}^2 (section 2.2).
+    # Per step: lambda = ratio of the cumulative ones, variance s_t^2 - lambda^2 s_{t-1}^2 (§2.2).
     process = process_of([60, 120], steps=200, delta=0.1)
     of_coarse, of_detail, variance = 1.0, 1.0, [0.0, 0.0]
     for time in range(1, 201):
@@ -69,7 +69,7 @@ def test_steps_one_by_one_have_the_moments_of_the_closed_form():
 
 @pytest.mark.parametrize(("level", "time", "earlier"), [(0, 150, 149), (0, 100, 37), (1, 350, 150), (2, 1000, 999)])
 def test_the_reverse_step_is_the_posterior_of_the_joint_gaussian(level, time, earlier):
-    # Trap 4: each part has a posterior of its own; here from the joint covariance of (x_r, x_t) given x_0.
+    # Each part has a posterior of its own (§2.3); here from the joint covariance of (x_r, x_t) given x_0.
     process = process_of(delta=0.05)
     step = process.step(level, time, earlier, eta=1.0)
     clean, state = 0.7, -0.4
@@ -95,7 +95,7 @@ def test_ddim_is_deterministic_and_keeps_the_noise():
 
 
 def test_the_jump_adds_noise_to_the_new_part_alone():
-    # Trap 3.
+    # D of the finer state is the coarser one (§2.4).
     process = process_of()
     x = torch.randn(64, 1, 8, 8, dtype=torch.float64)
     noise = torch.randn(64, 1, 16, 16, dtype=torch.float64)

@@ -30,7 +30,7 @@ def draw(sampler, network, count=2, size=16, seed=0, **more):
 
 @pytest.mark.parametrize("steps", [3, 7, 50, 1000])
 def test_every_turning_point_is_visited_and_none_is_stepped_over(steps):
-    # Trap 5.
+    # A step across a turning point would take the numbers of another level (§2.4).
     process = process_of()
     found = visits(process, steps)
     assert len(found) == steps
@@ -58,14 +58,14 @@ def test_the_network_is_asked_at_the_right_level_and_size(method):
 @pytest.mark.parametrize("method", ["ddim", "ancestral"])
 @pytest.mark.parametrize("clip", [True, False])
 def test_a_white_image_survives_its_levels(method, clip):
-    # Trap 6: a clamp to 1 at level 2, where white is 4, would make it grey.
+    # A clamp to 1 at level 2, where white is 4, would make it gray (§2.4).
     process, white = process_of(), torch.ones(2, 1, 16, 16)
     found = draw(Sampler(process, "eps", None, method=method, steps=40, clip=clip), Oracle(process, white))
     assert torch.allclose(found, white, atol=1e-4)
 
 
 def test_the_same_seed_gives_the_same_images_and_the_jumps_their_details():
-    # Trap 11: the jump draws fresh noise, even with DDIM.
+    # The jump draws fresh noise, even with DDIM (§2.4).
     process = process_of()
     sampler = Sampler(process, "eps", None, steps=12, clip=False)
 

@@ -1,4 +1,4 @@
-"""The provable facts of spec section 2.3, to rounding."""
+"""The provable facts of §2.3, to rounding."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_least_error_is_a_ratio_of_determinants():
 
 
 def test_an_exact_dependency_has_no_error():
-    """Trap 7: rank at most d."""
+    """§2.3: rank at most d."""
     second = gram(20, 8)
     assert determinants.rank(second) == 8
     assert (determinants.least_errors(second) == 0).all()

@@ -19,7 +19,7 @@ def unexplained(fit, test, center=True):
 
 
 def test_shuffled_columns_hold_the_same_numbers_and_explain_nothing():
-    # Trap 5: a large common mean makes the uncentred error small for free, so the centred one is the evidence.
+    # §2.1: a large common mean makes the uncentred error small for free, so the centred one is the evidence.
     (fit, _, _), (test, _, _) = logits(8000, seed=0), logits(4000, seed=1)
     mixed_fit, mixed_test = shuffled(fit, 2), shuffled(test, 3)
     assert torch.equal(mixed_fit.sort(0).values, fit.sort(0).values)
@@ -33,7 +33,7 @@ def test_shuffled_columns_hold_the_same_numbers_and_explain_nothing():
 
 
 def test_few_samples_never_pass_for_a_finding_out_of_sample():
-    # Trap 6: random Gaussian logits with n = 2 K.
+    # §2.1: random Gaussian logits with n = 2 K.
     generator = torch.Generator().manual_seed(0)
     fit, test = torch.randn(128, 64, generator=generator), torch.randn(2000, 64, generator=generator)
     assert unexplained(fit, fit) < 0.6

@@ -1,4 +1,4 @@
-"""CovLasso against its own conditions, a planted truth and scikit-learn: traps 1 to 4, 8, 10, 12 and 13."""
+"""CovLasso against its own conditions, a planted truth and scikit-learn (§2.2, §2.9)."""
 
 import resource
 import subprocess
@@ -26,7 +26,7 @@ def moments(second, mean=None):
 
 @pytest.mark.parametrize(("categories", "features", "mean"), [(80, 200, 0), (80, 200, 5), (80, 30, 0), (60, 60, 3)])
 def test_kkt_at_every_alpha_and_target(categories, features, mean):
-    """Traps 1 and 3, with condition numbers from 1e5 to infinity and alphas down to .001."""
+    """§2.2 with condition numbers from 1e5 to infinity and alphas down to .001."""
     second = gram(categories, features, mean=mean)
     path = covlasso_path(second, DEEP)
     assert path.converged.all()
@@ -59,7 +59,7 @@ def test_order_of_alphas_is_kept():
 
 
 def test_lam_max_is_the_least_that_selects_nothing():
-    """Trap 2."""
+    """§2.2."""
     path = covlasso_path(gram(40, 90), [2.0, 1.0, 0.999])
     assert path.weights[0].nnz == path.weights[1].nnz == 0
     assert (np.diff(path.weights[2].indptr) >= 1).all()
@@ -67,7 +67,7 @@ def test_lam_max_is_the_least_that_selects_nothing():
 
 @pytest.mark.parametrize("unit_diagonal", [True, False])
 def test_agrees_with_scikit_learn_on_rows(unit_diagonal):
-    """Traps 2 and 4: Lasso with alpha = lam / 2 on Cholesky rows scaled by sqrt(n), with the true y."""
+    """§2.2 and §2.9: Lasso with alpha = lam / 2 on Cholesky rows scaled by sqrt(n), with the true y."""
     second = gram(40, 90)
     if unit_diagonal:
         second /= np.sqrt(np.outer(second.diagonal(), second.diagonal()))
@@ -101,7 +101,7 @@ def test_the_scale_of_a_logit_does_not_matter():
 
 
 def test_dead_and_constant_logits_are_never_selected():
-    """Trap 13: an all-zero column, and a constant one in the covariance."""
+    """§2.2: an all-zero column, and a constant one in the covariance."""
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((5000, 20)).astype(np.float32) + 3
     logits[:, 4] = logits[:, 5] * 0.9 + 0.1 * logits[:, 4]
@@ -126,7 +126,7 @@ def test_dead_and_constant_logits_are_never_selected():
 
 
 def test_planted_dependency_of_three_terms():
-    """And trap 12: the Lasso shrinks, its refit does not."""
+    """The Lasso shrinks, its refit does not (§2.4)."""
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((20_000, 30))
     truth = {3: 0.8, 11: -0.6, 20: 0.5}
@@ -152,7 +152,7 @@ def test_refit_on_an_exact_dependency_is_finite():
 
 
 def test_between_networks():
-    """Trap 14 in small: a network predicts itself exactly with its own category and less well without."""
+    """§2.5 in small: a network predicts itself exactly with its own category and less well without."""
     second = gram(30, 80)
     joint = np.block([[second, second], [second, second]])
     first, other = np.arange(30), np.arange(30, 60)
@@ -200,7 +200,7 @@ def test_bad_input_is_refused(second, options, said):
 
 
 def test_float32_moments_agree_where_float64_is_needed():
-    """Trap 8: the error at alpha .001 from float32 logits is within 1 % of that from float64 ones."""
+    """§2.1: the error at alpha .001 from float32 logits is within 1 % of that from float64 ones."""
     rows = np.random.default_rng(1).standard_normal((4000, 60)) @ factor(40, 60, mean=3)
     metric = SecondMoments(40)
     for part in np.split(rows, 8):
@@ -214,7 +214,7 @@ def test_float32_moments_agree_where_float64_is_needed():
 
 
 def test_a_thousand_categories_need_little_memory():
-    """Trap 10: 8 alphas, all targets, less than 1 GB beside the Gram; a Python loop with copies takes minutes."""
+    """§2.9: 8 alphas, all targets, less than 1 GB beside the Gram; a Python loop with copies takes minutes."""
     second = gram(1000, 600)
     covlasso_path(second[:20, :20])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -230,7 +230,7 @@ def test_numba_waits_until_it_is_needed():
 
 
 def test_scikit_learns_path_on_the_gram_is_not_zero():
-    """Trap 4: with a y of zeros it would return zeros; the benchmark's y has y^T y = C_ii."""
+    """§2.9: with a y of zeros it would return zeros; the benchmark's y has y^T y = C_ii."""
     second = hierarchical(40)
     path, target = covlasso_path(second, [0.3, 0.1], tol=1e-7), 3
     others = np.delete(np.arange(40), target)

@@ -38,7 +38,7 @@ def test_sizes_double_up_to_all():
 
 
 def test_dependencies_emerge_with_the_number_of_categories():
-    # Trap 7: the curve that tells redundancy from the triviality of a full rank.
+    # §2.3: the curve that tells redundancy from the triviality of a full rank.
     (fit, _, _), (test, _, _) = logits(4000, 48, noise=0.3, seed=0), logits(3000, 48, noise=0.3, seed=1)
 
     def measure(chosen):

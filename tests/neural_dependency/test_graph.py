@@ -32,7 +32,7 @@ def test_edges_are_scaled_to_deviations():
 
 
 def test_dead_logits_have_no_edge():
-    # Trap 13, as far as it is the graph's.
+    # Dead logits (§2.2) have no edge.
     with np.errstate(all="raise"):
         edges = edge_weights(WEIGHTS, np.array([4.0, 1.0, 0.0, 1.0]))
     assert edges.shape == (4, 4)

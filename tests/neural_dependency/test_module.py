@@ -54,7 +54,7 @@ def test_the_reading_is_of_the_network_and_not_of_its_controls(trained):
     _, _, metrics, kept = trained
     assert metrics["test/acc"] > 60
     assert metrics["test/sparse"] < 0.8 * metrics["test/control/untrained/sparse"]
-    # Trap 5: without any joint distribution nothing is explained.
+    # §3.2: without any joint distribution nothing is explained.
     assert metrics["test/control/shuffled/sparse"] == pytest.approx(1, abs=0.1)
     assert metrics["test/dense"] <= metrics["test/sparse"]
     assert metrics["test/emergence/m8/sparse"] == pytest.approx(metrics["test/sparse"])
@@ -77,7 +77,7 @@ def test_the_path_of_penalties(form, trained):
     assert of["0.03/fvu_lasso"] < of["0.3/fvu_lasso"]
     # The issue: under one percent of lambda, at every alpha and target.
     assert max(of["0.3/kkt"], of["0.03/kkt"]) < 0.01
-    # Shrinkage costs, refit gives it back (trap 12).
+    # Shrinkage costs, refit gives it back (§2.4).
     assert metrics[f"test/{form}/alpha_0.3/fvu_refit"] < metrics[f"test/{form}/alpha_0.3/fvu_lasso"]
     assert metrics[f"test/{form}/alpha_0.03/positive_refit"] <= metrics["test/untouched/positive"] + 5
 
@@ -131,7 +131,7 @@ class StopAfter(pl.Callback):
 
 
 def test_theta_is_fixed_while_the_network_is_trained(trained, tmp_path):
-    # Trap 15.
+    # §2.8: neither trained nor computed anew.
     named = str(trained[0] / "checkpoints" / "best.ckpt")
     module = module_of(regulariser={"kind": "keep", "dependencies": named})
     lightning = trainer(tmp_path, max_steps=3, limit_val_batches=0)

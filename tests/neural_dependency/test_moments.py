@@ -1,4 +1,4 @@
-"""Moments: against numpy, in bfloat16, on two processes (trap 11), with too few samples (trap 6); errors from them."""
+"""Moments: against numpy, in bfloat16, on two processes, with too few samples (§2.1); errors from them."""
 
 import os
 import socket
@@ -67,7 +67,7 @@ def test_moments_are_those_of_numpy():
 
 
 def test_sums_stay_float64_in_a_module_of_lower_precision():
-    """Trap 8: bfloat16 logits and a half-precision module around the metric."""
+    """§2.1: bfloat16 logits and a half-precision module around the metric."""
     holder = torch.nn.Module()
     holder.metric = SecondMoments(12)
     holder.half()
@@ -88,7 +88,7 @@ def test_nothing_has_no_moments():
 
 
 def test_too_few_samples_are_refused_or_warned_of():
-    """Trap 6."""
+    """§2.1."""
     with pytest.raises(ValueError, match="rank 11"):
         moments_of(logits(11)).check()
     with pytest.warns(UserWarning, match="held-out"):
@@ -99,7 +99,7 @@ def test_too_few_samples_are_refused_or_warned_of():
 
 
 def test_noise_explains_nothing_out_of_sample():
-    """Trap 6: with n = 2 K, least squares of Gaussian noise looks good on its own samples only."""
+    """§2.1: with n = 2 K, least squares of Gaussian noise looks good on its own samples only."""
     generator = torch.Generator().manual_seed(0)
     one, two = (
         moments_of(torch.randn(100, 50, generator=generator)),

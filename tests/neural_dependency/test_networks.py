@@ -22,7 +22,7 @@ def test_features_and_head_make_the_logits(name):
     assert network(images).shape == (4, 128)
 
 
-def test_the_networks_are_those_of_the_spec():
+def test_the_networks_have_the_sizes_of_the_page():
     small, mlp = build_network("small", 128, 3, 16), build_network("mlp", 128, 3, 16)
     assert [m.out_channels for m in small.modules() if isinstance(m, torch.nn.Conv2d)] == [16, 32, 64]
     linear = [(m.in_features, m.out_features) for m in mlp.modules() if isinstance(m, torch.nn.Linear)]

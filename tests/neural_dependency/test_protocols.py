@@ -25,7 +25,7 @@ def split(count, seed, noise=0.5):
 
 
 def test_a_network_from_itself_is_exact_with_its_own_category_and_not_without():
-    # Trap 14: rows that do not belong together would show here.
+    # §2.5: rows that do not belong together would show here.
     fit, test = split(2000, 0), split(1000, 1)
     found = read_between((fit, fit), (test, test), READING)
     assert found["own"]["fvu_refit"] == pytest.approx(0, abs=1e-9)

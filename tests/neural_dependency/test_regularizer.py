@@ -51,7 +51,7 @@ def test_descending_it_does_what_it_says(case, mode):
 
 
 def test_theta_is_a_fixed_buffer_that_travels_in_the_checkpoint(case):
-    # Trap 15: neither trained, nor computed anew from the batch, nor in the graph of the gradient.
+    # §2.8: neither trained, nor computed anew from the batch, nor in the graph of the gradient.
     found, theta, _ = case
     source = theta.clone().requires_grad_()
     regulariser = DependencyRegulariser(source, "keep", momentum=0.5)

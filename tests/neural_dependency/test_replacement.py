@@ -65,7 +65,7 @@ def test_a_perfect_prediction_changes_nothing():
 
 
 def test_a_constant_prediction_ruins_positive_accuracy_and_hardly_moves_the_overall_one():
-    # Trap 9: the accuracy over all samples alone would call this a success.
+    # §2.4: the accuracy over all samples alone would call this a success.
     found, labels, _ = logits(6000)
     found, labels = found.numpy(), labels.numpy()
     constant = replace_each(found, labels, csr_array((24, 24)), intercept=found.mean(axis=0)).means()
@@ -78,7 +78,7 @@ def test_a_constant_prediction_ruins_positive_accuracy_and_hardly_moves_the_over
 
 
 def test_shrunken_and_refit_coefficients_differ():
-    # Trap 12: shrinkage alone lowers the positive accuracy, so both are reported by the caller.
+    # §2.4: shrinkage alone lowers the positive accuracy, so both are reported by the caller.
     found, labels, _ = logits(6000)
     found, labels = found.numpy(), labels.numpy()
     weights, _ = least_squares(found)
@@ -111,7 +111,7 @@ def test_what_cannot_be_is_refused():
 
 
 def test_rows_of_two_networks_have_to_be_aligned():
-    # Trap 14: from itself with the own category included nothing changes; with shuffled rows nearly all is lost.
+    # §2.5: from itself with the own category included nothing changes; with shuffled rows nearly all is lost.
     found, labels, _ = logits(3000)
     found, labels, own = found.numpy(), labels.numpy(), csr_array(np.eye(24))
     aligned = replace_each(found, labels, own, source=found).means()

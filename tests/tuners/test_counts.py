@@ -1,4 +1,4 @@
-"""Trained parameters of ViT-B/16, head excluded (spec 2.7; traps 7 and 11), by conf/tuner, without data."""
+"""Trained parameters of ViT-B/16, head excluded (§2.7), by conf/tuner, without data."""
 
 from pathlib import Path
 

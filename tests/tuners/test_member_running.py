@@ -82,7 +82,7 @@ def test_compiled(member):
 
 @pytest.mark.parametrize("member", [name for name in MEMBERS if name not in ("linear", "sidetune")])
 def test_text_tower_is_left_alone(member):
-    """Trap 17: every trained tensor gets a gradient from the images."""
+    """Every trained tensor gets a gradient from the images (§2.8)."""
     case = build("open_clip_timm")
     tuner = MEMBERS[member]().attach(case.network, *case.args)
     case.run().square().sum().backward()

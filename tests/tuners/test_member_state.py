@@ -1,4 +1,4 @@
-"""What is stored of the embedded baselines, where it can be loaded, and what they merge into (traps 12 and 13)."""
+"""What is stored of the embedded baselines, where it can be loaded, and what they merge into (§2.8)."""
 
 import io
 

@@ -90,7 +90,7 @@ def test_output_changes_and_detach_restores(member, family):
 
 @pytest.mark.parametrize(("member", "family"), [pair for pair in WORKING if pair[0] != "linear"])
 def test_every_trained_tensor_learns(member, family):
-    """Traps 1 and 17: zeros may only hide a partner's gradient, and only at the start."""
+    """Zeros may only hide a partner's gradient, and only at the start (§2.8)."""
     case = in_double(frozen(family))
     tuner = attached(member, case)
     # Softmax does not see a shift of all keys.
@@ -109,7 +109,7 @@ def test_every_trained_tensor_learns(member, family):
 
 @pytest.mark.parametrize(("member", "family"), WORKING)
 def test_head_moves_and_backbone_does_not(member, family):
-    """Traps 4 and 6, norms' statistics included."""
+    """Norms' statistics included (§2.8)."""
     case = frozen(family)
     tuner = attached(member, case)
     model = Model(case.network, tuner, case.run()[0].numel())
@@ -138,7 +138,7 @@ def test_mode_of_the_backbone(member, family):
 
 @pytest.mark.parametrize(("member", "family"), [pair for pair in WORKING if pair[0] != "linear"])
 def test_copies_are_independent(member, family):
-    """Trap 8: an EMA copy is tuned by its own tuner."""
+    """An EMA copy is tuned by its own tuner (§2.8)."""
     case = frozen(family)
     model = Model(case.network, attached(member, case).eval(), 1)
     case.run().sum().backward()

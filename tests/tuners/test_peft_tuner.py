@@ -119,7 +119,7 @@ def test_named_targets():
 
 
 def test_out_proj_trains_nothing_and_is_refused():
-    """Trap 10."""
+    """§2.8."""
     torch.manual_seed(0)
     network = open_clip.CLIP(**CLIP).visual.eval().requires_grad_(False)
     keys, before = list(network.state_dict()), network(IMAGES)

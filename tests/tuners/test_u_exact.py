@@ -1,4 +1,4 @@
-"""The parallel forms against the embedded ones (section 2.3), in double precision."""
+"""The parallel forms against the embedded ones (§2.3), in double precision."""
 
 import pytest
 import timm

@@ -180,7 +180,7 @@ COUNTS = [
 
 @pytest.mark.parametrize(("specs", "count"), COUNTS)
 def test_parameter_counts_of_vit_base(specs, count):
-    """Section 2.7."""
+    """§2.7."""
     tuner = on_meta(specs)
     assert tuner.num_trainable() == count
     assert all(parameter.is_meta for parameter in tuner.parameters())

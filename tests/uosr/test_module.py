@@ -186,7 +186,7 @@ def test_validation_means_are_over_samples_not_batches(tmp_path):
 
 @pytest.mark.parametrize("experiment", [name for name in experiments("experiment") if name.startswith("uosr")])
 def test_the_tested_weights_are_chosen_on_the_validation_split(experiment, tmp_path):
-    """Trap 13: what the checkpoint callback monitors is logged in validation, and from the validation loader."""
+    """What the checkpoint callback monitors is logged in validation, and from the validation loader (§3.2)."""
     monitored = load([f"experiment={experiment}"]).callbacks.best.monitor
     lightning = trainer(tmp_path)
     lightning.validate(built(), World(), verbose=False)
@@ -195,7 +195,7 @@ def test_the_tested_weights_are_chosen_on_the_validation_split(experiment, tmp_p
 
 
 def test_an_epoch_is_as_long_as_the_known_data(tmp_path):
-    """Trap 14: outliers cycle beside the known images and do not set the length."""
+    """Outliers cycle beside the known images and do not set the length (§2.3)."""
     run = trainer(tmp_path, epochs=1)
     run.fit(module_of("oe"), World())
     assert run.global_step == LENGTHS["train"] // 16
@@ -216,14 +216,14 @@ def test_every_score_is_measured_and_logged(tested, objective):
 
 
 def test_every_post_hoc_row_has_the_same_accuracy(tested):
-    """Trap 6: one checkpoint for all rows."""
+    """One checkpoint for all rows (§3.2)."""
     _, _, metrics = tested("ce")
     accuracies = {value for key, value in metrics.items() if key.startswith("test/unknown/") and key.endswith("/acc")}
     assert accuracies == {metrics["test/acc"]}
 
 
 def test_saved_scores_give_the_same_numbers_again(tested):
-    """Trap 17: accuracy and metrics recomputed from the score file, in the official layout."""
+    """Accuracy and metrics recomputed from the score file, in the official layout (§2.6)."""
     folder, module, metrics = tested("ce")
     for score in ("msp", "odin", "knn"):
         with np.load(folder / "scores" / "unknown" / f"{score}.npz", allow_pickle=False) as file:

@@ -116,7 +116,7 @@ def test_right_or_wrong_by_hand():
 
 
 def test_true_class_probability_regresses_p_y():
-    """Trap 12: the target is the softmax at the true class, not the maximum and not LC's loss."""
+    """The target is the softmax at the true class, not the maximum and not LC's loss (§2.3)."""
     module, made = second_stage(built("tcp")), batch(8)
     module.eval()
     seen = module.network(made["image"])
@@ -182,7 +182,7 @@ def test_gradients_of_the_first_steps(objective):
 
 
 def test_true_class_probability_freezes_the_classifier():
-    """Trap 12: backbone and head are frozen, batch-norm statistics included."""
+    """Backbone and head are frozen, batch-norm statistics included (§2.3)."""
     module = second_stage(built("tcp"))
     before = {name: value.clone() for name, value in module.network.state_dict().items()}
     reached = touched(module, module.objective(module.network, batch()).total)
@@ -197,7 +197,7 @@ def test_placeholders_train_everything():
     assert {"objective.dummy.weight", "network.head.weight", "network.backbone.block1.0.weight"} <= reached
 
 
-# Trap 14: one forward pass for known images and outliers.
+# §2.3: one forward pass for known images and outliers.
 
 
 @pytest.mark.parametrize("objective", ["oe", "energy", "eb"])
@@ -255,7 +255,7 @@ def test_a_share_that_leaves_no_second_stage_is_refused(ce_share):
 
 @pytest.mark.parametrize("objective", ["eb", "lc", "tcp", "bce", "proser"])
 def test_own_scores_do_not_saturate(objective):
-    """Trap 1: confident samples keep their order, which float32 probabilities lose."""
+    """Confident samples keep their order, which float32 probabilities lose (§2.2)."""
     objective = built(objective).objective
     layer = getattr(objective, "background", None) or getattr(objective, "dummy", None) or objective.branch[-2]
     sign = -1.0 if objective.own_score in {"background", "dummy"} else 1.0

@@ -1,4 +1,4 @@
-"""Two gloo processes: gathering without padded duplicates (trap 16), and state that is of the global batch."""
+"""Two gloo processes: gathering without padded duplicates (§2.6), and state that is of the global batch."""
 
 import os
 import socket

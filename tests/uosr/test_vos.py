@@ -1,4 +1,4 @@
-"""Virtual outliers: the real method (trap 11), and queues that a checkpoint carries."""
+"""Virtual outliers: the real method (§2.3), and queues that a checkpoint carries."""
 
 import torch
 from torch.distributions import MultivariateNormal

@@ -1,4 +1,4 @@
-"""Errors of generated geometry: against the oracle's normals of the same images, and against other views (geod §6)."""
+"""Errors of generated geometry: against the oracle's normals of the same images, and against other views (§6.1)."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The oracle: a network that was trained on a renderer's truth, for evaluation only (geod §6).
+"""The oracle: a network that was trained on a renderer's truth, for evaluation only (§6.1).
 
 It predicts the normals of the object in a generated image, with which the generator's own depth is compared. It shares
 neither weights nor images with any network that it evaluates.

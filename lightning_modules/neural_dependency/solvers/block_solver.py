@@ -1,7 +1,7 @@
 """CovLasso for a linear head without its Gram: accelerated proximal gradient by matrix products, on CPU or GPU.
 
 Logits f = W z + b of d features have the second moment C = X^T X with X = S^{1/2} [W b]^T of d + 1 rows, S the second
-moment of [z 1] (spec section 2.9). A block of B targets costs 4 (d + 1) K B operations per iteration and no K x K
+moment of [z 1] (§2.9). A block of B targets costs 4 (d + 1) K B operations per iteration and no K x K
 matrix. FISTA (Beck and Teboulle 2009) with the restart of O'Donoghue and Candes (2015), column by column.
 """
 

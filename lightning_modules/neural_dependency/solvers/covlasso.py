@@ -1,6 +1,6 @@
 """CovLasso: for every category, the sparse combination of others that is nearest to it in the second moment.
 
-The problem of spec section 2.2, theta_i(lam) = argmin theta^T C theta + lam ||theta||_1 with theta_i = -1, for all
+The problem of §2.2, theta_i(lam) = argmin theta^T C theta + lam ||theta||_1 with theta_i = -1, for all
 categories and a path of lam at once. It is solved in coordinates in which C has a unit diagonal, so that neither the
 scale of a logit nor its unit changes which categories are found: there lam_i = alpha lam_max,i with
 lam_max,i = 2 max_j |C_ij| / sqrt(C_ii C_jj). In the logits' own scale that is a penalty

@@ -1,6 +1,6 @@
 """The CovLasso solver's compiled core: one Lasso path per target, all targets in parallel on one shared Gram.
 
-Minimises w^T Q w - 2 c^T w + 2 h ||w||_1, h = lam / 2, of spec section 2.9. A working set grows by its worst violators;
+Minimises w^T Q w - 2 c^T w + 2 h ||w||_1, h = lam / 2, of §2.9. A working set grows by its worst violators;
 its own Gram is gathered into the cache and solved there by sweeps of coordinate descent with covariance updates
 (Friedman et al. 2010) and, for an ill-conditioned Gram, Newton steps on the support (feature-sign search, Lee et al.
 2007). Then the gradient over all sources is made afresh, and the KKT conditions of all of them decide. In `rest`,

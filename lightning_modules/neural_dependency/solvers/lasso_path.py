@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from scipy import sparse
 
-# Shares of lam_max, a geometric path in eight steps to .05 (spec section 2.9).
+# Shares of lam_max, a geometric path in eight steps to .05 (§2.9).
 ALPHAS = tuple(float(alpha) for alpha in np.geomspace(1, 0.05, 9)[1:])
 
 

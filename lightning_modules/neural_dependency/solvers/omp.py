@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit for all categories at once: k sources each, the baseline with a fixed sparsity (2.4)."""
+"""Orthogonal matching pursuit for all categories at once: k sources each, the baseline with a fixed sparsity (§2.4)."""
 
 import numpy as np
 from jaxtyping import Float, Int

@@ -13,7 +13,7 @@ SINGULAR = 1e-10
 
 
 def refit(gram: Float[NDArray[np.float64], "k k"], weights: sparse.csr_array, targets: Indices) -> sparse.csr_array:
-    """Return least squares on the support that the Lasso found, which undoes its shrinkage (spec section 2.4).
+    """Return least squares on the support that the Lasso found, which undoes its shrinkage (§2.4).
 
     Args:
         gram: C, as for the Lasso.

@@ -1,4 +1,4 @@
-"""Logits that look like a network's and lack what is claimed of them (spec section 6.1).
+"""Logits that look like a network's and lack what is claimed of them (§3.2).
 
 Shuffled columns keep every logit's distribution and no joint one; a rotation keeps the spectrum of the covariance and
 no category; probabilities are what the softmax makes of the logits. The fourth, an untrained network, is the caller's.

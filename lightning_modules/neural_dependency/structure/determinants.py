@@ -1,4 +1,4 @@
-"""What the determinant of the second moments says of dependencies: least errors, rank and spectrum (spec 2.3).
+"""What the determinant of the second moments says of dependencies: least errors, rank and spectrum (§2.3).
 
 Errors are in the units of the Gram that is given, so of squared logits for C itself.
 """

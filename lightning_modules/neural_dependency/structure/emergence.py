@@ -1,4 +1,4 @@
-"""How dependencies appear as categories are added: nested subsets of one network's logits (spec section 6.1).
+"""How dependencies appear as categories are added: nested subsets of one network's logits (§3.2).
 
 The logits of a network are read m at a time, each set holding the one before, so nothing is trained anew and only the
 number of categories changes.

@@ -1,4 +1,4 @@
-"""How well a dependency predicts, on logits or on nothing but their held-out moments (spec section 2.4).
+"""How well a dependency predicts, on logits or on nothing but their held-out moments (§2.4).
 
 Weights are sparse or dense [T, K] rows, w of `LassoPath`, for the categories `targets`. With `centre`, the mean of the
 logits on the split of the fit, a prediction has an intercept: fhat_i = centre_i + sum_j w_ij (f_j - centre_j).
@@ -75,7 +75,7 @@ def relative_l1(
     targets: Indices,
     centre: Float[NDArray[np.float64], " k"] | None = None,
 ) -> Vector:
-    """Return E |f_i - fhat_i| / E |f_i|, the paper's kind of relative error; NaN for a logit that is always 0."""
+    """Return E |f_i - fhat_i| / E |f_i|, a relative error (our choice); NaN for a logit that is always 0."""
     truth = logits.detach().double().cpu()[:, torch.as_tensor(np.asarray(targets))]
     missed = (truth - predict(logits, weights, centre, targets)).abs().mean(0).numpy()
     size = truth.abs().mean(0).numpy()

@@ -1,4 +1,4 @@
-"""The graph of dependencies, and whether its edges join categories that have something in common (spec section 2.6)."""
+"""The graph of dependencies, and whether its edges join categories that have something in common (§2.6)."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

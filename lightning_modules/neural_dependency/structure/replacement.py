@@ -1,4 +1,4 @@
-"""What a classifier still knows when one logit is replaced by its prediction from others (spec section 2.4)."""
+"""What a classifier still knows when one logit is replaced by its prediction from others (§2.4)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""New categories for a frozen network: their logits are made of the logits it already has (spec section 2.7).
+"""New categories for a frozen network: their logits are made of the logits it already has (§2.7).
 
 A new category c gets f_c = sum_j theta_cj x_j + b_c, x being the base logits (or, for a linear probe, the features).
 All new categories are fitted at once, by the softmax cross-entropy over [base logits, new logits] with an L1 term; base

@@ -1,4 +1,4 @@
-"""Categories the network was never trained on, by the protocols and baselines of spec section 2.7."""
+"""Categories the network was never trained on, by the protocols and baselines of §2.7."""
 
 from typing import NamedTuple, TypedDict
 
