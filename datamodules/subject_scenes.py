@@ -1,7 +1,7 @@
 """Rendered scenes with captions that text-to-image models are trained on, and the few pictures of one subject."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -107,6 +107,28 @@ class SubjectScenes(BaseDataModule):
         return digest("subject_scenes", self.world_seed, self.image_shape, self.sizes, few)
 
 
+class Subject(NamedTuple):
+    """A subject: the caption of its pictures, that of its class's, and class, outer and inner color."""
+
+    prompt: str
+    class_prompt: str
+    attributes: tuple[int, int, int]
+
+
+def _subject(letter: str, seed: int) -> Subject:
+    attributes = subjects.subject(letter, seed)
+    name, kind = subjects.IDENTIFIERS[subjects.LETTERS.index(letter)], subjects.CLASSES[attributes[0]]
+    return Subject(f"{name} {kind}", kind, attributes)
+
+
+def _subject_pixels(letter: str, seed: int, split: str, count: int, side: int) -> NDArray[np.uint8]:
+    """Return pictures of a subject on each background about as often."""
+    own = mix(seed, ord(letter), ("fit", "val").index(split))
+    objects = np.broadcast_to(np.array(subjects.subject(letter, seed)), (count, 1, 3))
+    backgrounds = np.random.default_rng(own).permutation(np.arange(count) % len(subjects.BACKGROUNDS))
+    return subjects.render(subjects.Scenes(objects, backgrounds), own, side)[:, 0]
+
+
 class SubjectPictures(BaseDataModule):
     """A few pictures of one subject on varied backgrounds: what a text-to-image model is to learn it from.
 
@@ -148,35 +170,32 @@ class SubjectPictures(BaseDataModule):
         self.test_names = ["val"]
 
     @property
+    def subjects(self) -> list[Subject]:
+        """The subject."""
+        return [_subject(self.subject, self.subject_seed)]
+
+    @property
     def attributes(self) -> tuple[int, int, int]:
         """Class, outer and inner color of the subject."""
-        return subjects.subject(self.subject, self.subject_seed)
+        return self.subjects[0].attributes
 
     @property
     def identifier(self) -> str:
         """The word that is to stand for the subject."""
-        return subjects.IDENTIFIERS[subjects.LETTERS.index(self.subject)]
-
-    @property
-    def class_name(self) -> str:
-        """The word for what kind of thing the subject is."""
-        return subjects.CLASSES[self.attributes[0]]
+        return self.instance_prompt.split()[0]
 
     @property
     def instance_prompt(self) -> str:
         """The caption of the subject's pictures."""
-        return f"{self.identifier} {self.class_name}"
+        return self.subjects[0].prompt
 
     @property
     def class_prompt(self) -> str:
         """The caption of pictures of the subject's class."""
-        return self.class_name
+        return self.subjects[0].class_prompt
 
     def _pixels(self, name: str) -> NDArray[np.uint8]:
-        count, seed = self.sizes[name], mix(self.subject_seed, ord(self.subject), ("fit", "val").index(name))
-        objects = np.broadcast_to(np.array(self.attributes), (count, 1, 3))
-        backgrounds = np.random.default_rng(seed).permutation(np.arange(count) % len(subjects.BACKGROUNDS))
-        return subjects.render(subjects.Scenes(objects, backgrounds), seed, self.image_shape[1])[:, 0]
+        return _subject_pixels(self.subject, self.subject_seed, name, self.sizes[name], self.image_shape[1])
 
     def source(self, name: str) -> Images:
         """Return "fit" (the pictures, repeated) or "val" (others of the same subject)."""
@@ -189,3 +208,60 @@ class SubjectPictures(BaseDataModule):
     def fingerprint(self) -> str:
         """Return a hash of the pictures."""
         return digest("subject_pictures", {name: self._pixels(name).tobytes().hex() for name in self.sizes})
+
+
+class SeveralSubjects(BaseDataModule):
+    """A few pictures of each of several subjects, labeled with the subject's place in the list.
+
+    Args:
+        batch_size: the GLOBAL number of pictures of a step, of all subjects together.
+        num_workers: loader processes of each rank; the images are in memory, so 0 is fastest.
+        seed: seed of the order.
+        subject_names: which of the six subjects of `subject_seed`, at least two.
+        subject_seed: seed of the subjects.
+        pictures: how many pictures there are of each.
+        iterations: batches of the tuning.
+        channels: always 3.
+        image_size: side of a picture in pixels.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 48,
+        num_workers: int = 0,
+        seed: int = 0,
+        subject_names: list[Literal["A", "B", "C", "D", "E", "F"]],
+        subject_seed: int = 0,
+        pictures: int = 5,
+        iterations: int = 60,
+        channels: Literal[3] = 3,
+        image_size: int = 16,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        if min(pictures, iterations) < 1 or not 2 <= len(set(subject_names)) == len(subject_names) <= subjects.SLOTS:
+            raise UserError(f"data.subject_names is {subject_names}: takes two to four different subjects")
+        self.image_shape = (channels, image_size, image_size)
+        self.names, self.subject_seed = list(subject_names), subject_seed
+        self.pictures, self.iterations = pictures, iterations
+        self.test_names = ["val"]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """The subjects, in the order of the list."""
+        return [_subject(name, self.subject_seed) for name in self.names]
+
+    def source(self, name: str) -> Images:
+        """Return "fit" (the pictures, repeated) or "val" (the same, once)."""
+        parts = [
+            _subject_pixels(each, self.subject_seed, "fit", self.pictures, self.image_shape[1]) for each in self.names
+        ]
+        pixels, labels = np.concatenate(parts), np.repeat(np.arange(len(parts)), self.pictures)
+        if name == "fit":
+            repeats = -(-self.batch_size * self.iterations // len(pixels))
+            pixels, labels = np.tile(pixels, (repeats, 1, 1, 1)), np.tile(labels, repeats)
+        return Images(pixels, labels)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the pictures."""
+        return digest("several_subjects", self.names, self.source("val").pixels.tobytes().hex())

@@ -1,4 +1,4 @@
-"""What a run changes of the base so that it draws a subject: neurons, or the baselines' weights (cones §2.7)."""
+"""What a run changes of the base so that it draws a subject: neurons, or the baselines' weights (cones §2.8)."""
 
 from collections.abc import Iterable
 from typing import Literal

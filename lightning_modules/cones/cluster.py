@@ -168,8 +168,15 @@ def clusters_of(places: Sequence[Path], layers: Mapping[str, nn.Linear]) -> Conc
     """
     union: ConceptCluster | None = None
     for place in places:
-        cluster = ConceptCluster.load(place / FILE_NAME if place.is_dir() else place)
+        cluster = ConceptCluster.load(_file_of(place))
         cluster.require_base(layers)
         union = cluster if union is None else union | cluster
     assert union is not None
     return union
+
+
+def _file_of(place: Path) -> Path:
+    """Return the file of a cluster, of a run folder, or of the run that a checkpoint is of."""
+    if place.suffix == ".ckpt":
+        return place.parent.parent / FILE_NAME
+    return place / FILE_NAME if place.is_dir() else place

@@ -89,7 +89,7 @@ class MaskUpdate(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         group = self.param_groups[0]
-        masks = [mask.mask for mask in self._masks]
+        masks: list[Tensor] = [mask.mask for mask in self._masks]
         gradients = [torch.zeros_like(mask) if mask.grad is None else mask.grad.float() for mask in masks]
         products = list(torch._foreach_mul(masks, gradients))  # noqa: SLF001 - one call for all matrices
         torch._foreach_add_([mask.statistic for mask in self._masks], products)

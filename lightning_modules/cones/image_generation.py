@@ -55,6 +55,8 @@ class PromptSampler:
 
         shape = model.latent_shape(height, width)
         with progress("sampling", network_calls(sampler, len(chosen), self.batch)) as on_step:
-            options = {"batch": self.batch, "seed": seed, "device": self.device}
-            for latents in generate_images(sampler, predict, shape, chosen, **options, on_step=on_step):
+            drawn = generate_images(
+                sampler, predict, shape, chosen, batch=self.batch, seed=seed, device=self.device, on_step=on_step
+            )
+            for latents in drawn:
                 yield model.decode(latents).clamp(-1, 1)

@@ -146,6 +146,7 @@ class Cones(BasePaper):
 
     def on_fit_start(self) -> None:
         """Let the base draw the class images; report a missing oracle before the search, not after it."""
+        self.eval()
         self._judge()
         data, h = self.datamodule, self.options
         if h["adapt"] == "identifier":
@@ -183,7 +184,7 @@ class Cones(BasePaper):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the concept-implanting loss (cones §2.2)."""
         options = self.options["prior"]
-        places = torch.randint(max(1, len(self._prior)), (options["batch"],))
+        places = torch.randint(len(self._prior), (options["batch"],)) if len(self._prior) else []
         subject = encoded(self.base, batch["image"])
         prompts = self._conditions()
         loss, own, kept = concept_loss(
@@ -218,7 +219,7 @@ class Cones(BasePaper):
         masks = {name: cast(ConceptMask, mask) for name, mask in zip(layers, self.masks, strict=True)}
         weights = {name: layer.weight for name, layer in layers.items()}
         shut = select(masks, weights, h["update"], h["selection"], fraction=fraction, seed=h["seed"])
-        about = {"scope": h["scope"], "update": h["update"], "criterion": h["selection"]["criterion"]}
+        about: dict[str, str] = {"scope": h["scope"], "update": h["update"], "criterion": h["selection"]["criterion"]}
         about |= {"iterations": str(self.trainer.global_step) if self._trainer else "", "fraction": str(fraction)}
         if self._trainer is not None:
             about |= {"prompt": self.datamodule.instance_prompt, "class_prompt": self.datamodule.class_prompt}

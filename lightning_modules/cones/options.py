@@ -1,6 +1,6 @@
 """The options of the constructors of Cones and of the tuning of unions, as types."""
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, TypedDict
 
 from lightning_modules.base import SampleOptions
 from lightning_modules.cones.adaptation import Adaptation
@@ -88,4 +88,3 @@ class UnionOptions(TypedDict):
     sampler: SamplerOptions
     evaluation: EvaluationOptions
     seed: int
-    subjects: NotRequired[list[str]]

@@ -9,7 +9,6 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from common.errors import UserError
 from lightning_modules.base import BasePaper, SampleOptions
 from lightning_modules.cones.base_model import SmallModelOptions, SmallTextToImage, forward_noise
 from lightning_modules.cones.image_generation import PromptSampler
@@ -204,10 +203,7 @@ class TextToImagePretraining(BasePaper):
     # Test.
 
     def _oracle(self) -> SceneOracle:
-        path = self.options["evaluation"]["oracle"]
-        if path is None:
-            raise UserError("model.evaluation.oracle is null: the test needs a checkpoint of cones_oracle")
-        return load_oracle(path).to(self.device)
+        return load_oracle(self.options["evaluation"]["oracle"]).to(self.device)
 
     def on_fit_start(self) -> None:
         """Report a missing oracle before the training, not after it."""
@@ -224,7 +220,7 @@ class TextToImagePretraining(BasePaper):
         oracle, size, count = self._oracle(), self.options["image_size"], self.options["evaluation"]["samples"]
         if isinstance(self.trainer.limit_test_batches, int):
             count = min(count, 8 * self.trainer.limit_test_batches)
-        sampler, metrics = self._sampler(), {}
+        sampler, metrics = self._sampler(), dict[str, float]()
         for slots in range(1, 5):
             scenes, prompts = random_prompts(count, slots, self.options["evaluation"]["words"], seed=slots)
             images = torch.cat(list(sampler.images(prompts, size, slots * size, self.options["seed"])))

@@ -77,12 +77,14 @@ class SceneOracle(nn.Module):
         return (self.read(images)[..., :3].cpu() == torch.tensor(subjects)).all(dim=-1)
 
 
-def load_oracle(path: str) -> SceneOracle:
+def load_oracle(path: str | None) -> SceneOracle:
     """Return the frozen oracle of a checkpoint of cones_oracle.
 
     Raises:
-        UserError: if the file is missing or holds another network.
+        UserError: if there is no path, or the file is missing or holds another network.
     """
+    if path is None:
+        raise UserError("model.evaluation.oracle is null: the test needs a checkpoint of cones_oracle")
     network = load_label_features(path, 3)
     assert network is not None
     if len(network.label_sizes) != len(ATTRIBUTES):
