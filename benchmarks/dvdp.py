@@ -36,9 +36,9 @@ def model(experiment: str, turns: list[int], device: str, compile_it: bool, *, f
     options: dict[str, Any] = {key: value for key, value in config.items() if not key.startswith("_")}
     options["evaluation"] |= {"features": None, "inception": None}
     if folded:
-        stem = options["network"]["stem"]
+        stem = options["network"]["patch_size"]
         options["image_size"], options["channels"] = options["image_size"] // stem, options["channels"] * stem**2
-        options["network"] |= {"stem": 1}
+        options["network"] |= {"patch_size": 1}
     torch.manual_seed(0)
     module = DVDP(**options)
     module.configure_model()
@@ -51,8 +51,7 @@ def model(experiment: str, turns: list[int], device: str, compile_it: bool, *, f
 
 def training_step(module: DVDP, optimizer: torch.optim.Optimizer, images: torch.Tensor, level: int) -> None:
     """Do a step at a level, with everything but Lightning."""
-    assert module.network is not None
-    module.loss(images, level, module.network).backward()
+    module.loss(images, level).backward()
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

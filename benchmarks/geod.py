@@ -122,7 +122,9 @@ def plain_rendering(generator: TriPlaneGenerator, field: Any, camera: Tensor) ->
         own = type(field)(field.planes[b : b + 1], field.w[b : b + 1])
         for first in range(0, size * size, 256):
             origins, directions = (part[b, first : first + 256] for part in (rays.origins, rays.directions))
-            distances = torch.linspace(steps["near"], steps["far"], steps["samples"]).expand(len(origins), -1)
+            distances = torch.linspace(steps["ray_start"], steps["ray_end"], steps["depth_samples"]).expand(
+                len(origins), -1
+            )
             points = origins[:, None] + distances[..., None] * directions[:, None]
             density, colors = generator.query(own, points.reshape(1, -1, 3))
             density = density.reshape(distances.shape)
@@ -150,7 +152,7 @@ def volume_rendering(repeats: int, count: int) -> None:
     )
 
     def ours() -> tuple[Tensor, Tensor]:
-        image, depth, _ = march(lambda x, _: generator.query(field, x), camera, 32, options["rays"], jitter=False)
+        image, depth, _ = march(lambda x, _: generator.query(field, x), camera, 32, options["rays"], jitter=None)
         return image, depth
 
     one, other = ours(), plain_rendering(generator, field, camera)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from common.errors import UserError
 
 # Keys of a node that are no arguments of its target; `_paths_` declares which are paths (common/fingerprint.py).
-NOT_ARGUMENTS = {"_target_", "_recursive_", "_convert_", "_paths_"}
+NOT_ARGUMENTS = {"_target_", "_recursive_", "_convert_", "_paths_", "_facts_"}
 # What the harness hands to a node in addition to its config.
 GIVEN = {"save_dir", "folder", "dirpath", "run"}
 
@@ -83,6 +83,15 @@ def _attribute(dotted: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def facts_in(node: Mapping[str, Any]) -> set[str]:
+    """Return the keys of a node that only other groups read: neither arguments of its target nor its user's choice.
+
+    A data YAML declares them as `_facts_`, such as the number of channels where there is but one.
+    """
+    declared = node.get("_facts_") or []
+    return {name for name in declared if isinstance(name, str)} if isinstance(declared, list) else set()
+
+
 def build_target(node: Mapping[str, Any], key: str, **given: Any) -> Any:
     """Build what a node names from its plain values.
 
@@ -97,7 +106,7 @@ def build_target(node: Mapping[str, Any], key: str, **given: Any) -> Any:
     build = target_class(str(node.get("_target_")), key)
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    values = {name: value for name, value in node.items() if name not in NOT_ARGUMENTS}
+    values = {name: value for name, value in node.items() if name not in NOT_ARGUMENTS | facts_in(node)}
     accepted = inspect.signature(build).parameters
     offered = {name: value for name, value in given.items() if name in accepted and name not in values}
     try:

@@ -1,11 +1,12 @@
 """Rendered clips of moving discs: a few-shot protocol, and the stills that the mini-CLIP is pretrained on."""
 
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.episodes import EpisodeSampler, EpisodeSource, EpisodicData, Ints
 from datamodules.loading import Batch, mix
@@ -39,7 +40,7 @@ class Actors(EpisodicData):
         shots: labelled clips of each class in training.
         queries: other clips of each class in training.
         train_episodes: episodes of an epoch.
-        clip_batch: the GLOBAL number of clips of a batch of evaluation.
+        eval_batch_size: the GLOBAL number of clips of a batch of evaluation.
         world_seed: seed of all clips.
         image_size: side of a frame in pixels.
         frames: frames of a clip.
@@ -47,30 +48,29 @@ class Actors(EpisodicData):
         eval_clips: clips of each class of validation and test.
     """
 
+    offers: ClassVar = {"episodes": "", "words of the mini-CLIP": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 1,
-        num_workers: int = 0,
-        seed: int = 0,
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 5,
-        train_episodes: int = 100,
-        clip_batch: int = 64,
-        world_seed: int = 0,
-        image_size: int = 32,
-        frames: int = 8,
-        train_clips: int = 100,
-        eval_clips: int = 60,
+        batch_size: PositiveInt = 1,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+        ways: Annotated[int, Range(low=2)] = 5,
+        shots: PositiveInt = 1,
+        queries: PositiveInt = 5,
+        train_episodes: PositiveInt = 100,
+        eval_batch_size: PositiveInt = 64,
+        world_seed: NonNegativeInt = 0,
+        image_size: Annotated[int, Range(low=16)] = 32,
+        frames: Annotated[int, Range(low=2)] = 8,
+        train_clips: PositiveInt = 100,
+        eval_clips: PositiveInt = 60,
     ) -> None:
         episodes = {"ways": ways, "shots": shots, "queries": queries, "train_episodes": train_episodes}
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed, clip_batch=clip_batch, **episodes)
-        if image_size < 16 or frames < 2 or min(train_clips, eval_clips) < 1:
-            raise ValueError(
-                f"data: frames of {image_size} pixels, {frames} a clip, {train_clips} and {eval_clips} clips a class:"
-                " at least 16, 2, 1 and 1"
-            )
+        super().__init__(
+            batch_size=batch_size, num_workers=num_workers, seed=seed, eval_batch_size=eval_batch_size, **episodes
+        )
         self.world_seed, self.frames, self.image_shape = world_seed, frames, (3, image_size, image_size)
         self.clips = {"fit": train_clips, "val": eval_clips, "test": eval_clips}
         self._drawn: dict[str, Clips] = {}
@@ -122,26 +122,26 @@ class ActorStills(BaseDataModule):
         eval_size: stills of each of validation and test, of the same classes.
     """
 
+    offers: ClassVar = {"images": "", "color images": "", "classes": "", "captions": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int = 0,
-        world_seed: int = 1000,
-        image_size: int = 32,
-        train_size: int = 6000,
-        eval_size: int = 960,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+        world_seed: NonNegativeInt = 1000,
+        image_size: Annotated[int, Range(low=16)] = 32,
+        train_size: PositiveInt = 6000,
+        eval_size: PositiveInt = 960,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if image_size < 16 or min(train_size, eval_size) < 1:
-            raise ValueError(f"data: {train_size} and {eval_size} stills of {image_size} pixels: at least 1, 1 and 16")
         self.world_seed, self.image_shape = world_seed, (3, image_size, image_size)
         self.sizes = {"fit": train_size, "val": eval_size, "test": eval_size}
         self.test_names = ["test"]
         self._drawn: dict[str, Images] = {}
 
-    def class_names(self, split: str) -> list[str]:
+    def class_names(self, split: str = "fit") -> list[str]:
         """Return the names of the base classes, which are the captions of every split."""
         return [actors.NAMES[number] for number in actors.classes_of("fit")]
 

@@ -1,18 +1,26 @@
 """What every DataModule of the house shares: named sources, global batches, resumable loaders, a fingerprint."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.hashing import digest as short_hash
+from common.pixel_statistics import Statistics
+from common.ranges import NonNegativeInt, PositiveInt, Ranged
 from datamodules.loading import Batch, BatchPlan, Mixture, make_loader
 
+# Which source serves a module that tests on a split that a protocol does not hold apart.
+_IN_PLACE_OF = {"moments": "val", "test": "known"}
+# That of images in -1..1.
+_HALVES: Statistics = ((0.5,), (0.5,))
 
-class BaseDataModule(pl.LightningDataModule):
+
+class BaseDataModule(Ranged, pl.LightningDataModule):
     """Base of the DataModules: a protocol names its sources and says how each is got, the loaders follow from that.
 
     Args:
@@ -21,14 +29,19 @@ class BaseDataModule(pl.LightningDataModule):
         seed: seed of the sample order and of the augmentation.
     """
 
+    offers: ClassVar[Mapping[str, str]]
+    """What batches and splits hold, each under a condition on the options (harness/config/data_fit.py)."""
+    config_key = "data"
     image_shape: tuple[int, int, int]
     """Channels, height and width of a training image."""
     beside: tuple[str, ...] = ()
     """Sources whose images come beside the training batch, as `batch[name]`."""
     test_names: list[str]
     """Sources of the test loaders, in order."""
+    statistics: Statistics | None = None
+    """What images are normalized with, None for what the module's backbone was trained with."""
 
-    def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(self, *, batch_size: PositiveInt, num_workers: NonNegativeInt, seed: NonNegativeInt) -> None:
         super().__init__()
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self._start = (0, 0)
@@ -67,8 +80,20 @@ class BaseDataModule(pl.LightningDataModule):
         return self.eval_loader(self.source("val"))
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
-        """Return one loader for each of `test_names`."""
-        return [self.eval_loader(self.source(name)) for name in self.test_names]
+        """Return one loader for each split that the module tests on, by default for each of `test_names`."""
+        names = getattr(self.trainer and self.trainer.lightning_module, "test_splits", lambda _: self.test_names)(self)
+        return [self.eval_loader(self.source(self._source_name(name))) for name in names]
+
+    def _source_name(self, split: str) -> str:
+        return split if split in self.test_names else _IN_PLACE_OF.get(split, split)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Return the batch with images, in -1..1 so far, normalized on the device as the module's backbone expects."""
+        module = self.trainer and self.trainer.lightning_module
+        mean, std = self.statistics or getattr(module, "normalization", None) or _HALVES
+        if {*mean, *std} == {0.5}:
+            return batch
+        return batch | {name: _normalized(batch[name], mean, std) for name in {"image", *self.beside} & batch.keys()}
 
     def _ranks(self) -> dict[str, int]:
         trainer = self.trainer
@@ -112,6 +137,14 @@ class BaseDataModule(pl.LightningDataModule):
         """Let the next training loader start behind the finished batches; a test of a checkpoint changes nothing."""
         if self.trainer is not None and self.trainer.state.fn == "fit":
             self._start = (int(state_dict["epoch"]), int(state_dict["batch"]))
+
+
+def _normalized(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Return images [..., c, h, w] in -1..1 less the mean, over the deviation; gray ones by the mean of the colors."""
+    of_channels = torch.tensor([mean, std], dtype=images.dtype, device=images.device)[..., None, None]
+    if images.shape[-3] == 1:
+        of_channels = of_channels.mean(dim=1, keepdim=True)
+    return (images / 2 + 0.5 - of_channels[0]) / of_channels[1]
 
 
 def digest(*parts: Any) -> str:

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.logits import Arrays, read_logits
 from datamodules.loading import Batch
@@ -65,27 +66,27 @@ class CachedLogits(BaseDataModule):
         path: file or folder, see `datamodules.formats.logits`.
         source_path: the same of another network, for dependencies between networks, or null.
         num_classes: number of logits.
-        test_share: share of the rows that are tested.
+        test_fraction: share of the rows that are tested.
         split_seed: seed of the choice of these.
     """
+
+    offers: ClassVar = {"classes": "", "logits": ""}
 
     def __init__(
         self,
         *,
-        batch_size: int = 1024,
-        num_workers: int = 0,
-        seed: int = 0,
+        batch_size: PositiveInt = 1024,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
         path: str,
         source_path: str | None = None,
-        num_classes: int = 1000,
-        test_share: float = 0.5,
-        split_seed: int = 0,
+        num_classes: PositiveInt = 1000,
+        test_fraction: Annotated[float, Range(above=0, below=1)] = 0.5,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if not 0 < test_share < 1:
-            raise ValueError(f"data.test_share is {test_share}, should be between 0 and 1")
         self.path, self.source_path = Path(path), Path(source_path) if source_path else None
-        self.num_classes, self.test_share, self.split_seed = num_classes, test_share, split_seed
+        self.num_classes, self.test_fraction, self.split_seed = num_classes, test_fraction, split_seed
         self.test_names = ["moments", "test"]
 
     @cached_property
@@ -111,13 +112,13 @@ class CachedLogits(BaseDataModule):
         if count != self.num_classes:
             raise ValueError(f"data.num_classes is {self.num_classes}, but {self.path} has {count} logits")
         if not min(map(len, self._rows.values())):
-            raise ValueError(f"data.test_share is {self.test_share}, which leaves a split of {self.path} empty")
+            raise ValueError(f"data.test_fraction is {self.test_fraction}, which leaves a split of {self.path} empty")
 
     @cached_property
     def _rows(self) -> dict[str, NDArray[np.int64]]:
         count = len(self.arrays["labels"])
         order = np.random.default_rng(self.split_seed).permutation(count)
-        held = round(count * self.test_share)
+        held = round(count * self.test_fraction)
         # Rising, so that a loader in order reads the file from front to back.
         return {"test": np.sort(order[:held]), "moments": np.sort(order[held:])}
 
@@ -136,4 +137,4 @@ class CachedLogits(BaseDataModule):
         some = np.linspace(0, len(self.arrays["labels"]) - 1, 16).astype(int)
         shown = {name: np.asarray(array[some]).tobytes().hex() for name, array in self.arrays.items()}
         labels = digest(np.asarray(self.arrays["labels"]).tobytes().hex())
-        return digest("logits", shapes, labels, shown, self.test_share, self.split_seed)
+        return digest("logits", shapes, labels, shown, self.test_fraction, self.split_seed)

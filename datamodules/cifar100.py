@@ -2,12 +2,13 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torchvision.transforms import v2
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.cifar import read_cifar100
 from datamodules.memory import Augmented
@@ -31,29 +32,30 @@ class Cifar100(BaseDataModule):
         augmentation: "crop" moves training images by up to 4 of 32 pixels and flips half of them; "resize" does not.
         val_size: training images held out for validation, the same number of every class.
         split_seed: seed of the choice of these.
-        mean: what is taken from each channel, in 0..1; that of the backbone's pre-training.
+        mean: what is taken from each channel, in 0..1, or null (with `std`) for that of the backbone's pre-training.
         std: what each channel is then divided by.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "classes": ""}
 
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data",
         num_classes: Literal[100] = 100,
         channels: Literal[3] = 3,
-        image_size: int = 224,
+        image_size: PositiveInt = 224,
         augmentation: Literal["crop", "resize"] = "crop",
-        val_size: int = 5000,
-        split_seed: int = 0,
+        val_size: PositiveInt = 5000,
+        split_seed: NonNegativeInt = 0,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        self.mean, self.std = mean or [0.5] * 3, std or [0.5] * 3
-        check_input(channels, image_size, self.mean, self.std)
+        self.statistics = check_input(channels, image_size, mean, std)
         if not 0 < val_size < 50000 or val_size % num_classes:
             raise ValueError(f"data.val_size is {val_size}, should be a multiple of {num_classes} between 0 and 50000")
         self.root, self.num_classes, self.val_size, self.split_seed = Path(root), num_classes, val_size, split_seed
@@ -69,7 +71,7 @@ class Cifar100(BaseDataModule):
     def fingerprint(self) -> str:
         """Return a hash of the names and sizes of the files, of the split, and of how images are prepared."""
         sizes = {name: (self.root / FOLDER / name).stat().st_size for name in FILES}
-        prepared = (self.image_shape, self.augmentation, self.mean, self.std)
+        prepared = (self.image_shape, self.augmentation, self.statistics)
         return digest("cifar100 closed", self.val_size, self.split_seed, prepared, sizes)
 
     @cached_property
@@ -88,6 +90,6 @@ class Cifar100(BaseDataModule):
         """Return "fit", "val" or "test"; only the first is augmented."""
         moved = name == "fit" and self.augmentation == "crop"
         before = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip()] if moved else []
-        transform = direct_resize(self.image_shape[1], self.mean, self.std, before)
+        transform = direct_resize(self.image_shape[1], before)
         images = read_cifar100(self.root / FOLDER / "test") if name == "test" else self._train[name]
         return Augmented(*images, transform)

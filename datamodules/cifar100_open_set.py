@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.cifar import read_cifar100
 from datamodules.formats.folders import pictures, read_pictures, tiny_imagenet_val
 from datamodules.memory import Augmented, Images, mapped, not_among
+from datamodules.transforms import check_input, to_signed
 
 CIFAR = "cifar-100-python"
 OOD_FOLDERS = {"tiny_imagenet": "Imagenet_resize", "lsun": "LSUN_resize"}
@@ -31,10 +33,9 @@ LAYOUT = {
 
 
 def _augmentation(size: int, *, channels_last: bool) -> Callable[[Tensor], Tensor]:
-    """Return Resize, RandomCrop, HFlip, Normalize(0.5, 0.5); 160 to 128 there (uosr §2.4), in proportion elsewhere."""
-    normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.5] * 3)]
-    steps = [v2.Resize(size * 5 // 4, antialias=True), v2.RandomCrop(size), v2.RandomHorizontalFlip(), *normalise]
-    return v2.Compose([partial(torch.permute, dims=(2, 0, 1)), *steps] if channels_last else steps)
+    """Return Resize, RandomCrop, HFlip, to -1..1; 160 to 128 there (uosr §2.4), in proportion elsewhere."""
+    steps = [v2.Resize(size * 5 // 4, antialias=True), v2.RandomCrop(size), v2.RandomHorizontalFlip()]
+    return to_signed([partial(torch.permute, dims=(2, 0, 1)), *steps] if channels_last else steps)
 
 
 class Cifar100OpenSet(BaseDataModule):
@@ -54,29 +55,42 @@ class Cifar100OpenSet(BaseDataModule):
         num_known: classes of CIFAR-100.
         channels: colour channels of an image.
         image_size: side of the images the network sees; they are resized to 5/4 of it before the random crop.
+        mean: what is taken from each channel, in 0..1, or null (with `std`) for that of the backbone's pre-training.
+        std: what each channel is then divided by.
         val_size: training images held out for validation, the same number of every class.
         split_seed: seed of the choice of these.
     """
 
+    offers: ClassVar = {
+        "images": "",
+        "color images": "",
+        "classes": "",
+        "unknown classes": "",
+        "outliers": "outliers=true",
+    }
+
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data",
         ood: list[Literal["tiny_imagenet", "lsun"]] | None = None,
         references: bool = True,
         outliers: bool = False,
         num_known: Literal[100] = 100,
         channels: Literal[3] = 3,
-        image_size: int = 128,
-        val_size: int = 2500,
-        split_seed: int = 0,
+        image_size: PositiveInt = 128,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        val_size: PositiveInt = 2500,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         self.root, self.num_known, self.val_size, self.split_seed = Path(root), num_known, val_size, split_seed
         self.image_shape = (channels, image_size, image_size)
+        self.statistics = check_input(channels, image_size, mean, std)
         self.ood_names: list[str] = list(ood or OOD_FOLDERS)
         if references and "tiny_imagenet" not in self.ood_names:
             raise ValueError("data.references=true needs tiny_imagenet in data.ood: the references are of its classes")
@@ -113,7 +127,8 @@ class Cifar100OpenSet(BaseDataModule):
         paths = [path for needed in self._needed().values() for path in needed]
         sizes = {str(p.relative_to(self.root)): p.stat().st_size for p in paths if p.is_file()}
         counts = {name: len(pictures(self.root / OOD_FOLDERS[name])) for name in self.ood_names}
-        return digest("cifar100", self.image_shape, self.val_size, self.split_seed, self.test_names, sizes, counts)
+        prepared = (self.image_shape, self.statistics, self.val_size, self.split_seed, self.test_names)
+        return digest("cifar100", prepared, sizes, counts)
 
     def _resized(self, pixels: NDArray[np.uint8], labels: NDArray[Any]) -> Images:
         return Images(pixels, labels, resize=v2.Resize(self.image_shape[1], antialias=True))

@@ -1,10 +1,11 @@
 """Open-set recognition on handwritten digits: the 1,797 images of 8 x 8 pixels that come with scikit-learn."""
 
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import mix
 from datamodules.memory import Images, first_of_each
@@ -23,31 +24,33 @@ class DigitsOpenSet(BaseDataModule):
         num_known: number of known digits, of ten.
         channels: the images are grey.
         image_size: side of an image in pixels.
-        val_share: share of a known class kept for validation.
-        test_share: share of a known class kept for the test.
-        reference_share: share of an unknown class from which few-shot references are taken; the rest is the test.
+        val_fraction: share of a known class kept for validation.
+        test_fraction: share of a known class kept for the test.
+        reference_fraction: share of an unknown class from which few-shot references are taken; the rest is the test.
     """
+
+    offers: ClassVar = {"images": "", "classes": "", "unknown classes": ""}
 
     def __init__(
         self,
         *,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int = 0,
-        num_known: int = 6,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+        num_known: Annotated[int, Range(low=1, high=9)] = 6,
         channels: Literal[1] = 1,
         image_size: Literal[8] = 8,
-        val_share: float = 0.1,
-        test_share: float = 0.3,
-        reference_share: float = 0.4,
+        val_fraction: Annotated[float, Range(above=0, below=1)] = 0.1,
+        test_fraction: Annotated[float, Range(above=0, below=1)] = 0.3,
+        reference_fraction: Annotated[float, Range(above=0, below=1)] = 0.4,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if not 1 <= num_known <= 9:
-            raise ValueError(f"data.num_known is {num_known}: of ten digits, 1 to 9 can be known")
-        if min(val_share, test_share, reference_share) <= 0 or val_share + test_share >= 1 or reference_share >= 1:
-            raise ValueError("data: val_share, test_share and reference_share must leave something of every split")
+        if val_fraction + test_fraction >= 1:
+            raise ValueError(
+                f"data.val_fraction + data.test_fraction is {val_fraction + test_fraction}, which leaves no training"
+            )
         self.num_known, self.image_shape = num_known, (channels, image_size, image_size)
-        self.shares = {"val": val_share, "test": test_share, "references": reference_share}
+        self.shares = {"val": val_fraction, "test": test_fraction, "references": reference_fraction}
         self.ood_names = ["unknown"]
         self.reference_ood = "unknown"
         self.test_names = ["train", "known", "unknown", "references"]

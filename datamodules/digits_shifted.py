@@ -4,13 +4,14 @@ The digits are the 1,797 images of 8 x 8 pixels that come with scikit-learn, enl
 """
 
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import mix
 from datamodules.memory import Images, first_of_each
@@ -29,31 +30,31 @@ class ShiftedDigits(BaseDataModule):
         seed: seed of the choice of images, of the backgrounds and of the sample order.
         shift: what is done to the images, see `datamodules.shifts`.
         per_class: images of a class that are not for the test.
-        val_share: share of those by which the learning rate is chosen, at least one image of a class.
+        val_fraction: share of those by which the learning rate is chosen, at least one image of a class.
         num_classes: the digits are ten.
         channels: the images are grey.
         image_size: side of an image in pixels.
     """
 
+    offers: ClassVar = {"images": "", "classes": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 50,
-        num_workers: int = 0,
-        seed: int = 0,
+        batch_size: PositiveInt = 50,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
         shift: Shift = "inverted",
-        per_class: int = 10,
-        val_share: float = 0.2,
+        per_class: Annotated[int, Range(low=2, high=100)] = 10,
+        val_fraction: Annotated[float, Range(above=0, below=1)] = 0.2,
         num_classes: Literal[10] = 10,
         channels: Literal[1] = 1,
-        image_size: int = 16,
+        image_size: PositiveInt = 16,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if not 2 <= per_class <= 100:
-            raise ValueError(f"data.per_class is {per_class}: of about 170 images of a class, 2 to 100 can be taken")
-        self.val_count = max(1, round(val_share * per_class))
-        if not 0 < val_share < 1 or self.val_count == per_class:
-            raise ValueError(f"data.val_share is {val_share}: a share between 0 and 1 that leaves images to train on")
+        self.val_count = max(1, round(val_fraction * per_class))
+        if self.val_count == per_class:
+            raise ValueError(f"data.val_fraction is {val_fraction}: take one that leaves images to train on")
         self.shift, self.per_class, self.num_classes = shift, per_class, num_classes
         self.image_shape = (channels, image_size, image_size)
         self.test_names = ["test"]

@@ -5,7 +5,7 @@ draw theirs from a list of labels, so that features of every clip are computed o
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.errors import UserError
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule
 from datamodules.loading import Batch, mix
 
@@ -105,7 +106,7 @@ class EpisodicData(BaseDataModule):
         shots: labelled clips of each class in training.
         queries: other clips of each class in training.
         train_episodes: episodes of an epoch.
-        clip_batch: the GLOBAL number of clips of a batch of evaluation.
+        eval_batch_size: the GLOBAL number of clips of a batch of evaluation.
     """
 
     frames: int
@@ -114,20 +115,18 @@ class EpisodicData(BaseDataModule):
     def __init__(
         self,
         *,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        ways: int,
-        shots: int,
-        queries: int,
-        train_episodes: int,
-        clip_batch: int,
+        batch_size: PositiveInt,
+        num_workers: NonNegativeInt,
+        seed: NonNegativeInt,
+        ways: Annotated[int, Range(low=2)],
+        shots: PositiveInt,
+        queries: PositiveInt,
+        train_episodes: PositiveInt,
+        eval_batch_size: PositiveInt,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if ways < 2 or shots < 1 or queries < 1:
-            raise UserError(f"data: {ways}-way {shots}-shot episodes with {queries} queries: take 2, 1 and 1 or more")
         self.ways, self.shots, self.queries = ways, shots, queries
-        self.train_episodes, self.clip_batch = train_episodes, clip_batch
+        self.train_episodes, self.eval_batch_size = train_episodes, eval_batch_size
         self.test_names = ["test"]
 
     def class_names(self, split: str) -> list[str]:
@@ -154,7 +153,7 @@ class EpisodicData(BaseDataModule):
 
     def eval_loader(self, source: Dataset[Any], batch_size: int | None = None) -> Any:
         """Return the loader of single clips."""
-        return super().eval_loader(source, batch_size or self.clip_batch)
+        return super().eval_loader(source, batch_size or self.eval_batch_size)
 
 
 def enough_first(labels: Sequence[int] | Ints, ways: int, clips: int = 6) -> Ints:

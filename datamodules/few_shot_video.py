@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from common.errors import UserError
-from common.pixel_statistics import CLIP_MEAN, CLIP_STD
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import digest
 from datamodules.episodes import EpisodeSampler, EpisodeSource, EpisodicData, Ints, enough_first
 from datamodules.formats.few_shot_lists import Listed, read_names, read_split
@@ -58,7 +58,7 @@ class FewShotVideo(EpisodicData):
         shots: labelled clips of each class in training.
         queries: other clips of each class in training.
         train_episodes: episodes of an epoch.
-        clip_batch: the GLOBAL number of clips of a batch of evaluation.
+        eval_batch_size: the GLOBAL number of clips of a batch of evaluation.
         frames: frames of a clip.
         sampling: a frame of each of `frames` segments, or evenly spaced frames.
         test_sampling: the middle of each segment, or a random frame as in the released code.
@@ -67,35 +67,39 @@ class FewShotVideo(EpisodicData):
         image_size: side of the crop.
     """
 
+    offers: ClassVar = {"episodes": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 4,
-        num_workers: int = 8,
-        seed: int = 0,
+        batch_size: PositiveInt = 4,
+        num_workers: NonNegativeInt = 8,
+        seed: NonNegativeInt = 0,
         root: str = "data/hmdb51",
         folders: list[str] | None = None,
         lists: Mapping[str, str] | None = None,
         names: Mapping[str, str] | None = None,
-        ways: int = 5,
-        shots: int = 1,
-        queries: int = 5,
-        train_episodes: int = 20000,
-        clip_batch: int = 16,
-        frames: int = 8,
+        ways: Annotated[int, Range(low=2)] = 5,
+        shots: PositiveInt = 1,
+        queries: PositiveInt = 5,
+        train_episodes: PositiveInt = 20000,
+        eval_batch_size: PositiveInt = 16,
+        frames: PositiveInt = 8,
         sampling: Literal["segments", "even"] = "segments",
         test_sampling: Literal["middle", "random"] = "middle",
         query_augmentation: bool = False,
-        resize: int = 256,
-        image_size: int = 224,
+        resize: PositiveInt = 256,
+        image_size: PositiveInt = 224,
     ) -> None:
         episodes = {"ways": ways, "shots": shots, "queries": queries, "train_episodes": train_episodes}
-        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed, clip_batch=clip_batch, **episodes)
+        super().__init__(
+            batch_size=batch_size, num_workers=num_workers, seed=seed, eval_batch_size=eval_batch_size, **episodes
+        )
         for key, given in (("lists", lists), ("names", names)):
             if set(given or {}) != set(_SPLITS):
                 raise UserError(f"data.{key} should name a file for each of {', '.join(_SPLITS)}")
-        if not 1 <= image_size <= resize or frames < 1:
-            raise UserError(f"data.resize is {resize}, image_size {image_size}, frames {frames}: too small")
+        if image_size > resize:
+            raise UserError(f"data.resize is {resize}, below data.image_size, {image_size}")
         if sampling == "even" and test_sampling == "random":
             raise UserError("data.test_sampling is random: evenly spaced frames (data.sampling=even) are not drawn")
         self.root, self.folders = Path(root), [Path(root) / folder for folder in folders or [""]]
@@ -188,8 +192,8 @@ class FewShotVideo(EpisodicData):
         return v2.Compose(steps)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise clips on the device: bytes travel there in a quarter of the time and memory of numbers."""
-        return batch | {"image": v2.functional.normalize(batch["image"] / 255, [*CLIP_MEAN], [*CLIP_STD])}
+        """Normalize clips on the device: bytes travel there in a quarter of the time and memory of numbers."""
+        return super().on_after_batch_transfer(batch | {"image": batch["image"] / 127.5 - 1}, dataloader_idx)
 
     def _clips(self, split: str, *, random: bool, crops: bool, changes: bool = False) -> VideoClips:
         found = self._paths(split)

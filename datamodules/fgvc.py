@@ -2,11 +2,12 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.fine_grained import FORMS, JSON, Rows, contiguous, read_json
 from datamodules.pictures import Pictures, check_pictures
@@ -31,25 +32,27 @@ class Fgvc(BaseDataModule):
         root: the set's own folder.
         channels: colour channels of an image.
         image_size: side of the images the network sees.
-        val_share: share of the training pictures held out where the files tell no validation split.
+        val_fraction: share of the training pictures held out where the files tell no validation split.
         split_seed: seed of the choice of these.
-        mean: what is taken from each channel, in 0..1; that of the backbone's pre-training.
+        mean: what is taken from each channel, in 0..1, or null (with `std`) for that of the backbone's pre-training.
         std: what each channel is then divided by.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "classes": ""}
 
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         dataset: Literal["cub", "nabirds", "flowers", "dogs", "cars"] = "cub",
-        num_classes: int = 200,
+        num_classes: PositiveInt = 200,
         root: str = "data",
         channels: Literal[3] = 3,
-        image_size: int = 224,
-        val_share: float = 0.1,
-        split_seed: int = 0,
+        image_size: PositiveInt = 224,
+        val_fraction: Annotated[float, Range(above=0, below=1)] = 0.1,
+        split_seed: NonNegativeInt = 0,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
@@ -58,12 +61,9 @@ class Fgvc(BaseDataModule):
             raise ValueError(f"data.dataset is {dataset!r}, should be one of {', '.join(FORMS)}")
         if num_classes != NUM_CLASSES[dataset]:
             raise ValueError(f"data.num_classes is {num_classes}, but {dataset} has {NUM_CLASSES[dataset]} classes")
-        if not 0 < val_share < 1:
-            raise ValueError(f"data.val_share is {val_share}, should be between 0 and 1")
-        self.mean, self.std = mean or [0.5] * 3, std or [0.5] * 3
-        check_input(channels, image_size, self.mean, self.std)
+        self.statistics = check_input(channels, image_size, mean, std)
         self.dataset, self.num_classes, self.root, self.form = dataset, num_classes, Path(root), FORMS[dataset]
-        self.val_share, self.split_seed = val_share, split_seed
+        self.val_fraction, self.split_seed = val_fraction, split_seed
         self.image_shape = (channels, image_size, image_size)
         self.test_names = ["test"]
 
@@ -101,9 +101,9 @@ class Fgvc(BaseDataModule):
     def _cut(self, paths: list[Path], labels: NDArray[np.int64]) -> dict[str, tuple[list[Path], NDArray[np.int64]]]:
         """Return the training pictures as "train" and "val", each in their order."""
         order = np.random.default_rng(self.split_seed).permutation(len(paths))
-        held = round(len(paths) * self.val_share)
+        held = round(len(paths) * self.val_fraction)
         if not 0 < held < len(paths):
-            raise ValueError(f"data.val_share={self.val_share} of {len(paths)} pictures leaves a split empty")
+            raise ValueError(f"data.val_fraction={self.val_fraction} of {len(paths)} pictures leaves a split empty")
         places = {"val": np.sort(order[:held]), "train": np.sort(order[held:])}
         return {name: ([paths[k] for k in of], labels[of]) for name, of in places.items()}
 
@@ -113,10 +113,10 @@ class Fgvc(BaseDataModule):
             name: ([path.relative_to(self.root).as_posix() for path in paths], labels.tolist())
             for name, (paths, labels) in self._splits.items()
         }
-        return digest("fgvc", self.dataset, self.image_shape, self.mean, self.std, splits)
+        return digest("fgvc", self.dataset, self.image_shape, self.statistics, splits)
 
     def source(self, name: str) -> Pictures:
         """Return "fit", "val" or "test"; only the first is augmented."""
         paths, labels = self._splits["train" if name == "fit" else name]
         prepare = crop_flip if name == "fit" else centre_crop
-        return Pictures(paths, labels, prepare(self.image_shape[1], self.mean, self.std))
+        return Pictures(paths, labels, prepare(self.image_shape[1]))

@@ -7,13 +7,14 @@ are training pictures, here without flips.
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.cifar import read_cifar10
 from datamodules.formats.folders import PICTURES
@@ -40,26 +41,23 @@ class Generative(BaseDataModule):
         split_seed: seed of the choice of both.
     """
 
+    offers: ClassVar = {"images": "", "color images": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 64,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data",
         channels: Literal[3] = 3,
-        image_size: int = 256,
+        image_size: PositiveInt = 256,
         flip: bool = True,
-        val_size: int = 1000,
-        reference_size: int | None = None,
-        split_seed: int = 0,
+        val_size: PositiveInt = 1000,
+        reference_size: PositiveInt | None = None,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if image_size < 1 or val_size < 1 or (reference_size is not None and reference_size < 1):
-            raise ValueError(
-                f"data.image_size is {image_size}, data.val_size is {val_size}, data.reference_size is"
-                f" {reference_size}: none is below 1"
-            )
         self.root, self.image_shape, self.flip = Path(root), (channels, image_size, image_size), flip
         self.val_size, self.reference_size, self.split_seed = val_size, reference_size, split_seed
         self.test_names = ["test"]
@@ -80,7 +78,7 @@ class Generative(BaseDataModule):
 
     def transform(self, name: str) -> Transform:
         """Return what is done to the pictures of a split."""
-        square = resize_crop(self.image_shape[1], 1.0, "bicubic", [0.5] * 3, [0.5] * 3)
+        square = resize_crop(self.image_shape[1], 1.0, "bicubic")
         return v2.Compose([square, v2.RandomHorizontalFlip()]) if self.flip and name == "fit" else square
 
     def described(self, *more: Any) -> str:

@@ -1,10 +1,11 @@
 """Procedural glyphs for the small U-Tuning experiments: the source of pre-training, or a target under a shift."""
 
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import mix
 from datamodules.memory import Images
@@ -32,27 +33,27 @@ class Glyphs(BaseDataModule):
         test_size: test images.
     """
 
+    offers: ClassVar = {"images": "", "classes": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int = 0,
-        num_classes: int = 64,
-        first_class: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+        num_classes: Annotated[int, Range(low=2)] = 64,
+        first_class: NonNegativeInt = 0,
         shift: Shift = "plain",
-        world_seed: int = 0,
+        world_seed: NonNegativeInt = 0,
         channels: Literal[1] = 1,
-        image_size: int = 16,
-        train_size: int = 20000,
-        val_size: int = 2000,
-        test_size: int = 2000,
+        image_size: PositiveInt = 16,
+        train_size: PositiveInt = 20000,
+        val_size: PositiveInt = 2000,
+        test_size: PositiveInt = 2000,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if num_classes < 2 or first_class < 0:
-            raise ValueError(f"data: {num_classes} classes from {first_class}: take at least two, counted from 0")
-        if train_size < num_classes or min(val_size, test_size) < 1:
-            raise ValueError("data: every class needs a training image, and there must be images to validate and test")
+        if train_size < num_classes:
+            raise ValueError(f"data.train_size is {train_size}: each of {num_classes} classes needs a training image")
         self.image_shape = (channels, image_size, image_size)
         self.classes = np.arange(first_class, first_class + num_classes)
         self.shift, self.world_seed = shift, world_seed

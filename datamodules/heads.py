@@ -1,11 +1,12 @@
 """Rendered heads with the truth about their shape (geod §3.1): procedural, colored, any size."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import Batch, mix
 from datamodules.memory import Images
@@ -46,26 +47,23 @@ class RenderedHeads(BaseDataModule):
         test_size: test images, which generated ones are compared with.
     """
 
+    offers: ClassVar = {"images": "", "color images": "", "cameras": "", "depth": "", "attributes": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 16,
-        num_workers: int = 0,
-        seed: int = 0,
-        world_seed: int = 0,
-        image_size: int = 32,
+        batch_size: PositiveInt = 16,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+        world_seed: NonNegativeInt = 0,
+        image_size: Annotated[int, Range(low=16)] = 32,
         families: list[Literal["ellipsoid", "cone", "ridge", "gable", "dome", "bumps"]],
         asymmetric: bool = False,
-        train_size: int = 4096,
-        val_size: int = 128,
-        test_size: int = 512,
+        train_size: PositiveInt = 4096,
+        val_size: PositiveInt = 128,
+        test_size: PositiveInt = 512,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if image_size < 16 or min(train_size, val_size, test_size) < 1:
-            raise ValueError(
-                f"data.image_size is {image_size}, the splits have {train_size}, {val_size} and {test_size} images:"
-                " at least 16 pixels, and no split can be empty"
-            )
         unknown = [name for name in families if name not in heads.FAMILIES]
         if unknown or not families:
             raise ValueError(f"data.families is {families}, should be some of {', '.join(heads.FAMILIES)}")

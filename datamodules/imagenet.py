@@ -2,12 +2,12 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
+from common.ranges import NonNegativeInt, PositiveFraction, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.folders import class_folders, pictures
 from datamodules.pictures import Pictures
@@ -55,45 +55,46 @@ class ImageNet(BaseDataModule):
         moments_size: pictures of "moments" with `moments_from` "train"; their second moments have this rank at most.
         split_seed: seed of the choice of these.
         ood_root: folder `imagenet-o` with a folder for each class, tested as "imagenet_o", or null.
-        network: timm model whose data config tells the four values below, or null to take them as they stand.
+        network: timm model whose data config tells `crop_pct` and `interpolation`, and where they are null `mean` and
+            `std`; or null to take the first two as they stand.
         channels: colour channels of an image.
         image_size: side of the images the network sees.
-        crop_share: the share of the shorter side that the middle crop keeps (timm calls it crop_pct).
+        crop_pct: the share of the shorter side that the middle crop keeps, as in timm.
         interpolation: how pictures are resized, "bilinear" or "bicubic".
-        mean: what is taken from each channel, in 0..1; that of the network's data config in timm.
+        mean: what is taken from each channel, in 0..1, or null (with `std`) for that of the backbone's pre-training.
         std: what each channel is then divided by.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "classes": ""}
 
     def __init__(
         self,
         *,
-        batch_size: int = 256,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 256,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data/imagenet",
-        num_classes: int = 1000,
+        num_classes: Annotated[int, Range(low=2)] = 1000,
         moments_from: Literal["val", "train"] = "val",
-        moments_size: int = 50000,
-        split_seed: int = 0,
+        moments_size: PositiveInt = 50000,
+        split_seed: NonNegativeInt = 0,
         ood_root: str | None = None,
         network: str | None = None,
         channels: Literal[3] = 3,
-        image_size: int = 224,
-        crop_share: float = 0.875,
+        image_size: PositiveInt = 224,
+        crop_pct: PositiveFraction = 0.875,
         interpolation: Interpolation = "bicubic",
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if network:
-            mean, std, crop_share, interpolation = data_config(network)
-        self.mean, self.std = mean or [*IMAGENET_MEAN], std or [*IMAGENET_STD]
-        check_input(channels, image_size, self.mean, self.std)
+            own_mean, own_std, crop_pct, interpolation = data_config(network)
+            mean, std = mean or own_mean, std or own_std
+        self.statistics = check_input(channels, image_size, mean, std)
         if moments_from not in {"val", "train"}:
             raise ValueError(f"data.moments_from is {moments_from!r}, should be val or train")
-        if not 0 < crop_share <= 1:
-            raise ValueError(f"data.crop_share is {crop_share}, should be above 0 and at most 1")
-        if num_classes < 2 or moments_size < num_classes:
+        if moments_size < num_classes:
             raise ValueError(
                 f"data.moments_size is {moments_size} for {num_classes} classes: every class needs a picture"
             )
@@ -101,7 +102,7 @@ class ImageNet(BaseDataModule):
         self.moments_from, self.moments_size = moments_from, moments_size
         self.ood_root = Path(ood_root) if ood_root else None
         self.image_shape = (channels, image_size, image_size)
-        self.crop_share, self.interpolation = crop_share, interpolation
+        self.crop_pct, self.interpolation = crop_pct, interpolation
         self.ood_names = ["imagenet_o"] if ood_root else []
         self.test_names = ["moments", "test", *self.ood_names]
 
@@ -165,12 +166,12 @@ class ImageNet(BaseDataModule):
             listed = self._splits["moments" if name == "val" else name]
         size = self.image_shape[1]
         if name == "fit":
-            return Pictures(*listed, crop_flip(size, self.mean, self.std))
-        return Pictures(*listed, resize_crop(size, self.crop_share, self.interpolation, self.mean, self.std))
+            return Pictures(*listed, crop_flip(size))
+        return Pictures(*listed, resize_crop(size, self.crop_pct, self.interpolation))
 
     def fingerprint(self) -> str:
         """Return a hash of the pictures' names in every split, and of how they are prepared."""
         names = {name: [path.name for path in paths] for name, (paths, _) in self._splits.items()}
         ood = [path.name for path in pictures(self.ood_root)] if self.ood_root else []
-        prepared = (self.image_shape, self.crop_share, self.interpolation, self.mean, self.std)
+        prepared = (self.image_shape, self.crop_pct, self.interpolation, self.statistics)
         return digest("imagenet", self.moments_from, self.split_seed, prepared, names, ood)

@@ -5,12 +5,13 @@ Pictures without cameras, for models that draw the cameras themselves, are `data
 
 import hashlib
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.formats.eg3d import LABELS, LAYOUT, PosedPictures, Store, read_cameras
 from datamodules.generative import Generative
 from datamodules.loading import Batch
@@ -38,19 +39,21 @@ class Eg3dPictures(Generative):
         split_seed: seed of the choice of both.
     """
 
+    offers: ClassVar = {"images": "", "color images": "", "cameras": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 32,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 32,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         root: str = "data",
         channels: Literal[3] = 3,
-        image_size: int = 256,
+        image_size: PositiveInt = 256,
         flip: bool = False,
-        val_size: int = 1000,
-        reference_size: int | None = None,
-        split_seed: int = 0,
+        val_size: PositiveInt = 1000,
+        reference_size: PositiveInt | None = None,
+        split_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -86,7 +89,7 @@ class Eg3dPictures(Generative):
 
     def transform(self, name: str) -> Transform:
         """Return what is done to the pictures of a split; they are mirrored where their cameras are known."""
-        return resize_crop(self.image_shape[1], 1.0, "bicubic", [0.5] * 3, [0.5] * 3)
+        return resize_crop(self.image_shape[1], 1.0, "bicubic")
 
     def source(self, name: str) -> PosedPictures:
         """Return "fit", "val" or "test"."""

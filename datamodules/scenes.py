@@ -1,12 +1,13 @@
 """Rendered scenes for generative models (dvdp §3.1): procedural, gray, any size."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import Batch, mix
 from datamodules.memory import Images
@@ -44,25 +45,22 @@ class Scenes(BaseDataModule):
         test_size: test images, which generated ones are compared with.
     """
 
+    offers: ClassVar = {"images": "", "attributes": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int = 0,
-        world_seed: int = 0,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
+        world_seed: NonNegativeInt = 0,
         channels: Literal[1] = 1,
-        image_size: int = 64,
-        train_size: int = 3000,
-        val_size: int = 256,
-        test_size: int = 1000,
+        image_size: Annotated[int, Range(low=8)] = 64,
+        train_size: PositiveInt = 3000,
+        val_size: PositiveInt = 256,
+        test_size: PositiveInt = 1000,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if image_size < 8 or min(train_size, val_size, test_size) < 1:
-            raise ValueError(
-                f"data.image_size is {image_size}, the splits have {train_size}, {val_size} and {test_size} images:"
-                " at least 8 pixels, and no split can be empty"
-            )
         self.world_seed, self.image_shape = world_seed, (channels, image_size, image_size)
         self.sizes = dict(zip(_SPLITS, (train_size, val_size, test_size), strict=True))
         self.test_names = ["test"]

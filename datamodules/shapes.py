@@ -6,11 +6,12 @@ those of a larger one. Images of the splits are drawn with seeds of their own, s
 """
 
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.ranges import Fraction, NonNegativeFloat, NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import mix
 from datamodules.memory import Images
@@ -47,39 +48,37 @@ class Shapes(BaseDataModule):
         unused_size: images of the unused classes.
     """
 
+    offers: ClassVar = {"images": "", "color images": "", "classes": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
         world: Literal["shapes", "patterns"] = "shapes",
-        num_classes: int = 128,
-        num_new: int = 0,
-        split_seed: int = 0,
+        num_classes: Annotated[int, Range(low=2)] = 128,
+        num_new: NonNegativeInt = 0,
+        split_seed: NonNegativeInt = 0,
         channels: Literal[3] = 3,
-        image_size: int = 16,
-        noise: float = 0.15,
-        spread: float = 0.85,
-        train_size: int = 20000,
-        val_size: int = 2000,
-        moments_size: int = 6000,
-        test_size: int = 4000,
-        unused_size: int = 4000,
+        image_size: PositiveInt = 16,
+        noise: NonNegativeFloat = 0.15,
+        spread: Fraction = 0.85,
+        train_size: PositiveInt = 20000,
+        val_size: PositiveInt = 2000,
+        moments_size: PositiveInt = 6000,
+        test_size: PositiveInt = 4000,
+        unused_size: PositiveInt = 4000,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if world not in {"shapes", "patterns"}:
             raise ValueError(f"data.world is {world!r}, should be shapes or patterns")
-        if num_classes < 2 or num_new < 0 or num_classes + num_new > NUM_CLASSES:
+        if num_classes + num_new > NUM_CLASSES:
             raise ValueError(
-                f"data.num_classes is {num_classes}, data.num_new is {num_new}: at least 2 and 0, {NUM_CLASSES} in all"
+                f"data.num_classes is {num_classes}, data.num_new is {num_new}: the world has {NUM_CLASSES} classes"
             )
-        if train_size < num_classes or min(val_size, moments_size, test_size, unused_size) < 1:
-            raise ValueError("data: every class needs a training image, and no split can be empty")
-        if noise < 0 or not 0 <= spread <= 1:
-            raise ValueError(
-                f"data.noise is {noise}, data.spread is {spread}: neither is negative, spread is 1 at most"
-            )
+        if train_size < num_classes:
+            raise ValueError(f"data.train_size is {train_size}: each of {num_classes} classes needs a training image")
         self.world, self.num_classes, self.num_new, self.split_seed = world, num_classes, num_new, split_seed
         self.image_shape, self.noise, self.spread = (channels, image_size, image_size), noise, spread
         # As many training images of a new class as of a trained one.

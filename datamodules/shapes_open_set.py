@@ -5,11 +5,12 @@ exposure. Images of the splits are drawn with seeds of their own, so no two spli
 """
 
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import mix
 from datamodules.memory import Images
@@ -40,8 +41,8 @@ class ShapesOpenSet(BaseDataModule):
         role: "open_set" trains on the known classes; "pretrain" trains on the pre-training classes and takes its
             unknown ones from the outlier classes, so that the classes of the open-set test stay unseen.
         outliers: whether training batches hold images of the outlier classes.
-        grade: whether the unknown classes are also tested as two halves, nearer to the known ones and farther from
-            them, by how many known classes differ in one attribute only.
+        near_far_splits: whether the unknown classes are also tested as two halves, nearer to the known ones and farther
+            from them, by how many known classes differ in one attribute only.
         split_seed: seed of the permutation of the classes.
         num_known: number of known classes, the first ones of their part.
         num_unknown: number of unknown classes, the first ones of their part.
@@ -54,25 +55,33 @@ class ShapesOpenSet(BaseDataModule):
         outlier_size: images of the outlier classes.
     """
 
+    offers: ClassVar = {
+        "images": "",
+        "color images": "",
+        "classes": "",
+        "unknown classes": "",
+        "outliers": "outliers=true and role=open_set",
+    }
+
     def __init__(
         self,
         *,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        seed: int = 0,
+        batch_size: PositiveInt = 128,
+        num_workers: NonNegativeInt = 0,
+        seed: NonNegativeInt = 0,
         role: Literal["open_set", "pretrain"] = "open_set",
         outliers: bool = False,
-        grade: bool = False,
-        split_seed: int = 0,
-        num_known: int = 40,
-        num_unknown: int = 40,
+        near_far_splits: bool = False,
+        split_seed: NonNegativeInt = 0,
+        num_known: PositiveInt = 40,
+        num_unknown: PositiveInt = 40,
         channels: Literal[3] = 3,
-        image_size: int = 16,
-        train_size: int = 8000,
-        val_size: int = 2000,
-        test_size: int = 4000,
-        reference_size: int = 4000,
-        outlier_size: int = 8000,
+        image_size: PositiveInt = 16,
+        train_size: PositiveInt = 8000,
+        val_size: PositiveInt = 2000,
+        test_size: PositiveInt = 4000,
+        reference_size: PositiveInt = 4000,
+        outlier_size: PositiveInt = 8000,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         self.role, self.split_seed, self.num_known, self.num_unknown = role, split_seed, num_known, num_unknown
@@ -95,7 +104,7 @@ class ShapesOpenSet(BaseDataModule):
         }
         self._drawn: dict[str, Images] = {}
         self.beside = ("outlier",) if outliers else ()
-        self.ood_names = ["unknown", *(["unknown_near", "unknown_far"] if grade else [])]
+        self.ood_names = ["unknown", *(["unknown_near", "unknown_far"] if near_far_splits else [])]
         self.reference_ood = "unknown" if open_set else None
         self.test_names = ["train", "known", *self.ood_names, *(["references"] if open_set else [])]
 

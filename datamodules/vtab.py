@@ -2,11 +2,12 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.ranges import NonNegativeInt, PositiveInt
 from datamodules.base import BaseDataModule, digest
 from datamodules.formats.vtab import LISTS, read_list
 from datamodules.pictures import Pictures, check_pictures
@@ -46,25 +47,28 @@ class Vtab1k(BaseDataModule):
         task: name of the task's folder.
         num_classes: classes of the task.
         root: folder that holds the tasks' folders.
-        final: whether training takes all 1,000 pictures, "val" among them, so that its figures choose nothing any more.
+        train_on_val: whether training takes all 1,000 pictures, "val" among them, so that its figures choose nothing
+            any more.
         channels: colour channels of an image.
         image_size: side of the images the network sees.
-        mean: what is taken from each channel, in 0..1; that of the backbone's pre-training.
+        mean: what is taken from each channel, in 0..1, or null (with `std`) for that of the backbone's pre-training.
         std: what each channel is then divided by.
     """
+
+    offers: ClassVar = {"images": "", "color images": "", "classes": ""}
 
     def __init__(
         self,
         *,
-        batch_size: int = 64,
-        num_workers: int = 4,
-        seed: int = 0,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 4,
+        seed: NonNegativeInt = 0,
         task: str = "cifar",
-        num_classes: int = 100,
+        num_classes: PositiveInt = 100,
         root: str = "data/vtab-1k",
-        final: bool = False,
+        train_on_val: bool = False,
         channels: Literal[3] = 3,
-        image_size: int = 224,
+        image_size: PositiveInt = 224,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
@@ -73,9 +77,8 @@ class Vtab1k(BaseDataModule):
             raise ValueError(f"data.task is {task!r}, should be one of {', '.join(NUM_CLASSES)}")
         if num_classes != NUM_CLASSES[task]:
             raise ValueError(f"data.num_classes is {num_classes}, but {task} has {NUM_CLASSES[task]} classes")
-        self.mean, self.std = mean or [0.5] * 3, std or [0.5] * 3
-        check_input(channels, image_size, self.mean, self.std)
-        self.root, self.task, self.num_classes, self.final = Path(root), task, num_classes, final
+        self.statistics = check_input(channels, image_size, mean, std)
+        self.root, self.task, self.num_classes, self.train_on_val = Path(root), task, num_classes, train_on_val
         self.image_shape = (channels, image_size, image_size)
         self.test_names = ["test"]
 
@@ -101,10 +104,10 @@ class Vtab1k(BaseDataModule):
             name: ([path.relative_to(self.root).as_posix() for path in paths], labels.tolist())
             for name, (paths, labels) in self._lists.items()
         }
-        return digest("vtab", self.task, self.final, self.image_shape, self.mean, self.std, lists)
+        return digest("vtab", self.task, self.train_on_val, self.image_shape, self.statistics, lists)
 
     def source(self, name: str) -> Pictures:
         """Return "fit", "val" or "test"."""
-        fit = "train800val200.txt" if self.final else "train800.txt"
+        fit = "train800val200.txt" if self.train_on_val else "train800.txt"
         paths, labels = self._lists[{"fit": fit, "val": "val200.txt", "test": "test.txt"}[name]]
-        return Pictures(paths, labels, direct_resize(self.image_shape[1], self.mean, self.std))
+        return Pictures(paths, labels, direct_resize(self.image_shape[1]))

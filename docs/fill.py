@@ -206,6 +206,22 @@ def matrix(found: dict[str, Any]) -> str:
     return f"{table(['tuner', 'trained in ViT-B/16', *map(text, found['matrix'])], rows)}\n\n{notes}"
 
 
+def data_matrix(found: dict[str, Any]) -> str:
+    """Return the table of data and models: by which experiment a pair runs, or that it is refused."""
+    rows = [["experiment", *map(code, found["experiments"].values())]]
+    for name in next(iter(found["matrix"].values())):
+        cells = []
+        for model, experiment in found["experiments"].items():
+            state = found["matrix"][model][name]
+            runs = "runs" if state == experiment else state if state == "too small" else code(state)
+            cells.append("-" if state.startswith("refused") else runs)
+        rows.append([code(f"data={name}"), *cells])
+    states = [state for row in found["matrix"].values() for state in row.values()]
+    refused = sum(state.startswith("refused") for state in states)
+    count = f"{len(states)} pairs: {len(states) - refused - states.count('too small')} run, {refused} are refused."
+    return f"{count}\n\n{table(['', *map(text, found['experiments'])], rows)}"
+
+
 def fill(path: Path, name: str, content: str) -> str:
     """Return a page with the region of that name replaced."""
     before, opening, rest = path.read_text().partition(f"<!-- {name} -->\n")
@@ -223,6 +239,8 @@ def filled(root: Path) -> dict[Path, str]:
     pages |= {entry["page"]: fill(entry["page"], "results", results(entry["result"])) for entry in entries}
     tuners, tried = root / "docs/tuners.md", json.loads((root / "docs/tuner_matrix.json").read_text())
     pages |= {tuners: fill(tuners, "matrix", matrix(tried))}
+    data, crossed = root / "docs/matrix.md", json.loads((root / "docs/data_matrix.json").read_text())
+    pages |= {data: fill(data, "data_matrix", data_matrix(crossed))}
     return pages | {own: fill(own, "reference", reference(root / "conf"))}
 
 

@@ -1,8 +1,8 @@
 """What every paper's LightningModule shares: weights, tuners, and tables and pictures that reach every logger."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 
 import pytorch_lightning as pl
 import torch
@@ -10,16 +10,22 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.findings import Findings, PictureLogger, TableLogger
+from common.pixel_statistics import Statistics
+from common.ranges import NonNegativeInt, PositiveInt, Ranged
+from common.renamed_keys import with_present_names
 from common.targets import build_target
+from networks.dropout import PositionedDropout, positioned_dropouts
+from networks.noise import BatchNoise
+from networks.seeds import own_initialization
 from tuners.tuner import Tuner
 
 
 class SampleOptions(TypedDict):
     """What `mode=sample` may ask of every model that makes images."""
 
-    count: int
+    count: PositiveInt
     """Number of images."""
-    seed: int | None
+    seed: NonNegativeInt | None
     """Seed of all noise; null: the run's."""
 
 
@@ -29,7 +35,7 @@ def noise_images(channels: int, side: int) -> Tensor:
     return images if images.is_meta else images.normal_(generator=torch.Generator().manual_seed(0))
 
 
-class BasePaper(pl.LightningModule):
+class BasePaper(Ranged, pl.LightningModule):
     """Base of the papers; constructors take plain values only, networks are built in `configure_model`.
 
     A run takes its first weights from one place: a checkpoint to go on from, weights named by `ckpt=PATH`
@@ -37,6 +43,9 @@ class BasePaper(pl.LightningModule):
     (hyper-parameter `tuner`, if any) is attached to the part that the paper calls `tunable`.
     """
 
+    # What batches and splits of the data must hold, each under a condition on the options (harness/config/data_fit.py).
+    needs: ClassVar[Mapping[str, str]]
+    config_key = "model"
     # Whether weights are read in steps and tests alone, when sharded ones (FSDP) are whole.
     can_be_sharded = True
     # Full-match regular expressions of module names by op, for a tunable part of no family that tuners know.
@@ -44,10 +53,28 @@ class BasePaper(pl.LightningModule):
     _given_weights = False
     _leaves_out = False
     _gradients_seen = False
+    _dropouts: Sequence[PositionedDropout] = ()
+    run_seed = 0
+    """The run's seed, as the harness knows it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tuner: Tuner | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = None, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Return the module of a checkpoint, with its weights, as Lightning does.
+
+        Args:
+            checkpoint_path: the file; its hyper-parameters may have the names that they were first published under.
+            map_location: see `torch.load`.
+            kwargs: `strict` and `weights_only` as Lightning takes them, and hyper-parameters in place of the
+                checkpoint's.
+        """
+        content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+        options = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        present = with_present_names(options, f"{cls.__module__}.{cls.__qualname__}")
+        return super().load_from_checkpoint(checkpoint_path, map_location, **(present | kwargs))
 
     @property
     def has_training(self) -> bool:
@@ -70,6 +97,15 @@ class BasePaper(pl.LightningModule):
         return False
 
     @property
+    def normalization(self) -> Statistics | None:
+        """Mean and deviation by channel, of images in 0..1, that the backbone was trained with; None for -1..1."""
+        return None
+
+    def test_splits(self, data: Any) -> Sequence[str]:
+        """Return the splits of the data that this module tests on, in the order of `dataloader_idx`."""
+        return ["test"]
+
+    @property
     def datamodule(self) -> Any:
         """The DataModule of the run that this module is in."""
         trainer: Any = self.trainer
@@ -90,6 +126,18 @@ class BasePaper(pl.LightningModule):
 
     def load_pretrained(self) -> None:
         """Load the pre-trained weights that the config names; called once, before a training that starts anew."""
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield what has to go well before the first batch, each a call that raises UserError if it does not.
+
+        `mode=check` makes all calls and tells all errors. The networks are built and on the meta device then, where a
+        file of weights is read and compared, but nothing is copied. A paper yields a call for every file that a run of
+        it reads and for all that it needs of its data, so that none hides another.
+
+        Args:
+            data: the DataModule; where it needs files that are missing, errors of the system are not told again.
+        """
+        yield self.load_pretrained
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Start from a checkpoint's weights instead of pre-trained ones; call `configure_model` first.
@@ -117,6 +165,7 @@ class BasePaper(pl.LightningModule):
             if load:
                 self.load_pretrained()
             self.attach_tuner()
+        self._dropouts = positioned_dropouts(self)
 
     def _has_tuner(self) -> bool:
         return bool((self.hparams.get("tuner") or {}).get("_target_"))
@@ -125,13 +174,33 @@ class BasePaper(pl.LightningModule):
         """Attach the tuner that the config names, if any; everything outside the tunable part stays trained."""
         if self.tuner is None and self._has_tuner():
             tuner = build_target(self.hparams["tuner"], "tuner")
-            tuner.attach(self.tunable, *self.example(), patterns=self.site_patterns)
+            with own_initialization("tuner"):
+                tuner.attach(self.tunable, *self.example(), patterns=self.site_patterns)
             self.tuner = tuner
+            if not (self.names_weights or self._given_weights or tuner.trains_backbone or self._trainer is None):
+                self.print("the frozen backbone under the tuner is untrained, as the config names no weights for it")
             self._leaves_out = self.names_weights and not self._given_weights and not tuner.trains_backbone
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that an optimizer has to move."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    # Noise by the position in the global batch.
+
+    @property
+    def noise(self) -> BatchNoise:
+        """The noise of the training batch at hand, of the config's seed if the paper has one, else of the run's."""
+        batches = 0 if self._trainer is None else self.trainer.fit_loop.total_batch_idx
+        return BatchNoise(self.hparams.get("seed", self.run_seed), batches)
+
+    def evaluation_noise(self, batch: Mapping[str, Any]) -> BatchNoise:
+        """Return the noise of a batch of an evaluation, which depends on the indices of its samples alone."""
+        return BatchNoise(self.hparams.get("seed", self.run_seed), 0, batch["index"].tolist(), "evaluation/")
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Give the batch's noise to every dropout."""
+        for dropout in self._dropouts:
+            dropout.begin(self.noise)
 
     def train(self, mode: bool = True) -> "BasePaper":
         """Set the mode; the backbone under a tuner stays in eval mode."""

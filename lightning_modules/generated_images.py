@@ -1,6 +1,6 @@
 """What the tests of all image generators share: distances to real images, shares of the processes, and sheets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict, TypeVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.utils import make_grid
 
+from common.ranges import PositiveInt
 from metrics.image_distances import ImageDistances
 from networks.inception import load_inception
 from networks.label_features import load_label_features
@@ -29,10 +30,10 @@ class DistanceOptions(TypedDict):
     `kid_subset`: the size of KID's subsets.
     """
 
-    samples: int
+    samples: PositiveInt
     features: str | None
     inception: str | None
-    kid_subset: int
+    kid_subset: PositiveInt
 
 
 def build_distances(channels: int, image_size: int, options: DistanceOptions) -> ImageDistances:
@@ -54,6 +55,23 @@ def build_distances(channels: int, image_size: int, options: DistanceOptions) ->
         inception=load_inception(options["inception"]),
         kid_subset=options["kid_subset"],
     )
+
+
+def absent_distances(options: DistanceOptions) -> list[str]:
+    """Return a line for a test that has no network to compare images by, none otherwise."""
+    if options["features"] or options["inception"]:
+        return []
+    line = (
+        "not measured: test/fd and test/fid, as model.evaluation.features (a label network of these data) and"
+        " model.evaluation.inception (Inception's weights) are null"
+    )
+    return [line]
+
+
+def distance_checks(channels: int, image_size: int, options: DistanceOptions) -> Iterator[Callable[[], object]]:
+    """Yield the readings of the files that `build_distances` needs, each by itself, with its arguments."""
+    yield lambda: load_label_features(options["features"], channels)
+    yield lambda: build_distances(channels, image_size, {**options, "features": None})
 
 
 def rank_share(items: Sequence[_Item], rank: int, world_size: int) -> Sequence[_Item]:

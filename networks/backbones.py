@@ -1,12 +1,14 @@
 """Backbones of the libraries: any timm model, any visual tower of open_clip; their weights by path."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, TypedDict
 
 from torch import nn
 
 from common.errors import UserError, first_reason
-from networks.clip.pretrained import clip_weights, fit_clip
+from common.pixel_statistics import Statistics
+from networks.clip.pretrained import clip_normalization, clip_weights, fit_clip
 from networks.weights.fitting import fit
 from networks.weights.forms import Weights, check_file, read_weights
 
@@ -61,6 +63,24 @@ def _open_clip_tower(name: str) -> nn.Module:
     return open_clip.create_model(name, load_weights=False).visual
 
 
+@cache
+def normalization(name: str, own: tuple[str, ...]) -> Statistics | None:
+    """Return mean and deviation by channel, of images in 0..1, that a backbone's published weights were trained with.
+
+    Args:
+        name: a paper's own net, or see `Backbone`.
+        own: names of the paper's own nets, which take images in -1..1: None.
+    """
+    if name in own:
+        return None
+    if name.startswith(_OPEN_CLIP):
+        return clip_normalization(name.removeprefix(_OPEN_CLIP))
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name)
+    return (tuple(config.mean), tuple(config.std)) if config else None
+
+
 def feature_size(backbone: nn.Module) -> int:
     """Return the number d of features."""
     for attribute in ("head_hidden_size", "num_features", "output_dim"):
@@ -100,28 +120,39 @@ def load_weights(backbone: nn.Module, name: str, weights: str) -> None:
         fit_clip(backbone, name, clip_weights(model, "openai" if weights == "hub" else weights, _KEY), _KEY)
         return
     if weights == "hub":
-        given = published(name)
+        given = published(name, _KEY)
     elif Path(weights).suffix == ".npz" and hasattr(backbone, "load_pretrained"):
         _load_google_arrays(backbone, name, weights)
         return
     else:
-        given = read_weights(weights, _KEY)
+        given = read_weights(weights, _KEY, _wanted(name))
     classifier = f"{classifier_name(backbone)}."
     refusal = f"{_KEY}: {weights} does not fit backbone {name}"
     fit(backbone, given, refusal, is_unused=lambda tensor: tensor.startswith(classifier))
 
 
-def published(name: str, num_classes: int = 0) -> Weights:
-    """Return the weights that timm publishes for a model, fetched by timm; without a classifier unless it is told."""
+def _wanted(name: str) -> str:
+    return f"weights of {name}: give a file of them, or hub, which lets timm fetch them"
+
+
+def published(name: str, key: str, num_classes: int = 0) -> Weights:
+    """Return the weights that timm publishes for a model, fetched by timm; without a classifier unless it is told.
+
+    Raises:
+        UserError: if timm publishes none, or they cannot be fetched; `key` is the key of the config that asks for them.
+    """
     import timm
 
-    model = timm.create_model(name, pretrained=True, num_classes=num_classes)
+    try:
+        model = timm.create_model(name, pretrained=True, num_classes=num_classes)
+    except Exception as error:  # noqa: BLE001 - what a hub client raises is many-fold
+        raise UserError(f"{key}: hub: weights of {name} cannot be fetched: {first_reason(error)}") from None
     return Weights(name, "what timm publishes", model.state_dict(), {})
 
 
 def _load_google_arrays(backbone: Any, name: str, weights: str) -> None:
     """Load a file in a layout of Google's, which timm translates."""
-    check_file(weights, _KEY)
+    check_file(weights, _KEY, _wanted(name))
     try:
         backbone.load_pretrained(weights)
     except (AttributeError, KeyError, RuntimeError, ValueError) as error:

@@ -6,6 +6,7 @@ matrix and 3 x 3 intrinsics in units of the image's side (Chan et al. 2022).
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import FieldOfView, NonNegativeFloat, PositiveFloat
+from networks.noise import BatchNoise
 
 _EPS = 1e-7
-_NO_LABELS = "poses.kind is labels, but the data have no cameras: take gaussian or uniform"
+_NO_LABELS = "model.poses.kind is labels, but the data have no cameras: take gaussian or uniform"
 
 
 class PoseOptions(TypedDict):
@@ -28,10 +31,10 @@ class PoseOptions(TypedDict):
     """
 
     kind: Literal["gaussian", "uniform", "labels"]
-    yaw: float
-    pitch: float
-    radius: float
-    fov: float
+    yaw: NonNegativeFloat
+    pitch: NonNegativeFloat
+    radius: PositiveFloat
+    fov: FieldOfView
 
 
 # Pixels, points and normals.
@@ -156,9 +159,41 @@ def draw_cameras(
             raise UserError(_NO_LABELS)
         return labels.cpu()[torch.randint(len(labels), (count,), generator=generator)]
     draw = torch.randn if options["kind"] == "gaussian" else torch.rand
-    numbers = draw(2, count, generator=generator)
+    return _posed(draw(2, count, generator=generator), options, size)
+
+
+def noise_cameras(
+    noise: BatchNoise, count: int, options: PoseOptions, size: int, labels: Float[Tensor, "n 25"] | None = None
+) -> Float[Tensor, "b 25"]:
+    """Return random cameras of a training batch on the CPU, see `draw_cameras`.
+
+    Args:
+        noise: the batch's noise, or a part of it for one of several cameras.
+        count: number of this process's samples.
+        options: see `PoseOptions`.
+        size: side of the images.
+        labels: cameras to draw from, the same on all processes, for kind "labels".
+
+    Raises:
+        UserError: if there should be labels and are none.
+    """
+    if options["kind"] == "labels":
+        if labels is None:
+            raise UserError(_NO_LABELS)
+        return labels.cpu()[noise.integers("label", 0, len(labels), (count,))]
+    draw = noise.normal if options["kind"] == "gaussian" else noise.uniform
+    return _posed(draw("pose", (count, 2)).T, options, size)
+
+
+def _posed(numbers: Float[Tensor, "2 b"], options: PoseOptions, size: int) -> Float[Tensor, "b 25"]:
     yaw, pitch = numbers if options["kind"] == "gaussian" else numbers * 2 - 1
     return orbit_cameras(yaw * options["yaw"], pitch * options["pitch"], options, size)
+
+
+def require_cameras(batch: Mapping[str, Any]) -> None:
+    """Raise UserError if a batch of images has no cameras."""
+    if "camera" not in batch:
+        raise UserError(_NO_LABELS)
 
 
 def label_cameras(source: Any, count: int) -> Float[Tensor, "n 25"]:

@@ -54,6 +54,26 @@ def gather_to_first(value: T) -> list[T]:
     return parts if is_first else []
 
 
+def own_positions(count: int) -> range:
+    """Return the positions in the global batch of this process's samples; every process must hold equally many."""
+    part = rank_part(count, rank())
+    return range(part.start, part.stop)
+
+
+def thinned(positions: range, kept: int, of: int) -> list[int]:
+    """Return the positions in a global batch that remain where `kept` in `of` are used: every second one for 1 in 2.
+
+    They are spread evenly, and the same on any number of processes. The first of the batch is always among them; a
+    process whose part is smaller than `of` may have none.
+
+    Args:
+        positions: of the samples of one process, or of all.
+        kept: how many remain, up to `of`.
+        of: of how many.
+    """
+    return [position for position in positions if position * kept % of < kept]
+
+
 def sum_for_averaged_gradients(values: Tensor) -> Tensor:
     """Return the sum over all processes, for a loss whose gradients DDP averages over the processes.
 
@@ -65,6 +85,30 @@ def sum_for_averaged_gradients(values: Tensor) -> Tensor:
     total = values.detach().clone()
     dist.all_reduce(total)
     return total + world_size() * (values - values.detach())
+
+
+def global_mean(values: Tensor) -> Tensor:
+    """Return the mean of the values of all processes, however many each holds, as `sum_for_averaged_gradients` does."""
+    if world_size() == 1:
+        return values.mean()
+    return sum_for_averaged_gradients(values.sum()) / _number(values)
+
+
+def mean_over_mask(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over the mask of the values of all processes, 0 where it is empty, as `global_mean` does.
+
+    Args:
+        values: the values.
+        mask: their weights, of the same shape and without gradient.
+    """
+    total = sum_for_averaged_gradients((values * mask).sum())
+    return total / sum_for_averaged_gradients(mask.sum()).clamp_min(1)
+
+
+def _number(values: Tensor) -> Tensor:
+    number = torch.full((), values.numel(), dtype=torch.float32, device=values.device)
+    dist.all_reduce(number)
+    return number
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -79,6 +123,15 @@ class _SumOverProcesses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
         return _SumOverProcesses.apply(gradients[0])
+
+
+def global_mean_with_gradient(values: Tensor) -> Tensor:
+    """Return the mean of the values of all processes, for use in a loss of which every process computes a part.
+
+    The gradient by each process's own values is the sum of what all processes made of the mean, see
+    `gather_rows_with_gradient`; processes may hold unequally many values.
+    """
+    return values.mean() if world_size() == 1 else _SumOverProcesses.apply(values.sum()) / _number(values)
 
 
 def gather_rows_with_gradient(rows: Tensor) -> Tensor:

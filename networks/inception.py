@@ -10,7 +10,8 @@ from torchmetrics.image.fid import NoTrainInceptionV3
 from common.errors import UserError
 from networks.weights.forms import read_weights
 
-_KEY = "evaluation.inception"
+_KEY = "model.evaluation.inception"
+_WANTED = "torch-fidelity's pt_inception-2015-12-05-6726825d.pth, from the releases of github.com/toshas/torch-fidelity"
 FEATURES = 2048
 
 
@@ -22,7 +23,7 @@ def load_inception(path: str | None) -> nn.Module | None:
     """
     if not path:
         return None
-    weights = read_weights(path, _KEY)
+    weights = read_weights(path, _KEY, _WANTED)
     # torch-fidelity unpickles whatever the file holds; it gets the tensors alone.
     tensors = io.BytesIO()
     torch.save(dict(weights.tensors), tensors)

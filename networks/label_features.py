@@ -10,7 +10,7 @@ from common.errors import UserError
 from networks.weights.fitting import fit
 from networks.weights.forms import read_weights
 
-_KEY = "evaluation.features"
+_KEY = "model.evaluation.features"
 
 
 class LabelFeatures(nn.Module):
@@ -56,7 +56,7 @@ def load_label_features(path: str | None, in_channels: int) -> LabelFeatures | N
     """
     if not path:
         return None
-    weights = read_weights(path, _KEY)
+    weights = read_weights(path, _KEY, "a checkpoint of a label network, or run:experiment=NAME")
     hparams = weights.content.get("hyper_parameters", {})
     if "label_sizes" not in hparams:
         raise UserError(f"{_KEY}: {path} is not a checkpoint of a label network, but {weights.form}")

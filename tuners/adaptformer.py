@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import FractionBelowOne, PositiveFloat, PositiveInt
 from tuners.hooks import SiteHook, first_input, main_output, with_main_output
 from tuners.reach import run
 from tuners.sites import Patterns, Site, like, sites
@@ -35,7 +36,7 @@ class Bottleneck(SiteHook):
     ) -> None:
         super().__init__()
         self.site = site
-        self.scale, self.dropout = scale, dropout
+        self.scale, self.dropout = scale, nn.Dropout(dropout)
         self.down = nn.Linear(dim, rank, **place)
         self.up = nn.Linear(rank, dim, **place)
         nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
@@ -57,7 +58,7 @@ class Bottleneck(SiteHook):
     def branch(self, stream: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         """Return s * up(dropout(ReLU(down x)))."""
         hidden = functional.relu(self.down(stream.to(self.down.weight.dtype)))
-        return self.scale * self.up(functional.dropout(hidden, self.dropout, self.training))
+        return self.scale * self.up(self.dropout(hidden))
 
 
 class AdaptFormer(Tuner):
@@ -70,7 +71,7 @@ class AdaptFormer(Tuner):
         lr: learning rate of the bottlenecks.
     """
 
-    def __init__(self, *, rank: int, scale: float, dropout: float, lr: float) -> None:
+    def __init__(self, *, rank: PositiveInt, scale: float, dropout: FractionBelowOne, lr: PositiveFloat) -> None:
         super().__init__(lr=lr)
         self.rank, self.scale, self.dropout = rank, scale, dropout
 

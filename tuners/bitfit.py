@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import PositiveFloat
 from tuners.reach import gradients
 from tuners.sites import Patterns
 from tuners.tuner import Tuner
@@ -22,7 +23,7 @@ class BitFit(Tuner):
         lr: learning rate of the biases.
     """
 
-    def __init__(self, *, lr: float) -> None:
+    def __init__(self, *, lr: PositiveFloat) -> None:
         super().__init__(lr=lr)
         self._start: dict[str, Tensor] = {}
 

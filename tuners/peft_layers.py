@@ -107,7 +107,7 @@ def default_targets(
     if not found:
         what = "layer norm" if norms else "attention projection or convolution"
         raise UserError(
-            f"{type(backbone).__name__} has no {what} that peft knows: name modules that run by target=[...]"
+            f"{type(backbone).__name__} has no {what} that peft knows: name modules that run by target_modules=[...]"
         )
     # Among names in a list, peft takes each for the end of others too: norm for attn.norm.
     return "|".join(re.escape(name) for name in found)

@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from common.errors import UserError
+from common.ranges import PositiveFloat
 from tuners.peft_layers import KeepWeights, dead, default_targets, peft_layers, refuse_wide_oft, take_out
 from tuners.reach import gradients, uses_weight_as_is
 from tuners.sites import Patterns
@@ -43,16 +44,21 @@ class PeftTuner(Tuner):
     Args:
         config_class: the method, by the name of peft's config class; DoRA and rsLoRA are options of `LoraConfig`.
         kwargs: its settings, other than the modules it goes into.
-        target: those modules, by name or the end of it, or by one regular expression; null for what suits the network
-            (`tuners.peft_layers.default_targets`).
+        target_modules: those modules, by name or the end of it, or by one regular expression; null for what suits the
+            network (`tuners.peft_layers.default_targets`).
         lr: learning rate of what it adds.
     """
 
     def __init__(
-        self, *, config_class: ConfigClass, kwargs: dict[str, Any], target: list[str] | str | None, lr: float
+        self,
+        *,
+        config_class: ConfigClass,
+        kwargs: dict[str, Any],
+        target_modules: list[str] | str | None,
+        lr: PositiveFloat,
     ) -> None:
         super().__init__(lr=lr)
-        self.config_class, self.kwargs, self.target = config_class, kwargs, target
+        self.config_class, self.kwargs, self.target_modules = config_class, kwargs, target_modules
         _check(config_class, kwargs)
 
     def _attach(
@@ -61,7 +67,7 @@ class PeftTuner(Tuner):
         if peft_layers(backbone):
             raise UserError(f"{type(backbone).__name__} has layers of peft's already: merge or unload them first")
         norms = self.config_class == "LNTuningConfig"
-        target = self.target or default_targets(backbone, example, keywords, patterns, norms=norms)
+        target = self.target_modules or default_targets(backbone, example, keywords, patterns, norms=norms)
         try:
             peft.inject_adapter_in_model(_config(self.config_class, self.kwargs, target), backbone)
             layers = peft_layers(backbone)
@@ -71,13 +77,17 @@ class PeftTuner(Tuner):
         except REFUSALS as error:
             take_out(backbone, merge=False)
             reason = " ".join(str(error).split()).split(". ")[0] or "a target has no weights, such as nn.Identity"
-            instead = "use tuner=lora without DoRA, or name other modules by target=[...]"
+            instead = "use tuner=lora without DoRA, or name other modules by target_modules=[...]"
             raise UserError(f"peft's {self.config_class} does not go in here ({reason[:200]}): {instead}") from None
         if name is not None:
             take_out(backbone, merge=False)
             whole = name.rpartition(".")[0]
             is_part = isinstance(backbone.get_submodule(whole), nn.MultiheadAttention)
-            instead = f"target={whole}, the attention as a whole" if is_part else "name others by target=[...]"
+            instead = (
+                f"target_modules={whole}, the attention as a whole"
+                if is_part
+                else "name others by target_modules=[...]"
+            )
             raise UserError(
                 f"peft's {self.config_class} on {name} would train nothing, since the network does not call it,"
                 f" even if it uses its weights: {instead}"
@@ -171,7 +181,7 @@ def _check(name: str, kwargs: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(key, known, 1)
             raise UserError(f"peft's {name} has no setting {key!r}" + (f": did you mean {near[0]!r}?" if near else ""))
     instead = {
-        "target_modules": "name the modules by target",
+        "target_modules": "name the modules by tuner.target_modules",
         "modules_to_save": "the head is trained anyway",
         "inference_mode": "call eval() to test",
         "bias": "use tuner=bitfit to train biases",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import PositiveFloat, PositiveInt
 from tuners.hooks import SiteHook
 from tuners.reach import called
 from tuners.sites import Patterns, like
@@ -103,7 +104,7 @@ class Prefix(Tuner):
         lr: learning rate of keys and values.
     """
 
-    def __init__(self, *, length: int, lr: float) -> None:
+    def __init__(self, *, length: PositiveInt, lr: PositiveFloat) -> None:
         super().__init__(lr=lr)
         self.length = length
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import NonNegativeFloat, PositiveFloat
 from tuners.hooks import SiteHook
 from tuners.reach import called, gradients, uses_weight_as_is
 from tuners.sites import Patterns, like
@@ -50,7 +51,7 @@ class SSF(Tuner):
         lr: learning rate of gamma and beta.
     """
 
-    def __init__(self, *, std: float, lr: float) -> None:
+    def __init__(self, *, std: NonNegativeFloat, lr: PositiveFloat) -> None:
         super().__init__(lr=lr)
         self.std = std
         self._layers: dict[str, str] = {}

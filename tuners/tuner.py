@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import PositiveFloat, Ranged
 from tuners.sites import Patterns
 
 
-class Tuner(nn.Module):
+class Tuner(Ranged, nn.Module):
     """Base of the tuners. The backbone is never a child: its keys and attributes stay as they are.
 
     A subclass writes `_attach`; what it adds to the backbone goes through `tuners.hooks`, whose callables are modules
@@ -22,10 +23,11 @@ class Tuner(nn.Module):
         lr: learning rate that suits this tuner, for papers that train with it.
     """
 
+    config_key = "tuner"
     #: Whether the backbone's own weights are trained (full fine-tuning), so that it is not held in eval mode.
     trains_backbone = False
 
-    def __init__(self, *, lr: float) -> None:
+    def __init__(self, *, lr: PositiveFloat) -> None:
         super().__init__()
         self.lr = lr
         self._held: tuple[nn.Module, ...] = ()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError
+from common.ranges import PositiveFloat, PositiveInt
 from tuners.attention import head_count
 from tuners.branches import Activation, Adapter, Bank, Call, Free, Init
 from tuners.exact import FrozenQuery, Gate
@@ -40,7 +41,7 @@ class Spec(TypedDict):
 
     op: Op
     tuner: Literal["adapter", "prefix", "prompt"]
-    dim: int
+    dim: PositiveInt
     input: Literal["op_in", "op_out"]
     query: Literal["free", "low_rank", "frozen"]
     gate: Gate
@@ -59,7 +60,7 @@ class UTuning(Tuner):
         specs: the branches.
     """
 
-    def __init__(self, *, lr: float, specs: list[Spec]) -> None:
+    def __init__(self, *, lr: PositiveFloat, specs: list[Spec]) -> None:
         super().__init__(lr=lr)
         if not specs:
             raise UserError("U-Tuning needs at least one branch in specs; tuner=linear trains none")

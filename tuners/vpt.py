@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import FractionBelowOne, PositiveFloat, PositiveInt
 from tuners.hooks import SiteHook, first_input, main_output, with_first_input, with_main_output
 from tuners.reach import run
 from tuners.sites import Patterns, Site, like, sites
@@ -51,8 +52,8 @@ class Prompts(SiteHook):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the block's input, its tokens [b, n, d] with the prompts among them."""
         tokens = first_input(args, kwargs)
-        rows: Float[Tensor, "b l d"] = self.prompts.expand(tokens.shape[1 - self.axis], -1, -1)
-        rows = self.dropout(rows if self.axis == 1 else rows.transpose(0, 1)).to(tokens.dtype)
+        rows: Float[Tensor, "b l d"] = self.dropout(self.prompts.expand(tokens.shape[1 - self.axis], -1, -1))
+        rows = (rows if self.axis == 1 else rows.transpose(0, 1)).to(tokens.dtype)
         before, after = tokens.tensor_split([self.start], dim=self.axis)
         return with_first_input(args, kwargs, torch.cat((before, rows, after), dim=self.axis))
 
@@ -78,7 +79,7 @@ class VPT(Tuner):
         lr: learning rate of the prompts.
     """
 
-    def __init__(self, *, length: int, deep: bool, dropout: float, lr: float) -> None:
+    def __init__(self, *, length: PositiveInt, deep: bool, dropout: FractionBelowOne, lr: PositiveFloat) -> None:
         super().__init__(lr=lr)
         self.length = length
         self.deep = deep

@@ -21,7 +21,7 @@ def show_listing() -> int:
     table = _table("experiment", "what it does", "runtime", "verdict")
     for name in options("experiment"):
         entry = read_yaml(CONF / "experiment" / f"{name}.yaml")
-        table.add_row(name, entry.get("about", ""), entry.get("takes", ""), _verdict_on(name, claims, results))
+        table.add_row(name, entry.get("description", ""), entry.get("runtime", ""), _verdict_on(name, claims, results))
     claimed = _table("claim", "role", "what was learned, and what its statements say", "runtime", "verdict")
     for name, claim in claims.items():
         _add_claim(claimed, name, claim, results[name])

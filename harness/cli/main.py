@@ -11,7 +11,7 @@ from harness.claims.overview import ALL_CLAIMS
 from harness.cli import result_modes
 from harness.cli.status import show_status
 from harness.cli.sweep import MULTIRUN_FLAGS, end_sweep, sweep
-from harness.cli.task import call_hydra, launcher_of
+from harness.cli.task import QUEUED, call_hydra, launcher_of
 from harness.config.compose import plain
 from harness.config.load import load, load_checked
 from harness.config.overrides import parse, variants
@@ -22,8 +22,6 @@ from harness.sweeps import slurm_array
 # Flags of Hydra's that print and do nothing; `=` or a following argument may give them a value.
 _PRINTING = {"--help", "-h", "--hydra-help", "--version", "--info", "-i", "--cfg", "-c", "--shell-completion", "-sc"}
 _WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--info", "-i", "--config-name", "-cn", "--config-dir", "-cd"}
-# Launchers for which one run, too, is a sweep: it is asked for elsewhere.
-_QUEUED = {slurm_array.LAUNCHER, "submitit_slurm"}
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -83,7 +81,7 @@ def _answer(flags: list[str], overrides: list[str]) -> int:
     config = load_checked(overrides)
     if MULTIRUN_FLAGS & set(flags):
         return sweep(flags, overrides, config)
-    if launcher_of(config.hydra) in _QUEUED and config.mode in {"fit", "test"}:
+    if launcher_of(config.hydra) in QUEUED and config.mode in {"fit", "test"}:
         return sweep(["-m", *flags], overrides, config)
     return _run_one(flags, overrides, config)
 
@@ -92,7 +90,10 @@ def _run_one(flags: list[str], overrides: list[str], config: DictConfig) -> int:
     if any(override.is_sweep_override() for override in parse(overrides)):
         raise UserError("command line: several values for one key: add -m to run them all")
     before = finished(plain(config), str(config.hydra.runtime.choices["experiment"]), overrides, None)
-    return before.code if before else call_hydra(flags, slurm_array.without_launcher(overrides))
+    if before:
+        return before.code
+    # What a check says is of the machine that the launcher leads to.
+    return call_hydra(flags, overrides if config.mode == "check" else slurm_array.without_launcher(overrides))
 
 
 def _inspect(overrides: list[str]) -> int | None:

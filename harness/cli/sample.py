@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from common.errors import UserError, disk_error, suggestion
 from common.files import read_json, write_json
 from harness.config import signatures
+from harness.config.lock_reader import read_lock
 from harness.config.overrides import parse
 from harness.core.process import collect_garbage, set_threads
 from harness.core.screen import show_table
@@ -43,7 +44,7 @@ def answer(overrides: list[str]) -> int:
     others = [override for override in overrides if not override.startswith("run=")]
     given = {override.key_or_group: override.value() for override in parse(others)}
     folder = Path(folders[-1] if folders else "")
-    lock = read_json(folder / "lock.json") if folders else None
+    lock = read_lock(folder) if folders else None
     if lock is None:
         raise UserError(f"run={folder}: not a run folder (no lock.json in it): give run=runs/EXPERIMENT/NAME")
     target = lock["config"]["model"]["_target_"]

@@ -21,6 +21,8 @@ from harness.core.paths import CONF
 from harness.core.ranks import rank
 from harness.sweeps import gpus, outcomes, slurm_array
 
+# Launchers for which one run, too, is a sweep: it is asked for elsewhere.
+QUEUED = {slurm_array.LAUNCHER, "submitit_slurm"}
 # How the tasks of this process ended, and the process that started a sweep.
 ended: list[Outcome] = []
 _swept_by: int | None = None
@@ -69,7 +71,9 @@ def task(config: DictConfig) -> float | None:
     if group and launcher_of(hydra) == "joblib" and values["hardware"]["devices"] == 1:
         gpu = gpus.one(sweep_folder(config, group), values["hardware"]["accelerator"])
     with gpu:
-        outcome = run(Job(values, str(hydra.runtime.choices["experiment"]), overrides, group, arm, design))
+        # A process of SLURM's is on the machine that the launcher has chosen.
+        is_queued = launcher_of(hydra) in QUEUED and slurm.job() is None
+        outcome = run(Job(values, str(hydra.runtime.choices["experiment"]), overrides, group, arm, design, is_queued))
     if outcome.status == "preempted" and slurm.wants_requeue():
         slurm.requeue(rank())
     if outcome.lines and group:

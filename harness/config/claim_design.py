@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.hashing import digest
+from harness.config.references import overrides_renamed
 from harness.config.yaml_files import read_yaml
 from harness.core.paths import CONF
 
@@ -31,7 +32,10 @@ def design_of(name: str, claim: Mapping[str, Any]) -> dict[str, Any]:
     """
     statements, num_seeds = claim["statements"], planned_seeds(name)
     content: dict[str, Any] = {
-        "arms": [{arm: of["overrides"] for arm, of in claim["arms"].items()}, claim.get("choose")],
+        "arms": [
+            {arm: overrides_renamed(of["overrides"], "first") for arm, of in claim["arms"].items()},
+            claim.get("choose"),
+        ],
         "gates": {key: [_gate(part) for part in statement["parts"]] for key, statement in statements.items()},
         "roles": {key: [statement["role"], statement.get("guards")] for key, statement in statements.items()},
         "seeds": [num_seeds, {key: statement.get("seeds_planned") for key, statement in statements.items()}],

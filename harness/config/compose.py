@@ -18,9 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from common.errors import UserError, suggestion
+from common.renamed_keys import RENAMED_EXPERIMENTS, renamed_key
 from harness.config import hydra_patches  # noqa: F401 - what it does to Hydra
 from harness.config.overrides import parse
-from harness.config.renamed_keys import RENAMED
 from harness.config.sharing_loader import SharingLoader
 from harness.config.yaml_files import broken
 from harness.core.paths import CONF
@@ -45,6 +45,8 @@ def _explain(error: Exception, overrides: list[str]) -> tuple[str, str | None]:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         blamed = next((w for w in overrides if w.split("=", 1)[0].lstrip("+~") == group), None)
         where = "command line" if blamed else f"a defaults list asking for {group}={name}"
+        if group == "experiment" and name in RENAMED_EXPERIMENTS:
+            return f"{where}: experiment={name} is renamed to experiment={RENAMED_EXPERIMENTS[name]}", blamed
         return f"{where}: no {group or 'config'} named {name!r}{suggestion(name, options(group))}", blamed
     found = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
     key = found.group(1) if found else None
@@ -53,18 +55,18 @@ def _explain(error: Exception, overrides: list[str]) -> tuple[str, str | None]:
         first = text.strip().splitlines()
         cause = error.__cause__ or error.__context__
         return f"config: {first[0] if first else type(error).__name__}{f' ({cause})' if cause else ''}", None
-    return f"command line: {key}: {{}}", blamed
+    return f"command line: {key}{{}}", blamed
 
 
 def _key_hint(key: str, config: DictConfig) -> str:
+    if (present := renamed_key(config, key)) != key:
+        return f" is renamed to {present}"
     parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     if not isinstance(node, DictConfig):
-        return f"there is no {parent}{suggestion(parent, _paths(config))}"
+        return f": there is no {parent}{suggestion(parent, _paths(config))}"
     known = [str(k) for k in node if k != "hydra"]
-    if RENAMED.get(leaf) in known:
-        return f"renamed to {RENAMED[leaf]}"
-    return f"no such key in {parent or 'the config'}{suggestion(leaf, known)}"
+    return f": no such key in {parent or 'the config'}{suggestion(leaf, known)}"
 
 
 def _paths(config: DictConfig) -> list[str]:
@@ -135,7 +137,7 @@ def _compose_or_explain(overrides: list[str]) -> tuple[DictConfig, list[str], li
                 unknown.append(blamed.split("=", 1)[0].lstrip("+~"))
             else:
                 wrong.append(line)
-    wrong += [f"command line: {key}: {_key_hint(key, config)}" for key in unknown]
+    wrong += [f"command line: {key}{_key_hint(key, config)}" for key in unknown]
     return config, wrong, overrides
 
 

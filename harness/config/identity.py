@@ -9,13 +9,15 @@ from typing import Any
 from common.files import read_json
 from common.fingerprint import declared, open_data
 from common.hashing import digest
-from harness.config.references import MARK, dependencies, dependency_job
+from common.renamed_keys import experiment_names, with_first_names
+from common.targets import facts_in
+from harness.config.references import MARK, dependencies, dependency_job, references_renamed
 
 # What cannot change the result: where it runs, what it writes, how it is watched.
 _LEFT_OUT = {
-    "": {"mode", "force", "runs", "about", "takes", "headline", "logger", "ckpt", "claim", "seeds", "is_tiny"},
+    "": {"mode", "force", "runs", "description", "runtime", "headline", "logger", "ckpt", "claim", "seeds", "is_tiny"},
     "hardware": {"accelerator", "devices", "num_nodes", "strategy"},
-    "data": {"num_workers", "root", "_paths_"},
+    "data": {"num_workers", "root", "_paths_", "_facts_"},
     "callbacks": {"resume", "lr", "finite"},
 }
 
@@ -25,12 +27,17 @@ _DEFAULT_THREADS = 1
 
 
 def essence(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of a resolved config that can change the result, without the contents of data."""
+    """Return the part of a resolved config that can change the result, without the contents of data.
+
+    Keys have the names they were first published under, so that a run keeps its hash where only names differ.
+    """
     kept = {k: v for k, v in config.items() if k not in _LEFT_OUT[""]}
     for group in ("hardware", "data", "callbacks"):
         kept[group] = {k: v for k, v in kept[group].items() if k not in _LEFT_OUT[group]}
     if kept["hardware"].get("threads") == _DEFAULT_THREADS:
         del kept["hardware"]["threads"]
+    # A fact of the data changes a result through the key that takes it alone.
+    kept["data"] = {k: v for k, v in kept["data"].items() if k not in facts_in(config["data"])}
     # Data are told apart by their contents, not by where they lie.
     for key in set(declared(config["data"])) & set(kept["data"]):
         kept["data"][key] = _without_places(kept["data"][key])
@@ -44,7 +51,7 @@ def essence(config: dict[str, Any]) -> dict[str, Any]:
     # Initial or tested weights do change the result, and so does testing without training.
     if config["ckpt"]:
         kept["ckpt"] = [_named_weights(config["ckpt"], config["runs"]), config["mode"] == "test"]
-    return kept
+    return references_renamed(with_first_names(kept), "first")
 
 
 def _without_places(value: Any) -> Any:
@@ -120,13 +127,17 @@ def run_folder(config: dict[str, Any], experiment: str, overrides: list[str]) ->
 
     Where open data are absent, as on a machine that only holds results, it is the one run of the same config.
     """
-    home, code = Path(config["runs"]).absolute() / experiment, identity(config)[:8]
-    existing = sorted(path for path in home.glob(f"*-{code}") if path.is_dir())
+    runs, code = Path(config["runs"]).absolute(), identity(config)[:8]
+    homes = [runs / name for name in experiment_names(experiment)]
+    existing = [path for home in homes for path in sorted(home.glob(f"*-{code}")) if path.is_dir()]
     if existing:
         return existing[0]
-    if _lacks_data(config) and len(same_config := runs_of_config(home, config)) == 1:
+    if (
+        _lacks_data(config)
+        and len(same_config := [path for home in homes for path in runs_of_config(home, config)]) == 1
+    ):
         return same_config[0]
-    return home / f"{slug(overrides, config)}-{code}"
+    return homes[0] / f"{slug(overrides, config)}-{code}"
 
 
 def _lacks_data(config: dict[str, Any]) -> bool:

@@ -16,6 +16,8 @@ class Job:
     group: str | None = None
     arm: str | None = None
     design: dict[str, Any] | None = None
+    # Whether it goes into a queue, so that the hardware of this machine says nothing.
+    is_queued: bool = False
 
     @property
     def processes(self) -> int:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import suggestion
+from common.ranges import ALIASES, Range, is_finite
 
 _PLAIN = {
     "int": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
-    "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool)),
+    "float": ("a number", lambda v: isinstance(v, int | float) and not isinstance(v, bool) and is_finite(v)),
     "bool": ("true or false", lambda v: isinstance(v, bool)),
     "str": ("a text", lambda v: isinstance(v, str)),
     "Path": ("a path", lambda v: isinstance(v, str)),
@@ -191,6 +192,21 @@ def typed_dict(dotted: str) -> Signature | None:
     return fields(ast.Name(name), scope) if scope else None
 
 
+def plain_attribute(target: str, name: str) -> Any:
+    """Return a class attribute written as a plain value, of the class or else of its first base; None without one."""
+    found = _look_up(target)
+    return _plain_attribute(found[0], found[1], name) if found and isinstance(found[0], ast.ClassDef) else None
+
+
+def _plain_attribute(node: ast.ClassDef, scope: Scope, name: str) -> Any:
+    for item in node.body:
+        target = item.target if isinstance(item, ast.AnnAssign) else None
+        if isinstance(item, ast.AnnAssign) and isinstance(target, ast.Name) and target.id == name and item.value:
+            return ast.literal_eval(item.value)
+    values = (_plain_attribute(*base, name) for base in _bases(node, scope))
+    return next((value for value in values if value is not None), None)
+
+
 class Options(NamedTuple):
     """Options that a class declares: their fields, their defaults, and a line of help for each."""
 
@@ -270,6 +286,8 @@ def _fits_name(value: Any, annotation: ast.expr, scope: Scope) -> str | None:
     name = _name(annotation)
     if name in _PLAIN:
         return _fits_plain(value, name)
+    if name in ALIASES:
+        return _fits_range(value, *ALIASES[name])
     if name in _LISTS:
         return None if isinstance(value, list) else "a list"
     if name in _DICTS or fields(annotation, scope):
@@ -282,12 +300,22 @@ def _fits_name(value: Any, annotation: ast.expr, scope: Scope) -> str | None:
 
 def _fits_plain(value: Any, name: str) -> str | None:
     expected, good = _PLAIN[name]
+    if name == "float" and isinstance(value, float) and not is_finite(value):
+        return "a finite number"
     return None if good(value) else expected
+
+
+def _fits_range(value: Any, name: str, bounds: Range) -> str | None:
+    expected = _PLAIN[name][0]
+    return None if _fits_plain(value, name) is None and bounds.holds(value) else f"{expected}{bounds.text}"
 
 
 def _fits_any(value: Any, choices: list[ast.expr], scope: Scope) -> str | None:
     # Plain types first: to know others, files are read.
-    if any(_name(choice) in _PLAIN and fits(value, choice, scope) is None for choice in choices):
+    if any(
+        (_name(choice) in _PLAIN or _name(choice) in ALIASES) and fits(value, choice, scope) is None
+        for choice in choices
+    ):
         return None
     answers = [fits(value, choice, scope) for choice in choices]
     return None if None in answers else " or ".join(dict.fromkeys(a for a in answers if a))
@@ -300,7 +328,13 @@ def _fits_subscript(value: Any, annotation: ast.Subscript, scope: Scope) -> str 
         allowed = [part.value for part in parts if isinstance(part, ast.Constant)]
         if value in allowed:
             return None
-        return f"one of {', '.join(map(str, allowed))}{_hint(value, allowed)}"
+        return f"one of {', '.join(dict.fromkeys(map(str, allowed)))}{_hint(value, allowed)}"
+    if name == "Annotated":
+        bounds = next((part for part in parts if isinstance(part, ast.Call) and _name(part.func) == "Range"), None)
+        if bounds is None or _name(parts[0]) not in _PLAIN:
+            return fits(value, parts[0], scope)
+        limits = {str(word.arg): ast.literal_eval(word.value) for word in bounds.keywords}
+        return _fits_range(value, _name(parts[0]), Range(**limits))
     if name in _UNIONS:
         none = [ast.Constant(None)] if name == "Optional" else []
         return _fits_any(value, [*parts, *none], scope)

@@ -37,25 +37,36 @@ class Built(NamedTuple):
 
 def check_hardware(hardware: dict[str, Any]) -> None:
     """Raise UserError for hardware that this machine does not have."""
+    if lines := hardware_errors(hardware):
+        raise UserError(*lines)
+
+
+def hardware_errors(hardware: dict[str, Any]) -> list[str]:
+    """Return a line for everything in a hardware config that this machine does not have."""
     import torch
 
-    asked = hardware["devices"] * hardware["num_nodes"] if isinstance(hardware["devices"], int) else 1
+    lines = []
+    asked = hardware["devices"] * hardware["num_nodes"]
     if slurm.tasks() not in {1, asked}:
-        raise UserError(
+        lines.append(
             f"hardware: srun started {slurm.tasks()} tasks, hardware.devices x hardware.num_nodes is {asked}:"
             " --ntasks-per-node of SLURM is hardware.devices, --nodes is hardware.num_nodes"
         )
     if hardware["num_nodes"] > 1 and not launched_outside():
-        raise UserError(
+        lines.append(
             f"hardware.num_nodes={hardware['num_nodes']}: processes on several nodes are started by srun, torchrun or"
             " hydra/launcher=submitit_slurm or slurm_detached"
         )
     wants_gpu = hardware["accelerator"] in {"gpu", "cuda"}
     there = torch.cuda.device_count()
     if wants_gpu and not there:
-        raise UserError("hardware: torch sees no GPU on this machine: choose hardware=cpu or hardware=auto")
-    if wants_gpu and isinstance(hardware["devices"], int) and hardware["devices"] > there:
-        raise UserError(f"hardware.devices: {hardware['devices']} GPUs asked for, {there} are there")
+        lines.append(
+            "hardware: torch sees no GPU on this machine: choose hardware=cpu or hardware=auto; for a job that goes to"
+            " another machine add hydra/launcher=submitit_slurm or slurm_detached"
+        )
+    elif wants_gpu and hardware["devices"] > there:
+        lines.append(f"hardware.devices: {hardware['devices']} GPUs asked for, {there} are there")
+    return lines
 
 
 def build_data(config: dict[str, Any]) -> ExperimentData:
@@ -64,12 +75,23 @@ def build_data(config: dict[str, Any]) -> ExperimentData:
     Raises:
         UserError: if they are not, with the expected layout.
     """
+    data = data_of(config)
+    check_data(data, config)
+    return data
+
+
+def data_of(config: dict[str, Any]) -> ExperimentData:
+    """Return the DataModule; no data are looked for yet."""
     data: ExperimentData = _conforming(config["data"], "data", ExperimentData, "datamodules.base.BaseDataModule")
+    return data
+
+
+def check_data(data: ExperimentData, config: dict[str, Any]) -> None:
+    """Raise UserError if the data that the mode needs are not there, with the expected layout."""
     try:
         data.check_test() if config["mode"] == "test" else data.check()
     except (OSError, ValueError) as error:
         raise UserError(f"data: {error}") from None
-    return data
 
 
 def build_module(config: dict[str, Any]) -> ExperimentModule:
@@ -115,17 +137,9 @@ def build(job: Job, folder: Path, data: ExperimentData) -> Built:
     seed_generators(config["seed"])
     module = build_module(config)
 
-    callbacks: list[Callback] = [PositionSeeds(config["seed"])]
-    for key, node in config["callbacks"].items():
-        if node:
-            given: dict[str, Any] = {"dirpath": str(folder / "checkpoints")}
-            if not node.get("monitor"):
-                # "The latest" is that of the end of training, also when no validation came after it.
-                given["save_on_train_epoch_end"] = True
-            callbacks.append(build_target(node, f"callbacks.{key}", **given))
+    callbacks = [PositionSeeds(config["seed"]), *_named_callbacks(config, folder)]
     callbacks.append(Mark(job.experiment, config["model"]["_target_"], name))
-    on_screen = sys.stdout.isatty()
-    callbacks.append(RichProgressBar(leave=False) if on_screen else EpochLines())
+    callbacks.append(RichProgressBar(leave=False) if sys.stdout.isatty() else EpochLines())
 
     about = {"id": name, "name": folder.name, "group": job.group, "config": config}
     about["job_type"] = job.arm or job.experiment
@@ -134,9 +148,36 @@ def build(job: Job, folder: Path, data: ExperimentData) -> Built:
         given = {"folder": str(folder), "save_dir": str(folder), "run": about}
         loggers.append(build_target(node, f"logger.{key}", **given))
 
+    trainer = _trainer(job, folder, callbacks, loggers, has_unused_parameters=module.has_unused_parameters)
+    resume = next((callback for callback in callbacks if isinstance(callback, ResumePoint)), None)
+    return Built(trainer, module, data, resume)
+
+
+def check_trainer(job: Job) -> None:
+    """Raise UserError for callbacks or a trainer that cannot be built on this machine."""
+    place = Path(job.config["runs"])
+    _trainer(job, place, _named_callbacks(job.config, place), [], has_unused_parameters=False)
+
+
+def _named_callbacks(config: dict[str, Any], folder: Path) -> list[Callback]:
+    callbacks = []
+    for key, node in config["callbacks"].items():
+        if node:
+            given: dict[str, Any] = {"dirpath": str(folder / "checkpoints")}
+            if not node.get("monitor"):
+                # "The latest" is that of the end of training, also when no validation came after it.
+                given["save_on_train_epoch_end"] = True
+            callbacks.append(build_target(node, f"callbacks.{key}", **given))
+    return callbacks
+
+
+def _trainer(
+    job: Job, folder: Path, callbacks: list[Callback], loggers: list[Any], *, has_unused_parameters: bool
+) -> pl.Trainer:
+    config = job.config
     # The threads were set before torch was imported.
     hardware = {key: value for key, value in config["hardware"].items() if key != "threads"}
-    if hardware["strategy"] == "ddp" and module.has_unused_parameters:
+    if hardware["strategy"] == "ddp" and has_unused_parameters:
         hardware["strategy"] = "ddp_find_unused_parameters_true"
     if hardware["strategy"] == "fsdp":
         hardware["strategy"] = Sharded()
@@ -145,19 +186,17 @@ def build(job: Job, folder: Path, data: ExperimentData) -> Built:
         plugins.append(GlobalBatchNorm())
 
     try:
-        trainer = pl.Trainer(
+        return pl.Trainer(
             **config["trainer"],
             **hardware,
             callbacks=callbacks,
             logger=loggers,
             plugins=plugins,
             default_root_dir=str(folder),
-            enable_progress_bar=on_screen and rank() == 0,
+            enable_progress_bar=sys.stdout.isatty() and rank() == 0,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
     except (MisconfigurationException, ValueError) as error:
         raise UserError(f"trainer, hardware: {error}") from None
-    resume = next((callback for callback in callbacks if isinstance(callback, ResumePoint)), None)
-    return Built(trainer, module, data, resume)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import read_json
 from common.fingerprint import compared_files
 from harness.config.identity import run_folder, runs_of_config
 from harness.config.job import Outcome
+from harness.config.lock_reader import read_lock
 from harness.core.lock_file import changes_since, described
 from harness.core.ranks import rank
 from harness.core.run_folder import RunFolder
@@ -42,14 +42,14 @@ def _show(folder: RunFolder, group: str | None) -> None:
         from harness.core.screen import show_result
 
         show_result(folder.path)
-    changed = changes_since(read_json(folder.path / "lock.json") or {})
+    changed = changes_since(read_lock(folder.path) or {})
     remark = f"; changed since: {described(changed)}" if changed else ""
     print(f"{folder.path}: finished before, not repeated{remark}: force=true runs it again", flush=True)
 
 
 def compare_files(folder: RunFolder, config: Mapping[str, Any]) -> None:
     """Raise UserError if weights or closed data hold something else than when the run in a folder was made."""
-    before = (read_json(folder.path / "lock.json") or {}).get("files", {})
+    before = (read_lock(folder.path) or {}).get("files", {})
     now = compared_files(config)
     differing = [key for key in before if key in now and now[key] != before[key]]
     if differing:

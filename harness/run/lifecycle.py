@@ -9,12 +9,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from common.errors import UserError, disk_error
-from common.files import read_json, write_json
+from common.files import write_json
 from common.fingerprint import compared_files, open_data
 from common.targets import build_target
 from harness.config.dependency_paths import dependency_folder, with_weights
 from harness.config.identity import config_identity, identity, run_folder
 from harness.config.job import Job, Outcome
+from harness.config.lock_reader import read_lock
 from harness.config.references import dependencies
 from harness.core import process, slurm
 from harness.core.process import PreemptedError
@@ -84,16 +85,16 @@ def run_rank(job: Job) -> Outcome:
 
 
 def _check(job: Job, folder: RunFolder) -> str:
-    from harness.run.build import build_data, build_module, check_hardware
+    from harness.run.start import start_errors
 
-    check_hardware(job.config["hardware"])
-    build_data(job.config)
-    build_module(job.config)
+    if lines := start_errors(job):
+        raise UserError(*lines)
     for reference in dependencies(job.config):
         print(f"first it makes {reference} ({dependency_folder(reference, job.config).status or 'not begun'})")
-    if job.config["ckpt"] not in dependencies(job.config):
-        _given_weights(job)
-    print(f"ok: {job.experiment} can run here; its folder is {folder.path} ({folder.status or 'not begun'})")
+    hardware, place = job.config["hardware"], "here"
+    if job.is_queued:
+        place = f"in its job ({hardware['accelerator']}, {hardware['devices']} x {hardware['num_nodes']} processes)"
+    print(f"ok: {job.experiment} can run {place}; its folder is {folder.path} ({folder.status or 'not begun'})")
     return "done"
 
 
@@ -148,7 +149,7 @@ def _take_folder(job: Job, folder: RunFolder, data: ExperimentData) -> None:
         if folder.status is None and (line := other_data(folder.path, config)):
             print(line, flush=True)
         folder.claim()
-        before = read_json(folder.path / "lock.json")
+        before = read_lock(folder.path)
         if before and (changed := changes_since(before)):
             print(f"{folder.path}: changed since this run began: {described(changed)}", flush=True)
         hashes = {

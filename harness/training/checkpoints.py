@@ -10,18 +10,27 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from common.errors import UserError, first_reason
 from common.files import atomic_write
+from common.renamed_keys import RENAMED_EXPERIMENTS, with_present_names
 from harness.core.run_folder import is_complete_checkpoint
 
 
 def read_checkpoint(path: Any, map_location: Any = None, *, mapped: bool = False) -> Any:
     """Return the content of a checkpoint of this project: plain data, and tensors on the CPU unless told otherwise.
 
+    Its hyper-parameters and its experiment have their present names.
+
     Args:
         path: the file.
         map_location: see `torch.load`.
         mapped: leave the tensors on disk until they are used.
     """
-    return torch.load(path, map_location=map_location or "cpu", weights_only=True, mmap=mapped)
+    content = torch.load(path, map_location=map_location or "cpu", weights_only=True, mmap=mapped)
+    mark = content.get("quire") if isinstance(content, dict) else None
+    if mark and "hyper_parameters" in content:
+        content["hyper_parameters"] = with_present_names(content["hyper_parameters"], mark["target"])
+        name = mark["experiment"]
+        content["quire"] = mark | {"experiment": RENAMED_EXPERIMENTS.get(name, name)}
+    return content
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -17,11 +17,11 @@ class FiniteLoss(pl.Callback):
 
     Args:
         dirpath: the run's folder of checkpoints.
-        go_on: whether such a loss is let pass, for models that know what to do with it.
+        allow_nonfinite: whether such a loss is let pass, for models that can handle it.
     """
 
-    def __init__(self, dirpath: str, go_on: bool = False) -> None:
-        self.folder, self.go_on = Path(dirpath), go_on
+    def __init__(self, dirpath: str, allow_nonfinite: bool = False) -> None:
+        self.folder, self.allow_nonfinite = Path(dirpath), allow_nonfinite
         self._batch: Any = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -34,7 +34,7 @@ class FiniteLoss(pl.Callback):
         Raises:
             NotFiniteError: naming the step, the samples, and the file with the weights and the batch.
         """
-        if self.go_on or bool(torch.isfinite(loss).all()):
+        if self.allow_nonfinite or bool(torch.isfinite(loss).all()):
             return
         batch, number = self._batch
         file = self.folder / f"not-finite-{trainer.global_rank}.pt"
@@ -44,5 +44,6 @@ class FiniteLoss(pl.Callback):
         named = f", samples {samples.tolist()}" if isinstance(samples, Tensor) else ""
         raise NotFiniteError(
             f"the loss is {float(loss.detach().mean())} at step {trainer.global_step} (epoch {trainer.current_epoch},"
-            f" batch {number}{named}); weights and batch are in {file}; callbacks.finite.go_on=true lets it pass"
+            f" batch {number}{named}); weights and batch are in {file};"
+            " callbacks.finite.allow_nonfinite=true lets it pass"
         )

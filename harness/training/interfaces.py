@@ -1,6 +1,6 @@
 """What the harness expects of the objects that a config names: modules, data, and loggers that can do more."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -33,6 +33,13 @@ class ExperimentModule(Protocol):
         """Numbers that the optimizer keeps for each trained parameter."""
 
     @property
+    def normalization(self) -> tuple[Sequence[float], Sequence[float]] | None:
+        """Mean and deviation by channel that the data normalize images with, where nothing else is asked for."""
+
+    def test_splits(self, data: Any) -> Sequence[str]:
+        """Return the splits that the data load for a test."""
+
+    @property
     def hparams(self) -> Any:
         """The constructor's arguments."""
 
@@ -44,6 +51,9 @@ class ExperimentModule(Protocol):
 
     def prepare(self, *, load: bool) -> None:
         """Build the networks, load the weights that the config names if asked to, attach the tuner."""
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield what has to go well before the first batch, each a call that raises UserError if it does not."""
 
     def start_from(self, weights: "Mapping[str, Tensor]") -> None:
         """Start from a checkpoint's weights."""
@@ -84,6 +94,9 @@ class ExperimentData(Protocol):
 
     def check_test(self) -> None:
         """Raise as `check` does, for the test's data alone."""
+
+    def train_dataloader(self) -> Any:
+        """Return the loader of the training data."""
 
     def fingerprint(self) -> str:
         """Return a short text that changes when the data do."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from common.ranges import NonNegativeFloat, NonNegativeInt
 from harness.core import slurm
 from harness.core.process import PreemptedError
 from harness.training.checkpoints import read_checkpoint
@@ -45,12 +46,13 @@ class PositionSeeds(pl.Callback):
     Whatever was drawn before, by a library or a restart, the noise of a batch is the same.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: NonNegativeInt) -> None:
         self.seed = seed
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Seed the initial weights alike on every rank."""
+        """Seed the initial weights alike on every rank, and let the module know the run's seed."""
         seed_generators(self.seed, _STAGES.get(stage, 3))
+        pl_module.run_seed = self.seed  # type: ignore[assignment]
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Seed the noise of one training batch."""
@@ -75,7 +77,7 @@ class ResumePoint(pl.Callback):
         every_seconds: how often to save; 0 saves before every batch.
     """
 
-    def __init__(self, every_seconds: float = 30.0) -> None:
+    def __init__(self, every_seconds: NonNegativeFloat = 30.0) -> None:
         self.every_seconds = every_seconds
         self._asked_to_stop = False
         self._saved_at = self._began = time.monotonic()

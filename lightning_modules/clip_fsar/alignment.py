@@ -5,7 +5,7 @@ Every metric takes prototypes [b, n, t, d] and queries [b, q, t, d]; distances [
 
 import math
 from itertools import combinations
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import torch
 from jaxtyping import Float
@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from common.ranges import Range
 from networks.precision import single_precision
 
 Metric = Literal["otam", "bi_mhm", "trx"]
 
 
 class AlignmentOptions(TypedDict):
-    """`metric`: otam, bi_mhm or trx; `smoothness` (1e-3 or more) and `both_ways` are OTAM's."""
+    """`metric`: otam, bi_mhm or trx; `smoothness` (1e-3 or more) and `bidirectional` are OTAM's."""
 
     metric: Metric
-    smoothness: float
-    both_ways: bool
+    # Below it, distances over lambda come near to what stands for no path.
+    smoothness: Annotated[float, Range(low=1e-3)]
+    bidirectional: bool
 
 
-LEAST_SMOOTHNESS = 1e-3
-"""Below it, distances over lambda come near to what stands for no path."""
 # Larger than any sum of distances over lambda, and no infinity: a difference of two is a number.
 _FAR = 1e6
 # Beyond which an exponential is as good as 0; its slow form for large numbers is spared.
@@ -110,12 +110,12 @@ class OTAM(nn.Module):
 
     Args:
         smoothness: lambda of the soft minimum.
-        both_ways: whether the other clip leads as well; else only the query does.
+        bidirectional: whether the other clip leads as well; else only the query does.
     """
 
-    def __init__(self, smoothness: float, *, both_ways: bool) -> None:
+    def __init__(self, smoothness: float, *, bidirectional: bool) -> None:
         super().__init__()
-        self.smoothness, self.both_ways = smoothness, both_ways
+        self.smoothness, self.bidirectional = smoothness, bidirectional
 
     def forward(
         self, prototypes: Float[Tensor, "b n s d"], queries: Float[Tensor, "b q t d"]
@@ -123,7 +123,7 @@ class OTAM(nn.Module):
         """Return distances; they may be negative."""
         with single_precision(queries):
             found = frame_distances(queries.float(), prototypes.float())
-            if not self.both_ways:
+            if not self.bidirectional:
                 return otam(found, self.smoothness)
             if found.shape[-2] != found.shape[-1]:
                 return otam(found, self.smoothness) + otam(found.mT, self.smoothness)
@@ -199,5 +199,5 @@ def _sinusoids(count: int, size: int) -> Float[Tensor, "t d"]:
 def build_alignment(options: AlignmentOptions, size: int, frames: int) -> nn.Module:
     """Return the metric that the options name, for clips of so many frames with features of a size."""
     if options["metric"] == "otam":
-        return OTAM(options["smoothness"], both_ways=options["both_ways"])
+        return OTAM(options["smoothness"], bidirectional=options["bidirectional"])
     return BiMHM() if options["metric"] == "bi_mhm" else TRX(size, frames)

@@ -15,7 +15,7 @@ class EpisodeData(Protocol):
     """A DataModule of episodes: batch sizes of one process in episodes and in clips, and data sets by split."""
 
     batch_size: int
-    clip_batch: int
+    eval_batch_size: int
 
     def class_names(self, split: str) -> Sequence[str]:
         """Return the names of a split's classes."""
@@ -42,5 +42,5 @@ def check_episodes(data: EpisodeData, split: str, shots: int, limit: int | float
     """
     if limit:
         labels = data.labels(split)
-        batches = limit if isinstance(limit, int) else int(limit * math.ceil(len(labels) / data.clip_batch))
-        data.episodes(labels[: batches * data.clip_batch], shots, 1, 0)
+        batches = limit if isinstance(limit, int) else int(limit * math.ceil(len(labels) / data.eval_batch_size))
+        data.episodes(labels[: batches * data.eval_batch_size], shots, 1, 0)

@@ -68,5 +68,5 @@ def class_prototypes(
 ) -> Float[Tensor, "e n t d"]:
     """Return the prototypes of episodes; whether they read the names is an option of the networks."""
     options = networks.options
-    shown = names if options["reads_names"] else None
-    return prototypes(networks.context, support, shown, merge_before=options["merge_before"])
+    shown = names if options["text_modulation"] else None
+    return prototypes(networks.context, support, shown, average_shots_first=options["average_shots_first"])

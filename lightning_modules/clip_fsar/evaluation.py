@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from common.errors import UserError
 from common.findings import Findings
+from common.ranges import Fraction, NonNegativeInt, PositiveInt
 from lightning_modules.clip_fsar.episode_data import DrawnEpisodes
 from lightning_modules.clip_fsar.episode_prediction import (
     EpisodeNetworks,
@@ -29,24 +29,15 @@ BATCH = 100
 class EvaluationOptions(TypedDict):
     """`episodes` of the test with each number of `shots`, `validation_episodes` with one shot, drawn from `seed`.
 
-    `text_share`: exponent of the text in the ensemble (§2.9). Episodes are the same whatever the run's seed is,
+    `text_weight`: exponent of the text in the ensemble (§2.9). Episodes are the same whatever the run's seed is,
     so that arms are compared on the same ones.
     """
 
-    shots: list[int]
-    episodes: int
-    validation_episodes: int
-    seed: int
-    text_share: float
-
-
-def check_evaluation(options: EvaluationOptions) -> None:
-    """Raise UserError if the options ask for nothing."""
-    if not options["shots"] or min(options["shots"]) < 1:
-        raise UserError(f"model.evaluation.shots is {options['shots']}: take numbers of 1 or more, as [1,5]")
-    for name, count in (("episodes", options["episodes"]), ("validation_episodes", options["validation_episodes"])):
-        if count < 1:
-            raise UserError(f"model.evaluation.{name} is {count}: take 1 or more")
+    shots: list[PositiveInt]
+    episodes: PositiveInt
+    validation_episodes: PositiveInt
+    seed: NonNegativeInt
+    text_weight: Fraction
 
 
 class Bank(NamedTuple):
@@ -73,7 +64,7 @@ class Episodes(NamedTuple):
 
 @torch.no_grad()
 def accuracies(
-    networks: EpisodeNetworks, bank: Bank, episodes: Episodes, text_share: float
+    networks: EpisodeNetworks, bank: Bank, episodes: Episodes, text_weight: float
 ) -> dict[str, Float[Tensor, " e"]]:
     """Return the accuracy, in percent, of each of a few episodes.
 
@@ -87,8 +78,8 @@ def accuracies(
     if names is not None:
         assert predicted.text_logits is not None
         scores["zero_shot"] = predicted.text_logits
-        scores["ensemble"] = ensemble(predicted.text_logits, predicted.distances, support.shape[-2], text_share)
-        if networks.options["reads_names"]:
+        scores["ensemble"] = ensemble(predicted.text_logits, predicted.distances, support.shape[-2], text_weight)
+        if networks.options["text_modulation"]:
             wrong = class_prototypes(networks, support, names.roll(1, dims=1))
             scores["permuted"] = -networks.alignment(wrong, predicted.queries)
     ways, each = episodes.query.shape[1:]
@@ -97,7 +88,7 @@ def accuracies(
 
 
 def evaluate(
-    networks: EpisodeNetworks, bank: Bank, drawn: DrawnEpisodes, text_share: float, share: tuple[int, int] = (0, 1)
+    networks: EpisodeNetworks, bank: Bank, drawn: DrawnEpisodes, text_weight: float, share: tuple[int, int] = (0, 1)
 ) -> dict[str, Float[Tensor, " e"]]:
     """Return the accuracies of episodes, which the processes share out, in the order of the episodes.
 
@@ -105,7 +96,7 @@ def evaluate(
         networks: see `EpisodeNetworks`.
         bank: all clips of the split.
         drawn: the episodes.
-        text_share: exponent of the text in the ensemble.
+        text_weight: exponent of the text in the ensemble.
         share: which process of how many this is.
     """
     shots, mine = drawn[1].shape[2], torch.arange(len(drawn[0]))[share[0] :: share[1]]
@@ -113,7 +104,7 @@ def evaluate(
     with progress(f"{shots}-shot episodes", len(parts)) as on_batch:
         for part in parts:
             episodes = on_device(drawn, part, networks.scale.device)
-            found.add(index=part, **accuracies(networks, bank, episodes, text_share))
+            found.add(index=part, **accuracies(networks, bank, episodes, text_weight))
             on_batch()
     values = found.gather_everywhere()
     return {name: value for name, value in values.items() if name != "index"}

@@ -1,7 +1,7 @@
 """Pretraining of the mini-CLIP, the stand-in for CLIP: stills and captions of a procedural world (§3.1)."""
 
-from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, TypedDict, cast
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from common.ranges import PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.clip.contrastive import contrastive_loss
@@ -39,10 +40,12 @@ class MiniCLIP(BasePaper):
         schedule: how the learning rate moves.
     """
 
+    needs: ClassVar = {"captions": ""}
+
     def __init__(
         self,
         *,
-        image_size: int,
+        image_size: PositiveInt,
         mini: MiniOptions,
         prompt: str,
         optimizer: OptimizerOptions,
@@ -65,13 +68,20 @@ class MiniCLIP(BasePaper):
             self.clip = build_clip(MINI, self.options["mini"], self.options["image_size"])
             self.right = MeanMetric()
 
-    def _tokens(self) -> Tensor:
-        h, names = self.options, self.datamodule.class_names("fit")
-        return tokenize(MINI, h["mini"], [h["prompt"].replace("{}", name) for name in names]).to(self.device)
+    def _tokens(self, data: Any) -> Tensor:
+        h, names = self.options, data.class_names("fit")
+        return tokenize(MINI, h["mini"], [h["prompt"].replace("{}", name) for name in names])
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield a look at the names."""
+        yield lambda: self._tokens(data)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the contrastive loss of a batch."""
-        images, captions = self.clip.encode_image(batch["image"]), self.clip.encode_text(self._tokens())
+        images, captions = (
+            self.clip.encode_image(batch["image"]),
+            self.clip.encode_text(self._tokens(self.datamodule).to(self.device)),
+        )
         loss = contrastive_loss(images, batch["label"], captions, self.clip.logit_scale.exp())
         count = len(batch["label"]) * world_size()
         self.log("train/loss", loss, prog_bar=True, batch_size=count, sync_dist=True)
@@ -80,11 +90,16 @@ class MiniCLIP(BasePaper):
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Do one step's forward and backward pass."""
         images = self.clip.encode_image(batch["image"])
-        texts = self.clip.encode_text(torch.zeros(len(images), self.options["mini"]["context"], dtype=torch.int64))
+        texts = self.clip.encode_text(
+            torch.zeros(len(images), self.options["mini"]["context_length"], dtype=torch.int64)
+        )
         (images @ texts.mT).mean().backward()
 
     def _measure(self, batch: Mapping[str, Any]) -> None:
-        images, texts = self.clip.encode_image(batch["image"]), self.clip.encode_text(self._tokens())
+        images, texts = (
+            self.clip.encode_image(batch["image"]),
+            self.clip.encode_text(self._tokens(self.datamodule).to(self.device)),
+        )
         nearest = (functional.normalize(images, dim=-1) @ functional.normalize(texts, dim=-1).mT).argmax(dim=1)
         self.right.update(100 * (nearest == batch["label"]).float())
 
@@ -110,5 +125,5 @@ class MiniCLIP(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], name="mini_clip")
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])

@@ -11,18 +11,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.ranges import NonNegativeInt, PositiveInt
+
 
 class ContextOptions(TypedDict):
-    """The Transformer over frames (§2.4): `depth` blocks (0: none) with layers of `hidden`.
+    """The Transformer over frames (§2.4): `depth` blocks (0: none) with layers of `hidden_dim`.
 
-    `reads_names`: whether prototypes read the class name: the paper's modulation. `merge_before`: whether shots are
-    averaged before it, else after.
+    `text_modulation`: whether prototypes read the class name: the paper's modulation. `average_shots_first`: whether
+    shots are averaged before it, else after.
     """
 
-    depth: int
-    hidden: int
-    reads_names: bool
-    merge_before: bool
+    depth: NonNegativeInt
+    hidden_dim: PositiveInt
+    text_modulation: bool
+    average_shots_first: bool
 
 
 class Attention(nn.Module):
@@ -113,7 +115,7 @@ def prototypes(
     support: Float[Tensor, "b n k t d"],
     names: Float[Tensor, "b n d"] | None,
     *,
-    merge_before: bool,
+    average_shots_first: bool,
 ) -> Float[Tensor, "b n t d"]:
     """Return a prototype for each class of an episode.
 
@@ -121,9 +123,9 @@ def prototypes(
         context: the Transformer.
         support: frame features of the k clips of each of n classes.
         names: text features of the classes; None for prototypes that read no name.
-        merge_before: whether frames are averaged over clips before the Transformer looks at them, else after.
+        average_shots_first: whether frames are averaged over clips before the Transformer looks at them, else after.
     """
-    frames = support.mean(dim=2, keepdim=True) if merge_before else support
+    frames = support.mean(dim=2, keepdim=True) if average_shots_first else support
     if names is None:
         return clips(context, frames).mean(dim=2)
     shown = names[:, :, None].expand(*frames.shape[:3], -1)

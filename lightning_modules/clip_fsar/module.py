@@ -1,7 +1,8 @@
 """CLIP-FSAR: an image encoder tuned on episodes, and prototypes that read the class name."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,8 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from common.pixel_statistics import Statistics
+from common.ranges import PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.clip_fsar.alignment import AlignmentOptions, build_alignment
 from lightning_modules.clip_fsar.episode_data import EpisodeData, check_episodes
@@ -24,8 +27,10 @@ from lightning_modules.clip_fsar.video_text import VideoTextOptions
 from lightning_modules.collecting import Collector
 from lightning_modules.optimization import with_schedule
 from networks.clip.mini import MiniOptions
-from networks.clip.pretrained import load_clip
+from networks.clip.pretrained import clip_normalization, load_clip
+from networks.clip.tokenizers import tokenize
 from networks.clip.towers import TowerOptions, build_clip, text_features
+from networks.seeds import own_initialization
 
 
 class CLIPFSAR(BasePaper):
@@ -47,14 +52,15 @@ class CLIPFSAR(BasePaper):
         tuner: what to attach to the image encoder, from the tuner group.
     """
 
+    needs: ClassVar = {"episodes": "", "words of the mini-CLIP": "towers.name=mini and towers.weights!=null"}
     can_be_sharded = False
 
     def __init__(
         self,
         *,
-        image_size: int,
-        frames: int,
-        shots: int,
+        image_size: PositiveInt,
+        frames: PositiveInt,
+        shots: PositiveInt,
         towers: TowerOptions,
         mini: MiniOptions,
         frozen: bool,
@@ -99,6 +105,11 @@ class CLIPFSAR(BasePaper):
         """Whether the image encoder comes from a file."""
         return self.options["towers"]["weights"] is not None
 
+    @property
+    def normalization(self) -> Statistics | None:
+        """What CLIP was trained with; the mini-CLIP takes frames in -1..1."""
+        return clip_normalization(self.options["towers"]["name"])
+
     def example(self) -> tuple[Tensor]:
         """Return two frames of noise."""
         return (noise_images(3, self.options["image_size"]),)
@@ -120,8 +131,10 @@ class CLIPFSAR(BasePaper):
         h, text = self.options, self.options["video_text"]
         self.visual = self._clip(trained=False).visual
         size = int(self.visual.output_dim)
-        self.context = TemporalTransformer(size, h["context"]["depth"], h["context"]["hidden"])
-        self.alignment = build_alignment(h["alignment"], size, h["frames"])
+        with own_initialization("context"):
+            self.context = TemporalTransformer(size, h["context"]["depth"], h["context"]["hidden_dim"])
+        with own_initialization("alignment"):
+            self.alignment = build_alignment(h["alignment"], size, h["frames"])
         # Not CLIP's own scale, which is 100 (§2.3).
         self.scale = nn.Parameter(torch.tensor(float(text["scale"])), requires_grad=text["weight"] > 0)
         self.visual.requires_grad_(not h["frozen"])
@@ -131,6 +144,15 @@ class CLIPFSAR(BasePaper):
         """Load the image encoder's weights."""
         if self.names_weights:
             self.visual.load_state_dict(self._clip(trained=True).visual.state_dict())
+
+    def start_checks(self, data: EpisodeData) -> Iterator[Callable[[], object]]:
+        """Yield the reading of the towers, and a look at names and clips of every split."""
+        yield from super().start_checks(data)
+        h = self.options
+        for split in ("fit", "val", "test") if self.names_weights else ():
+            yield partial(self._tokens, data, split)
+        for split, shots in (("val", 1), ("test", max(h["evaluation"]["shots"]))):
+            yield partial(check_episodes, data, split, shots, 1.0)
 
     def train(self, mode: bool = True) -> "CLIPFSAR":
         """Set the mode; a frozen image encoder stays in eval mode."""
@@ -148,13 +170,17 @@ class CLIPFSAR(BasePaper):
         """Return the text features of a split's class names, None without weights."""
         if not self.names_weights:
             return None
-        prompts = self._prompts(split)
+        prompts = self._prompts(self._data, split)
         self._read_names(prompts)
         return torch.stack([self._names[prompt] for prompt in prompts]).to(self.scale)
 
-    def _prompts(self, split: str) -> list[str]:
+    def _prompts(self, data: EpisodeData, split: str) -> list[str]:
         prompt = self.options["towers"]["prompt"]
-        return [prompt.replace("{}", name) for name in self._data.class_names(split)]
+        return [prompt.replace("{}", name) for name in data.class_names(split)]
+
+    def _tokens(self, data: EpisodeData, split: str) -> Tensor:
+        h = self.options
+        return tokenize(h["towers"]["name"], h["mini"], self._prompts(data, split))
 
     def _read_names(self, prompts: Sequence[str]) -> None:
         h, new = self.options, [prompt for prompt in prompts if prompt not in self._names]
@@ -241,7 +267,7 @@ class CLIPFSAR(BasePaper):
 
     def _foresee(self, *splits: str) -> None:
         if self.names_weights:
-            self._read_names([prompt for split in splits for prompt in self._prompts(split)])
+            self._read_names([prompt for split in splits for prompt in self._prompts(self._data, split)])
         shots, trainer = max(self.options["evaluation"]["shots"]), self.trainer
         if "val" in splits:
             check_episodes(self._data, "val", 1, trainer.limit_val_batches)
@@ -290,7 +316,7 @@ class CLIPFSAR(BasePaper):
         drawn = self._data.episodes(columns["label"].numpy(), shots, count, options["seed"])
         networks = self.episode_networks
         bank = bank_of(networks, columns["frames"].to(self.scale), self.names(split))
-        return evaluate(networks, bank, drawn, options["text_share"], (trainer.global_rank, trainer.world_size))
+        return evaluate(networks, bank, drawn, options["text_weight"], (trainer.global_rank, trainer.world_size))
 
     def _known(self) -> dict[str, Tensor]:
         if self._columns is None:

@@ -7,14 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from common.ranges import NonNegativeFloat, PositiveFloat
 from networks.precision import single_precision
 
 
 class VideoTextOptions(TypedDict):
     """The loss between clips and the names of all base classes: its `weight`, and what its `scale` starts from."""
 
-    weight: float
-    scale: float
+    weight: NonNegativeFloat
+    scale: PositiveFloat
 
 
 def video_text_logits(
@@ -33,7 +34,7 @@ def video_text_logits(
 
 
 def ensemble(
-    text_logits: Float[Tensor, "*b n"], distances: Float[Tensor, "*b n"], frames: int, text_share: float
+    text_logits: Float[Tensor, "*b n"], distances: Float[Tensor, "*b n"], frames: int, text_weight: float
 ) -> Float[Tensor, "*b n"]:
     """Return the score p_text^share p_vis^(1 - share) of each class (§2.9).
 
@@ -41,8 +42,8 @@ def ensemble(
         text_logits: logits of the clips against the names.
         distances: distances of the clips to the prototypes.
         frames: frames T of a clip; p_vis is the softmax of (T - distance) / T.
-        text_share: exponent of the text's probability, 0 to 1.
+        text_weight: exponent of the text's probability, 0 to 1.
     """
     text = text_logits.float().log_softmax(dim=-1)
     seen = ((frames - distances.float()) / frames).log_softmax(dim=-1)
-    return torch.exp(text_share * text + (1 - text_share) * seen)
+    return torch.exp(text_weight * text + (1 - text_weight) * seen)

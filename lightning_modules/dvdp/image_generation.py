@@ -1,6 +1,6 @@
 """Images in batches, drawn with a denoiser by any sampler."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,19 +15,19 @@ from networks.seeds import stream_generator
 
 @dataclass(frozen=True)
 class ImageGenerator:
-    """Generates images in -1..1; image k depends on k, the seed and the batch size alone.
+    """Generates images in -1..1; image k depends on k and the seed alone.
 
     Attributes:
         network: the denoiser.
         shape: shape [c, h, w] of an image.
-        batch: number of images drawn at a time.
+        batch_size: number of images drawn at a time.
         seed: seed of all noise.
         device: device that the images are drawn on.
     """
 
     network: Denoiser
     shape: tuple[int, int, int]
-    batch: int
+    batch_size: int
     seed: int
     device: torch.device
 
@@ -41,15 +41,16 @@ class ImageGenerator:
             count: number of images, over all processes.
             share: which process of how many this is; each draws every so many batches.
         """
-        firsts = rank_share(range(0, count, self.batch), *share)
+        firsts = rank_share(range(0, count, self.batch_size), *share)
         with progress("sampling", len(firsts) * len(sampler.visits)) as on_step:
             for first in firsts:
-                generator = stream_generator(self.seed, first, self.device)
-                shape = (min(self.batch, count - first), *self.shape)
-                yield sampler(self.network, shape, generator, on_step=on_step)
+                generators = self._generators(range(first, min(first + self.batch_size, count)))
+                yield sampler(self.network, self.shape, generators, on_step=on_step)
 
     @torch.no_grad()
     def chain(self, sampler: Sampler) -> list[State]:
-        """Return the states of one image's reverse chain."""
-        generator = torch.Generator(self.device).manual_seed(self.seed)
-        return list(sampler.chain(self.network, (1, *self.shape), generator))
+        """Return the states of the first image's reverse chain."""
+        return list(sampler.chain(self.network, self.shape, self._generators([0])))
+
+    def _generators(self, indices: Iterable[int]) -> list[torch.Generator]:
+        return [stream_generator(self.seed, index, self.device) for index in indices]

@@ -1,6 +1,6 @@
 """DVDP: diffusion whose state loses dimensions on the way to noise, and gets them back on the way to an image."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar, cast
 
@@ -10,9 +10,10 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from common.ranges import FractionBelowOne, NonNegativeInt, PositiveFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.dvdp.costs import macs_of_levels
-from lightning_modules.dvdp.denoising_loss import denoising_loss
+from lightning_modules.dvdp.denoising_loss import denoising_loss, images_at, positions_at
 from lightning_modules.dvdp.evaluation import EvaluationOptions, step_counts
 from lightning_modules.dvdp.image_generation import ImageGenerator
 from lightning_modules.dvdp.networks import LevelNetworkOptions, LevelNetworks, uneven_use
@@ -22,10 +23,18 @@ from lightning_modules.dvdp.process import Process, ProcessOptions
 from lightning_modules.dvdp.projection import at_level, deviations
 from lightning_modules.dvdp.report import DISPLAYED, cost_quality, measure, pictures_of, training_costs
 from lightning_modules.dvdp.sampler import Sampler, SamplerOptions
-from lightning_modules.generated_images import SHEET_COLUMNS, build_distances, image_grid
+from lightning_modules.generated_images import (
+    SHEET_COLUMNS,
+    absent_distances,
+    build_distances,
+    distance_checks,
+    image_grid,
+)
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from metrics.image_distances import ImageDistances
+from networks.distributed import global_mean
 from networks.ema import averaged
+from networks.noise import BatchNoise
 from networks.seeds import stream_generator
 from networks.unregistered import Unregistered
 
@@ -45,7 +54,7 @@ class DVDP(BasePaper):
             level of the training images; without, they are taken as they are.
         level_weight: weight of the loss at each level, or null for 1.
         batch_scale: how large the batch is at each level, relative to the others, or null for the same; data.batch_size
-            is that of the largest, and at the other levels the first part of the batch is used.
+            is that of the largest, and at the other levels every second image is used, every third and so on.
         network: the U-Net.
         ema: decay of the moving average of the weights, at most.
         optimizer: options of the optimizer.
@@ -57,6 +66,7 @@ class DVDP(BasePaper):
         seed: seed of the levels and of the drawn images.
     """
 
+    needs: ClassVar = {"images": ""}
     can_be_sharded = False
     sample_options: ClassVar[DVDPSampleOptions] = {"count": 64, "seed": None, "steps": None}
     deviations: Tensor
@@ -65,22 +75,22 @@ class DVDP(BasePaper):
     def __init__(
         self,
         *,
-        channels: int,
-        image_size: int,
+        channels: PositiveInt,
+        image_size: PositiveInt,
         process: ProcessOptions,
         prediction: DVDPPrediction,
         level_scale: bool,
-        level_weight: list[float] | None,
-        batch_scale: list[int] | None,
+        level_weight: list[PositiveFloat] | None,
+        batch_scale: list[PositiveInt] | None,
         network: LevelNetworkOptions,
-        ema: float,
+        ema: FractionBelowOne,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
         sampler: SamplerOptions,
         evaluation: EvaluationOptions,
         compile: bool,  # noqa: A002 - torch's word for it
         channels_last: bool,
-        seed: int,
+        seed: NonNegativeInt,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -145,8 +155,13 @@ class DVDP(BasePaper):
         if off > 0.1:
             self.print(
                 f"process: at its end images are still {off:.2f} of the noise's deviation, so sampling starts off:"
-                " take more steps or a larger beta_last"
+                " take more steps or a larger beta_end"
             )
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of the files that the test compares images with."""
+        h = self.options
+        return distance_checks(h["channels"], h["image_size"], h["evaluation"])
 
     def sigmas(self) -> list[Tensor] | None:
         """Return the deviation of the images at every level, None where they are taken as they are."""
@@ -159,24 +174,26 @@ class DVDP(BasePaper):
         generator = stream_generator(self.options["seed"], step)
         return self.process.level_of(int(torch.randint(1, self.process.steps + 1, (), generator=generator)))
 
-    def part_of_batch(self, images: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, "n c h w"]:
-        """Return the images that are used at a level."""
-        scale = self.options["batch_scale"]
-        return images if scale is None else images[: max(1, len(images) * scale[level] // max(scale))]
-
-    def loss(self, images: Float[Tensor, "b c h w"], level: int, network: LevelNetworks) -> Float[Tensor, ""]:
-        """Return the mean squared error of the prediction at random times of a level."""
+    def losses_of(
+        self, images: Float[Tensor, "b c h w"], level: int, network: LevelNetworks, noise: BatchNoise
+    ) -> Float[Tensor, " b"]:
+        """Return every image's mean squared error of the prediction at a random time of a level."""
         sigmas, kind = self.sigmas(), self.options["prediction"]
         sigma = None if sigmas is None else sigmas[level]
-        return denoising_loss(self.process, network, kind, at_level(images, level), level, sigma)
+        return denoising_loss(self.process, network, kind, at_level(images, level), level, sigma, noise)
+
+    def loss(self, images: Float[Tensor, "b c h w"], level: int) -> Float[Tensor, ""]:
+        """Return the loss of a training batch, of the images of all processes that are used at a level."""
+        assert self.network is not None
+        used, positions = images_at(images, level, self.options["batch_scale"])
+        return global_mean(self.losses_of(used, level, self.network, self.noise.at(positions)))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of a batch at the level of this step."""
-        assert self.network is not None
         level = self.drawn_level(self.global_step)
-        images = self.part_of_batch(batch["image"], level)
-        loss = self.loss(images, level, self.network)
-        self.images_seen[level] += len(images) * self.trainer.world_size
+        images, scale = batch["image"], self.options["batch_scale"]
+        loss = self.loss(images, level)
+        self.images_seen[level] += len(positions_at(range(len(images) * self.trainer.world_size), level, scale))
         self.log("train/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
         self.log("train/level", float(level), batch_size=len(images), sync_dist=True)
         weight = self.options["level_weight"]
@@ -185,8 +202,8 @@ class DVDP(BasePaper):
     def cost_step(self, batch: dict[str, Any]) -> None:
         """Run the network at level 0, the dearest; what the other levels cost is measured by the test."""
         assert self.network is not None
-        images = batch["image"]
-        self.network(self.part_of_batch(images, 0), 0, images.new_ones(1)).square().mean().backward()
+        images, _ = images_at(batch["image"], 0, self.options["batch_scale"])
+        self.network(images, 0, images.new_ones(1)).square().mean().backward()
 
     def on_train_batch_end(self, *args: Any) -> None:
         """Take the weights up into their moving average, once an optimizer step."""
@@ -197,8 +214,8 @@ class DVDP(BasePaper):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
         assert self.network is not None
-        optimizer = build_optimizer(self.network.parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        optimizer = build_optimizer(self.network.parameters(), self.options["optimizer"], name="unet")
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])
 
     # Validation: the loss at every level, and a sheet of samples.
 
@@ -209,7 +226,8 @@ class DVDP(BasePaper):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Measure the averaged weights' loss at every level."""
         for level, metric in enumerate(self._level_losses):
-            metric.update(self.loss(batch["image"], level, self._averaged), len(batch["image"]))
+            noise = self.evaluation_noise(batch).part(f"level{level}")
+            metric.update(self.losses_of(batch["image"], level, self._averaged, noise))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss of every level and their mean by length, and show a sheet of samples."""
@@ -219,7 +237,7 @@ class DVDP(BasePaper):
             metric.reset()
         self.log("val/loss", sum(share * value for share, value in zip(self.process.shares, values, strict=True)))
         options = self.options["sampler"]
-        if (count := options["sheet"]) and self.trainer.is_global_zero:
+        if (count := options["preview_images"]) and self.trainer.is_global_zero:
             images = torch.cat(list(self.generate({"count": count, "seed": None, "steps": options["steps"]})))
             self.show_picture("training_samples", image_grid(images, columns=SHEET_COLUMNS), f"step {self.global_step}")
 
@@ -229,14 +247,19 @@ class DVDP(BasePaper):
         """Return the sampler of this model with a number of steps."""
         h, options = self.options, self.options["sampler"]
         return Sampler(
-            self.process, h["prediction"], self.sigmas(), method=options["method"], clip=options["clip"], steps=steps
+            self.process,
+            h["prediction"],
+            self.sigmas(),
+            method=options["method"],
+            clip=options["clip_sample"],
+            steps=steps,
         )
 
     def _generator(self, seed: int | None = None) -> ImageGenerator:
         h = self.options
         self.average.eval()
         shape, seed = (h["channels"], h["image_size"], h["image_size"]), h["seed"] if seed is None else seed
-        return ImageGenerator(self.denoise, shape, h["evaluation"]["batch"], seed, self.device)
+        return ImageGenerator(self.denoise, shape, h["evaluation"]["batch_size"], seed, self.device)
 
     def denoise(self, x: Tensor, level: int, time: Tensor) -> Tensor:
         """Return the prediction of the averaged weights, in the precision that the trainer computes in."""
@@ -245,7 +268,7 @@ class DVDP(BasePaper):
             return self._averaged(x, level, time)
 
     def generate(self, options: DVDPSampleOptions) -> Iterator[Float[Tensor, "b c h w"]]:
-        """Yield images in -1..1, a batch at a time; image k depends on its index, the seed and the batch size alone.
+        """Yield images in -1..1, a batch at a time; image k depends on its index and the seed alone.
 
         Args:
             options: what was asked for.
@@ -265,6 +288,8 @@ class DVDP(BasePaper):
     def on_fit_start(self) -> None:
         """Report weights that the test would miss before the training, not after it."""
         self._empty_distances()
+        for line in absent_distances(self.options["evaluation"]):
+            self.print(line)
 
     def on_test_start(self) -> None:
         """Begin with no real images."""

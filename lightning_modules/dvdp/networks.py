@@ -11,9 +11,9 @@ from networks.diffusion.unet import UNet, UNetOptions, check_unet
 
 
 class LevelNetworkOptions(UNetOptions):
-    """The U-Net; `share` is "shared" (one U-Net, run at the size of every level) or "per_level"."""
+    """The U-Net; `weight_sharing` is "shared" (one U-Net, run at the size of every level) or "per_level"."""
 
-    share: Literal["shared", "per_level"]
+    weight_sharing: Literal["shared", "per_level"]
 
 
 class LevelNetworks(nn.Module):
@@ -33,7 +33,7 @@ class LevelNetworks(nn.Module):
         super().__init__()
         check_network(image_size, levels, options)
         sizes = [image_size >> level for level in range(levels)]
-        served = [sizes] if options["share"] == "shared" else [[size] for size in sizes]
+        served = [sizes] if options["weight_sharing"] == "shared" else [[size] for size in sizes]
         self.networks = nn.ModuleList(UNet(image_channels, of_one, options) for of_one in served)
 
     def of(self, level: int) -> nn.Module:
@@ -54,17 +54,17 @@ class LevelNetworks(nn.Module):
 
 def uneven_use(levels: int, options: LevelNetworkOptions) -> bool:
     """Return whether a step at one level can leave weights unused that others use."""
-    return levels > 1 and (options["share"] == "per_level" or bool(options["attention"]))
+    return levels > 1 and (options["weight_sharing"] == "per_level" or bool(options["attention"]))
 
 
 def check_network(image_size: int, levels: int, options: LevelNetworkOptions) -> None:
     """Raise UserError, in one line, for options or sizes that make no network."""
     check_unet(options)
     stages = len(options["channels"])
-    factor = options["stem"] * 2 ** (levels - 1) * 2 ** (stages - 1)
+    factor = options["patch_size"] * 2 ** (levels - 1) * 2 ** (stages - 1)
     if image_size % factor:
         raise UserError(
             f"images of side {image_size} cannot be halved {levels - 1} times by the turning points, cut into"
-            f" {options['stem']} x {options['stem']} by the stem and halved {stages - 1} times by the U-Net's stages:"
-            f" the side has to be a multiple of {factor}"
+            f" {options['patch_size']} x {options['patch_size']} by the stem and halved {stages - 1} times by the"
+            f" U-Net's stages: the side has to be a multiple of {factor}"
         )

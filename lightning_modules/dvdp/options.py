@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypedDict
 
 from common.errors import UserError
+from common.ranges import PositiveInt
 from lightning_modules.base import SampleOptions
 from lightning_modules.dvdp.evaluation import EvaluationOptions
 from lightning_modules.dvdp.networks import LevelNetworkOptions, check_network
@@ -37,7 +38,7 @@ class DVDPOptions(TypedDict):
 class DVDPSampleOptions(SampleOptions):
     """What `mode=sample` may ask of `DVDP`."""
 
-    steps: int | None
+    steps: PositiveInt | None
     """Reverse steps; null: those of the test."""
 
 
@@ -56,9 +57,7 @@ def check_options(options: DVDPOptions, process: Process) -> None:
     levels, evaluation = process.last_level + 1, options["evaluation"]
     check_network(options["image_size"], levels, options["network"])
     for name, values in (("level_weight", options["level_weight"]), ("batch_scale", options["batch_scale"])):
-        if values is not None and (len(values) != levels or min(values) <= 0):
-            raise UserError(f"{name} is {values}, should be {levels} numbers above 0, one for each level")
-    for steps in [options["sampler"]["steps"], evaluation["steps"], *evaluation["curve"]]:
+        if values is not None and len(values) != levels:
+            raise UserError(f"{name} is {values}, should be {levels} numbers, one for each level")
+    for steps in [options["sampler"]["steps"], evaluation["steps"], *evaluation["curve_steps"]]:
         visits(process, steps)
-    if not 0 <= options["ema"] < 1:
-        raise UserError(f"ema is {options['ema']}, should be at least 0 and below 1")

@@ -10,26 +10,28 @@ last level has no detail to drop: P = I. With no turning points this is DDPM (Ho
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypedDict, cast
+from typing import Annotated, NamedTuple, TypedDict, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import PositiveFraction, PositiveInt, Range
 from lightning_modules.dvdp.attenuation import NAMES, Attenuation, attenuation
 from lightning_modules.dvdp.projection import coarse, detail, scaled, up
 from networks.diffusion.schedule import noise_levels
+from networks.noise import BatchNoise
 
 
 class ProcessOptions(TypedDict):
     """The process; see `Process`."""
 
-    steps: int
-    beta_first: float
-    beta_last: float
-    turning_points: list[int]
-    delta: float
+    timesteps: PositiveInt
+    beta_start: Annotated[float, Range(above=0, below=1)]
+    beta_end: Annotated[float, Range(above=0, below=1)]
+    turning_points: list[PositiveInt]
+    delta: PositiveFraction
     attenuation: Attenuation
 
 
@@ -45,9 +47,9 @@ class Process:
     """Schedules and turning points; every number is kept in float64.
 
     Args:
-        steps: T.
-        beta_first: beta_1 of DDPM's linear schedule.
-        beta_last: beta_T.
+        timesteps: T.
+        beta_start: beta_1 of DDPM's linear schedule.
+        beta_end: beta_T.
         turning_points: T_1 < ... < T_K, between 0 and T; empty for DDPM.
         delta: share of the detail that is left at its turning point.
         attenuation: "geometric", "linear", "cosine" or "none".
@@ -59,17 +61,17 @@ class Process:
     def __init__(
         self,
         *,
-        steps: int = 1000,
-        beta_first: float = 1e-4,
-        beta_last: float = 0.02,
+        timesteps: int = 1000,
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
         turning_points: Sequence[int] = (),
         delta: float = 1e-2,
         attenuation: Attenuation = "geometric",
     ) -> None:
-        _check(steps, beta_first, beta_last, list(turning_points), delta, attenuation)
-        self.steps, self.delta, self.kind = steps, delta, attenuation
-        self.bounds = (0, *turning_points, steps)
-        betas = torch.linspace(beta_first, beta_last, steps, dtype=torch.float64)
+        _check(timesteps, beta_start, beta_end, list(turning_points), delta, attenuation)
+        self.steps, self.delta, self.kind = timesteps, delta, attenuation
+        self.bounds = (0, *turning_points, timesteps)
+        betas = torch.linspace(beta_start, beta_end, timesteps, dtype=torch.float64)
         self.signal, self.noise = noise_levels(betas)
         """a_t and s_t for t = 0..T."""
 
@@ -87,9 +89,9 @@ class Process:
         """Return the level k with time in (T_k, T_{k+1}]."""
         return sum(time > bound for bound in self.bounds[1:-1])
 
-    def draw_times(self, level: int, count: int) -> Int[Tensor, " b"]:
-        """Draw times uniformly in a level's (T_k, T_{k+1}] from torch's generator, on the CPU."""
-        return torch.randint(self.bounds[level] + 1, self.bounds[level + 1] + 1, (count,))
+    def draw_times(self, level: int, count: int, noise: BatchNoise) -> Int[Tensor, " b"]:
+        """Draw times uniformly in a level's (T_k, T_{k+1}], on the CPU, for so many of this process's samples."""
+        return noise.integers("times", self.bounds[level] + 1, self.bounds[level + 1] + 1, (count,))
 
     def fading(self, level: int, time: Tensor) -> Tensor:
         """Return g_k(t) in float64 for whole times of a level; 1 at the last level."""
@@ -169,7 +171,7 @@ def _column(values: Tensor, device: torch.device | str) -> Tensor:
 
 def _check(steps: int, first: float, last: float, turns: list[int], delta: float, kind: str) -> None:
     if steps < 1 or not 0 < first <= last < 1:
-        raise UserError(f"process: steps is {steps}, beta {first} to {last}: at least 1 step, 0 < first <= last < 1")
+        raise UserError(f"process: timesteps is {steps}, beta {first} to {last}: at least 1, 0 < first <= last < 1")
     if kind not in NAMES:
         raise UserError(f"process.attenuation is {kind!r}, should be one of {', '.join(NAMES)}")
     if any(after <= before for before, after in pairwise(turns)):

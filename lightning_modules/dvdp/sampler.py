@@ -9,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import NonNegativeInt, PositiveInt
 from lightning_modules.dvdp.parameterization import DVDPPrediction, amplitudes, clean_image
 from lightning_modules.dvdp.process import Process, apply
+from networks.diffusion.generation import image_noise
 
 Method = Literal["ancestral", "ddim"]
 
@@ -19,9 +21,9 @@ class SamplerOptions(TypedDict):
     """The reverse chain: ancestral or DDIM, whether x_0 is clamped, and the steps of the sheets while training."""
 
     method: Method
-    clip: bool
-    steps: int
-    sheet: int
+    clip_sample: bool
+    steps: PositiveInt
+    preview_images: NonNegativeInt
 
 
 class Denoiser(Protocol):
@@ -110,36 +112,35 @@ class Sampler:
     def chain(
         self,
         network: Denoiser,
-        shape: tuple[int, int, int, int],
-        generator: torch.Generator,
-        jump_generator: torch.Generator | None = None,
+        shape: tuple[int, int, int],
+        generators: Sequence[torch.Generator],
+        jump_generators: Sequence[torch.Generator] | None = None,
     ) -> Iterator[State]:
         """Yield the states from the first noise to the images, which come last.
 
         Args:
             network: the denoiser.
-            shape: of the images [b, c, h, w].
-            generator: all noise is drawn from it, on its device; so one seed gives one sample.
-            jump_generator: draws the details of the jumps instead, to change these alone.
+            shape: of an image [c, h, w].
+            generators: one for each image draws all of its noise, on its device; so one seed gives one image.
+            jump_generators: draw the details of the jumps instead, to change these alone.
         """
-        process, device = self.process, generator.device
-        count, channels, height, width = shape
+        process, device = self.process, generators[0].device
+        channels, height, width = shape
 
-        def white(level: int, source: torch.Generator) -> Tensor:
-            size = (count, channels, height >> level, width >> level)
-            return torch.randn(size, generator=source, device=device)
+        def white(level: int, sources: Sequence[torch.Generator]) -> Tensor:
+            return image_noise((channels, height >> level, width >> level), sources, device)
 
         level = process.last_level
-        x = white(level, generator)
+        x = white(level, generators)
         yield State(x, None, level, process.steps)
         for visit in self.visits:
             if visit.level < level:
-                x = process.jump(x, level, white(visit.level, jump_generator or generator))
+                x = process.jump(x, level, white(visit.level, jump_generators or generators))
                 level = visit.level
                 yield State(x, None, level, visit.time)
             step = process.step(level, visit.time, visit.earlier, self.eta)
             clean = self.estimate(network, x, level, visit.time)
-            x = apply(step, x, clean, white(level, generator) if max(step.noise) > 0 else None)
+            x = apply(step, x, clean, white(level, generators) if max(step.noise) > 0 else None)
             yield State(x, clean, level, visit.earlier)
 
     def estimate(self, network: Denoiser, x: Float[Tensor, "b c h w"], level: int, time: int) -> Tensor:
@@ -153,15 +154,15 @@ class Sampler:
     def __call__(
         self,
         network: Denoiser,
-        shape: tuple[int, int, int, int],
-        generator: torch.Generator,
+        shape: tuple[int, int, int],
+        generators: Sequence[torch.Generator],
         *,
-        jump_generator: torch.Generator | None = None,
+        jump_generators: Sequence[torch.Generator] | None = None,
         on_step: Callable[[], object] | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """Return images in -1..1; see `chain`. `on_step` is called after every network call."""
         state = None
-        for state in self.chain(network, shape, generator, jump_generator):
+        for state in self.chain(network, shape, generators, jump_generators):
             if on_step is not None and state.clean is not None:
                 on_step()
         assert state is not None

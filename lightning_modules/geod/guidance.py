@@ -8,9 +8,11 @@ from typing import Literal, TypedDict
 from jaxtyping import Float
 from torch import Tensor
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, PositiveInt
 from lightning_modules.geod.inverse.depth_model import PretrainedGeometry
 from lightning_modules.geod.inverse.renderer import InverseRenderer, Shape
 from networks.cameras import focal_in_pixels, normals_of_depth
+from networks.distributed import gather_rows_with_gradient, mean_over_mask, rank, rank_part
 from networks.gan.generators3d.volume_rendering import Rendering
 from networks.reprojection import resize_depth
 
@@ -22,19 +24,19 @@ class GuidanceOptions(TypedDict):
     `end_kimg`, and is 0 after `stop_kimg` (null: never). `interval`: generator steps from one guided step to the next.
     `detach_image`: whether the gradient through the image that geometry is predicted from is cut. `shuffle`: the
     control, in which every sample is guided by the geometry predicted from another one. `kind`: normals, or depths
-    minus their means. `least_weight`: pixels count whose rays are stopped by more than this share.
+    minus their means. `min_opacity`: pixels count whose rays are stopped by more than this share.
     """
 
-    gamma_start: float
-    gamma_end: float
-    start_kimg: float
-    end_kimg: float
-    stop_kimg: float | None
-    interval: int
+    gamma_start: NonNegativeFloat
+    gamma_end: NonNegativeFloat
+    start_kimg: NonNegativeFloat
+    end_kimg: NonNegativeFloat
+    stop_kimg: NonNegativeFloat | None
+    interval: PositiveInt
     detach_image: bool
     shuffle: bool
     kind: Literal["normal", "depth"]
-    least_weight: float
+    min_opacity: FractionBelowOne
 
 
 def is_on(options: GuidanceOptions, images_seen: int) -> bool:
@@ -55,9 +57,8 @@ def gamma(options: GuidanceOptions, images_seen: int) -> float:
 def masked_difference(
     one: Float[Tensor, "b h w c"], other: Float[Tensor, "b h w c"], mask: Float[Tensor, "b h w"]
 ) -> Float[Tensor, ""]:
-    """Return the absolute difference, summed over channels, averaged over the pixels of the mask."""
-    difference = (one - other).abs().sum(dim=-1)
-    return (difference * mask).sum() / mask.sum().clamp_min(1)
+    """Return the absolute difference, summed over channels, averaged over the mask's pixels in the global batch."""
+    return mean_over_mask((one - other).abs().sum(dim=-1), mask)
 
 
 def guidance_loss(
@@ -66,7 +67,7 @@ def guidance_loss(
     shape: Shape,
     *,
     weight: Float[Tensor, "b h w"] | None = None,
-    least_weight: float = 0.0,
+    min_opacity: float = 0.0,
     kind: str = "normal",
     shuffle: bool = False,
 ) -> Float[Tensor, ""]:
@@ -77,16 +78,16 @@ def guidance_loss(
         focal: focal length of the generator's cameras, in pixels of that size.
         shape: what was predicted from the images of the same samples.
         weight: how much of each ray is stopped, at the size of the prediction; None for all.
-        least_weight: pixels count where the weight is above this.
+        min_opacity: pixels count where the weight is above this.
         kind: "normal", or "depth" minus its mean over the mask.
-        shuffle: whether each sample is guided by the prediction of the next one.
+        shuffle: whether each sample is guided by the prediction of the one before it in the global batch.
     """
     predicted, valid = shape.normals, shape.valid
     predicted_depth = shape.depth[: len(depth)]
     if shuffle:
-        predicted, valid, predicted_depth = predicted.roll(1, 0), valid.roll(1, 0), predicted_depth.roll(1, 0)
-    if weight is not None and least_weight > 0:
-        valid = valid * (weight.detach() > least_weight)
+        predicted, valid, predicted_depth = (_of_others(part) for part in (predicted, valid, predicted_depth))
+    if weight is not None and min_opacity > 0:
+        valid = valid * (weight.detach() > min_opacity)
     if kind == "depth":
         count = valid.sum(dim=(1, 2), keepdim=True).clamp_min(1)
         centered = [d - (d * valid).sum(dim=(1, 2), keepdim=True) / count for d in (depth, predicted_depth)]
@@ -94,6 +95,10 @@ def guidance_loss(
     normals = normals_of_depth(depth, focal)
     rendered = (normals.detach() != 0).any(dim=-1).float()
     return masked_difference(normals, predicted, valid * rendered)
+
+
+def _of_others(rows: Tensor) -> Tensor:
+    return gather_rows_with_gradient(rows).roll(1, 0)[rank_part(len(rows), rank())]
 
 
 def guidance_of_rendering(
@@ -114,6 +119,6 @@ def guidance_of_rendering(
     shape = predictor.predict_shape(image)
     size = shape.valid.shape[-1]
     depth, focal = resize_depth(rendering.depth, size), focal_in_pixels(camera, size)
-    weight, least = resize_depth(rendering.weight, size), options["least_weight"]
+    weight, least = resize_depth(rendering.weight, size), options["min_opacity"]
     kind, shuffle = options["kind"], options["shuffle"]
-    return guidance_loss(depth, focal, shape, weight=weight, least_weight=least, kind=kind, shuffle=shuffle)
+    return guidance_loss(depth, focal, shape, weight=weight, min_opacity=least, kind=kind, shuffle=shuffle)

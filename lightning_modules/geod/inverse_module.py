@@ -1,7 +1,7 @@
 """The inverse renderer by itself: Unsup3D, trained on images alone, to be the geometry branch of a discriminator."""
 
-from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class InverseRendering(BasePaper):
         optimizer: Adam.
     """
 
+    needs: ClassVar = {"color images": ""}
+
     def __init__(
         self,
         *,
@@ -56,6 +58,11 @@ class InverseRendering(BasePaper):
     def options(self) -> InverseRenderingOptions:
         """The constructor's arguments."""
         return cast(InverseRenderingOptions, self.hparams)
+
+    @property
+    def has_unused_parameters(self) -> bool:
+        """Whether the deviations of features have no part in the loss."""
+        return self.options["inverse_loss"]["perceptual"] == "none"
 
     def configure_model(self) -> None:
         """Build the networks."""
@@ -76,6 +83,8 @@ class InverseRendering(BasePaper):
     def on_fit_start(self) -> None:
         """Report missing weights before the training."""
         _ = self.features
+        if mean_depth(self.datamodule.source("fit")) is None:
+            self.print("not measured: test/ir_mad, as the depth of these data is not known")
 
     def load_pretrained(self) -> None:
         """Load the networks that the config names."""
@@ -83,6 +92,11 @@ class InverseRendering(BasePaper):
         if path:
             assert self.inverse_renderer is not None
             load_inverse_renderer(self.inverse_renderer, path)
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of the networks to start from and of the features that the loss compares."""
+        yield from super().start_checks(data)
+        yield lambda: build_features(self.options["inverse_loss"])
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the loss of real images."""
@@ -102,7 +116,7 @@ class InverseRendering(BasePaper):
 
     def configure_optimizers(self) -> Optimizer:
         """Return Adam."""
-        return build_adam(self.parameters(), self.options["optimizer"])
+        return build_adam(self.parameters(), self.options["optimizer"], name="inverse_renderer")
 
     # Where the truth is known, how far predictions are from it.
 

@@ -25,8 +25,8 @@ def generator_loss(
     images_seen = int(networks.images_seen)
     weight = gamma(options["guidance"], images_seen)
     generator, terms = networks.generator, dict[str, Tensor]()
-    field = generator.field(latents.z, latents.camera)
-    rendering = generator.render(field, latents.camera, jitter=True)
+    field = generator.field(latents.z, latents.camera, latents.synthesis_noise(generator.noise_sides))
+    rendering = generator.render(field, latents.camera, jitter=latents.noise.part("rendering"))
     prepare = networks.discriminator_input
     logits = prepare(networks.discriminator, prepare.of_rendered(rendering), latents.camera, images_seen)
     adversarial = losses.generator_loss(logits)
@@ -39,7 +39,7 @@ def generator_loss(
         terms["guidance"] = guidance.detach()
     nvs = options["nvs"]
     if nvs["kind"] != "none" and is_on(options["guidance"], images_seen):
-        second = generator.render(field, latents.other, jitter=True)
+        second = generator.render(field, latents.other, jitter=latents.noise.part("other_rendering"))
         views = (rendering, latents.camera, second, latents.other)
         turned = novel_view_loss(nvs["kind"], *views, networks.inverse_renderer, generator.ray_length)
         loss = loss + nvs["weight"] * turned
@@ -49,10 +49,11 @@ def generator_loss(
 
 def density_loss(networks: GeoDNetworks, options: GeoDOptions, latents: LatentBatch) -> Float[Tensor, ""] | None:
     """Return the weighted variation of density, None if it is not due in this step."""
-    lazy = options["regularisation"]
+    lazy = options["regularization"]
     if not lazy["density_weight"] or not is_due(int(networks.batches_seen), lazy["density_interval"]):
         return None
-    variation = losses.density_variation(networks.generator, latents.z, latents.camera)
+    noise = latents.noise.part("density")
+    variation = losses.density_variation(networks.generator, latents.z, latents.camera, noise)
     return lazy_weight(lazy["density_weight"], lazy["density_interval"]) * variation
 
 

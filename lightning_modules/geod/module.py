@@ -1,6 +1,6 @@
 """GeoD: three networks are trained; the geometry branch, on real images, guides the generator."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -9,8 +9,9 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from lightning_modules.base import BasePaper
-from lightning_modules.geod.evaluation.generator_evaluation import GeneratorEvaluation
+from lightning_modules.geod.evaluation.generator_evaluation import GeneratorEvaluation, evaluation_checks
 from lightning_modules.geod.guidance import GuidanceOptions
 from lightning_modules.geod.inverse.depth_model import PretrainedOptions
 from lightning_modules.geod.inverse.reconstruction_loss import InverseLossOptions, inverse_loss
@@ -28,7 +29,7 @@ from lightning_modules.geod.options import (
     check_options,
     trains_inverse_renderer,
 )
-from networks.cameras import PoseOptions, label_cameras
+from networks.cameras import PoseOptions, label_cameras, require_cameras
 from networks.gan.discriminator_input import DiscriminatorOptions
 from networks.gan.generators3d.mesh import Mesh
 from networks.gan.generators3d.pigan import PiGANOptions
@@ -59,7 +60,7 @@ class GeoD(BasePaper):
         guidance: when and how the generator is guided.
         nvs: the paper's third task, novel views, in a form of our choice.
         poses: poses of generated objects.
-        regularisation: R1 and density.
+        regularization: R1 and density.
         optimizers: Adam of each network.
         gradient_clip: bound of the gradient's norm of generator and discriminator, or null.
         ema: largest decay of the generator's moving average.
@@ -67,6 +68,7 @@ class GeoD(BasePaper):
         seed: seed of latents and poses.
     """
 
+    needs: ClassVar = {"color images": "", "cameras": "poses.kind=labels or discriminator.pose_conditioned=true"}
     networks: GeoDNetworks
     has_unused_parameters = True
     can_be_sharded = False
@@ -75,7 +77,7 @@ class GeoD(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
+        image_size: PositiveInt,
         triplane: TriPlaneOptions | None,
         pigan: PiGANOptions | None,
         generator_init: str | None,
@@ -85,17 +87,17 @@ class GeoD(BasePaper):
         inverse_renderer: InverseRendererOptions,
         inverse_loss: InverseLossOptions,
         ir_init: str | None,
-        ir_stop_kimg: float,
+        ir_stop_kimg: NonNegativeFloat,
         pretrained: PretrainedOptions,
         guidance: GuidanceOptions,
         nvs: NovelViewOptions,
         poses: PoseOptions,
-        regularisation: RegularizationOptions,
+        regularization: RegularizationOptions,
         optimizers: OptimizersOptions,
-        gradient_clip: float | None,
-        ema: float,
+        gradient_clip: PositiveFloat | None,
+        ema: FractionBelowOne,
         evaluation: EvaluationOptions,
-        seed: int,
+        seed: NonNegativeInt,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -120,6 +122,13 @@ class GeoD(BasePaper):
         """Load the networks that the config names."""
         self.networks.load_pretrained()
 
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of all files, and the search for cameras if poses are theirs."""
+        if self.options["poses"]["kind"] == "labels":
+            yield lambda: require_cameras(data.fake_batch(1))
+        yield from self.networks.file_checks()
+        yield from evaluation_checks(self.networks, self.options)
+
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the state of the networks, by their names."""
         return self.networks.state_dict(*args, **kwargs)
@@ -134,25 +143,24 @@ class GeoD(BasePaper):
 
     def configure_optimizers(self) -> list[Optimizer]:
         """Return an optimizer for each network that is trained: generator, discriminator, inverse renderer."""
-        o, lazy, n = self.options["optimizers"], self.options["regularisation"], self.networks
+        o, lazy, n = self.options["optimizers"], self.options["regularization"], self.networks
         density = lazy["density_interval"] if lazy["density_weight"] else None
         r1 = lazy["r1_interval"] if lazy["r1_gamma"] and lazy["r1_interval"] > 1 else None
         optimizers: list[Optimizer] = [
-            build_adam(n.generator.parameters(), o["generator"], lazy_interval=density),
-            build_adam(n.discriminator.parameters(), o["discriminator"], lazy_interval=r1),
+            build_adam(n.generator.parameters(), o["generator"], name="generator", lazy_interval=density),
+            build_adam(n.discriminator.parameters(), o["discriminator"], name="discriminator", lazy_interval=r1),
         ]
         if trains_inverse_renderer(self.options):
             assert n.inverse_renderer is not None
-            optimizers.append(build_adam(n.inverse_renderer.parameters(), o["inverse_renderer"]))
+            own = n.inverse_renderer.parameters()
+            optimizers.append(build_adam(own, o["inverse_renderer"], name="inverse_renderer"))
         return optimizers
 
     # Training.
 
-    def draw(self, batch: Mapping[str, Any], purpose: int) -> LatentBatch:
-        """Return the latents of this batch's generated images; every process has its part of one draw for all."""
-        ranks = {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
-        labels = batch.get("camera")
-        return draw_latents(self.networks, self.options, len(batch["image"]), purpose, labels, **ranks)
+    def draw(self, batch: Mapping[str, Any], purpose: str) -> LatentBatch:
+        """Return latents, poses and noise of as many images as the batch has, for a network's step."""
+        return draw_latents(self.networks, self.options, len(batch["image"]), purpose, batch.get("camera"))
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Make a step of each network."""
@@ -160,8 +168,8 @@ class GeoD(BasePaper):
         is_trained = trains_inverse_renderer(self.options)
         if is_trained and int(n.images_seen) < self.options["ir_stop_kimg"] * 1000:
             self.inverse_renderer_step(batch, optimizers[2])
-        self.generator_step(self.draw(batch, 0), optimizers[0])
-        self.discriminator_step(batch, self.draw(batch, 1), optimizers[1])
+        self.generator_step(self.draw(batch, "generator"), optimizers[0])
+        self.discriminator_step(batch, self.draw(batch, "discriminator"), optimizers[1])
         n.images_seen += len(batch["image"]) * self.trainer.world_size
         n.batches_seen += 1
         n.average.update_parameters(n.get_submodule("generator"))
@@ -197,9 +205,10 @@ class GeoD(BasePaper):
 
     def discriminator_step(self, batch: Mapping[str, Any], latents: LatentBatch, optimizer: LightningOptimizer) -> None:
         """Train the discriminator; R1 has a step of its own unless it is due in every one."""
-        n, lazy = self.networks, self.options["regularisation"]
+        n, lazy = self.networks, self.options["regularization"]
         with torch.no_grad():
-            rendering = n.generator(latents.z, latents.camera, jitter=True, noise="random")
+            noise, jitter = latents.synthesis_noise(n.generator.noise_sides), latents.noise.part("rendering")
+            rendering = n.generator(latents.z, latents.camera, jitter=jitter, noise=noise)
         weight, interval = lazy_weight(lazy["r1_gamma"] / 2, lazy["r1_interval"]), lazy["r1_interval"]
         has_r1 = weight > 0 and is_due(int(n.batches_seen), interval)
         with self.toggled_optimizer(optimizer):
@@ -228,7 +237,7 @@ class GeoD(BasePaper):
         n.get_submodule("generator").eval()
         z = batch["image"].new_zeros(count, n.generator.z_dim)
         camera = batch["camera"] if "camera" in batch else z.new_zeros(count, 25) + 1
-        rendering = n.generator(z, camera, jitter=True)
+        rendering = n.generator(z, camera)
         loss = prepare(n.discriminator, prepare.of_rendered(rendering), camera, 0).mean()
         if n.inverse_renderer is not None:
             # What its rasterizer does depends on the data, and multiplies next to nothing.
@@ -250,7 +259,8 @@ class GeoD(BasePaper):
         labels = self.networks.label_cameras
         if labels is not None:
             labels.copy_(label_cameras(self.datamodule.source("fit"), len(labels)))
-        self._new_evaluation(has_distances=True)
+        for line in self._new_evaluation(has_distances=True).absent_metrics():
+            self.print(line)
         _ = self.networks.predictor, trains_inverse_renderer(self.options) and self.networks.features
 
     def on_validation_start(self) -> None:

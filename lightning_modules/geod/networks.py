@@ -1,5 +1,7 @@
 """All networks and counters of a GeoD training in one object, which is what checkpoints hold."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import cast
 
 import torch
@@ -18,6 +20,7 @@ from networks.gan.generators3d.interface import Generator3D
 from networks.gan.generators3d.pigan import PiGAN, PiGANOptions
 from networks.gan.generators3d.samples import Samples3D
 from networks.gan.generators3d.triplane import TriPlaneGenerator, TriPlaneOptions
+from networks.seeds import own_initialization
 from networks.unregistered import Unregistered
 
 MAX_LABEL_CAMERAS = 8192
@@ -71,7 +74,8 @@ class GeoDNetworks(nn.Module):
         self.inverse_renderer: InverseRenderer | None = None
         is_trained = trains_inverse_renderer(options)
         if options["geometry"] == "unsup3d" and (uses_guidance(options) or is_trained):
-            self.inverse_renderer = InverseRenderer(options["inverse_renderer"]).requires_grad_(is_trained)
+            with own_initialization("inverse_renderer"):
+                self.inverse_renderer = InverseRenderer(options["inverse_renderer"]).requires_grad_(is_trained)
         self._features = Unregistered(lambda: build_features(options["inverse_loss"]))
         size = options["inverse_renderer"]["size"]
         self._depth_model = Unregistered(lambda: PretrainedGeometry(options["pretrained"], size))
@@ -118,12 +122,24 @@ class GeoDNetworks(nn.Module):
         Raises:
             UserError: if a file is missing or holds other networks.
         """
-        o = self.options
-        if o["ir_init"] and self.inverse_renderer is not None:
-            load_inverse_renderer(self.inverse_renderer, o["ir_init"])
-        if o["generator_init"]:
-            generator = self.get_submodule("generator")
-            load_network(generator, o["generator_init"], "generator_init")
-            self.average.module.load_state_dict(generator.state_dict())
-        if o["discriminator_init"]:
-            load_network(self.discriminator, o["discriminator_init"], "discriminator_init")
+        for load in self._loads():
+            load()
+        if self.options["generator_init"]:
+            self.average.module.load_state_dict(self.get_submodule("generator").state_dict())
+
+    def _loads(self) -> Iterator[Callable[[], None]]:
+        """Yield the readings of the networks that the config names."""
+        o, renderer = self.options, self.inverse_renderer
+        if (path := o["ir_init"]) and renderer is not None:
+            yield partial(load_inverse_renderer, renderer, path)
+        if path := o["generator_init"]:
+            yield partial(load_network, self.get_submodule("generator"), path, "model.generator_init")
+        if path := o["discriminator_init"]:
+            yield partial(load_network, self.discriminator, path, "model.discriminator_init")
+
+    def file_checks(self) -> Iterator[Callable[[], object]]:
+        """Yield the readings of all files that a training needs, each by itself."""
+        yield from self._loads()
+        if trains_inverse_renderer(self.options):
+            yield lambda: build_features(self.options["inverse_loss"])
+        yield lambda: self.predictor

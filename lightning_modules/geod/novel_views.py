@@ -11,18 +11,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from common.ranges import NonNegativeFloat
 from lightning_modules.geod.inverse.renderer import InverseRenderer
 from networks.cameras import split_camera
+from networks.distributed import mean_over_mask
 from networks.gan.generators3d.volume_rendering import Rendering
 from networks.precision import single_precision
-from networks.reprojection import reproject, reprojection_error
+from networks.reprojection import reproject
 
 
 class NovelViewOptions(TypedDict):
     """`kind`: "none", "warp" or "reproject"; `weight` of the loss, from the start to the stop of the guidance."""
 
     kind: Literal["none", "warp", "reproject"]
-    weight: float
+    weight: NonNegativeFloat
 
 
 def turned_prediction(
@@ -71,8 +73,12 @@ def novel_view_loss(
     """
     if kind == "reproject":
         warped, mask = reproject(second.raw, first.depth, camera, second.depth, other_camera, ray_length)
-        return reprojection_error(first.raw, warped, mask)
+        return _difference(first.raw, warped, mask)
     assert renderer is not None
     with torch.no_grad():
         warped, mask = turned_prediction(renderer, first.image, camera, other_camera)
-    return reprojection_error(renderer.resize(second.image), warped, mask)
+    return _difference(renderer.resize(second.image), warped, mask)
+
+
+def _difference(image: Float[Tensor, "b c h w"], warped: Float[Tensor, "b c h w"], mask: Tensor) -> Tensor:
+    return mean_over_mask((image - warped).abs().mean(dim=1), mask)

@@ -1,8 +1,9 @@
 """The options of a GeoD training, as its config names them, and what follows from several of them together."""
 
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from common.errors import UserError
+from common.ranges import NonNegativeFloat, PositiveInt, Range
 from lightning_modules.base import SampleOptions
 from lightning_modules.generated_images import DistanceOptions
 from lightning_modules.geod.guidance import GuidanceOptions
@@ -31,10 +32,10 @@ class RegularizationOptions(TypedDict):
     weight of the difference of density between points and points next to them.
     """
 
-    r1_gamma: float
-    r1_interval: int
-    density_weight: float
-    density_interval: int
+    r1_gamma: NonNegativeFloat
+    r1_interval: PositiveInt
+    density_weight: NonNegativeFloat
+    density_interval: PositiveInt
 
 
 class OptimizersOptions(TypedDict):
@@ -48,12 +49,12 @@ class OptimizersOptions(TypedDict):
 class EvaluationOptions(DistanceOptions):
     """What the test generates and compares (geod §2.9).
 
-    Of the `samples`, `per_pose`, at least 2, share a pose. `validation_samples`: images of a validation. `oracle`: a
-    checkpoint of the oracle of rendered heads, or the folder of a depth model of transformers, or null.
+    Of the `samples`, `images_per_pose`, at least 2, share a pose. `validation_samples`: images of a validation.
+    `oracle`: a checkpoint of the oracle of rendered heads, or the folder of a depth model of transformers, or null.
     """
 
-    per_pose: int
-    validation_samples: int
+    images_per_pose: Annotated[int, Range(low=2)]
+    validation_samples: PositiveInt
     oracle: str | None
 
 
@@ -75,7 +76,7 @@ class GeoDOptions(TypedDict):
     guidance: GuidanceOptions
     nvs: NovelViewOptions
     poses: PoseOptions
-    regularisation: RegularizationOptions
+    regularization: RegularizationOptions
     optimizers: OptimizersOptions
     gradient_clip: float | None
     ema: float
@@ -84,25 +85,9 @@ class GeoDOptions(TypedDict):
 
 
 def check_options(options: GeoDOptions) -> None:
-    """Check options that depend on each other, and those that have a minimum.
-
-    Raises:
-        UserError: naming the first option that is wrong.
-    """
+    """Raise UserError for options that do not go together."""
     if options["nvs"]["kind"] == "warp" and options["geometry"] != "unsup3d":
         raise UserError("nvs.kind is warp, which needs geometry=unsup3d: take reproject or none")
-    lazy = options["regularisation"]
-    intervals = {
-        "guidance.interval": options["guidance"]["interval"],
-        "regularisation.r1_interval": lazy["r1_interval"],
-        "regularisation.density_interval": lazy["density_interval"],
-    }
-    for name, value in intervals.items():
-        if value < 1:
-            raise UserError(f"{name} is {value}, should be at least 1: a weight of 0 turns a loss off")
-    per_pose = options["evaluation"]["per_pose"]
-    if per_pose < 2:
-        raise UserError(f"evaluation.per_pose is {per_pose}, should be at least 2")
 
 
 def uses_guidance(options: GeoDOptions) -> bool:

@@ -1,27 +1,29 @@
 """Training of the oracle on the truth about rendered heads; no generator is trained with it."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
-import torch
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from common.ranges import NonNegativeFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.geod.evaluation.depth_metrics import eroded, mad
 from lightning_modules.geod.evaluation.oracle import NormalOracle
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.cameras import focal_in_pixels, normals_of_depth
+from networks.distributed import mean_over_mask
+from networks.noise import with_grain
 
 
 class OracleTrainingOptions(TypedDict):
     """The constructor's arguments, described by `OracleTraining`."""
 
     width: int
-    grain: float
+    max_noise_std: float
     optimizer: OptimizerOptions
     schedule: WarmCosine
 
@@ -31,12 +33,17 @@ class OracleTraining(BasePaper):
 
     Args:
         width: channels at full size.
-        grain: largest deviation of the white noise that half of the images get, so that a generator's misleads it less.
+        max_noise_std: largest deviation of the white noise that half of the images get, so that a generator's misleads
+            it less.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """
 
-    def __init__(self, *, width: int, grain: float, optimizer: OptimizerOptions, schedule: WarmCosine) -> None:
+    needs: ClassVar = {"depth": "", "cameras": ""}
+
+    def __init__(
+        self, *, width: PositiveInt, max_noise_std: NonNegativeFloat, optimizer: OptimizerOptions, schedule: WarmCosine
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.oracle: NormalOracle | None = None
@@ -62,10 +69,8 @@ class OracleTraining(BasePaper):
         """Return the loss of images of which half have grain."""
         assert self.oracle is not None
         image, mask = batch["image"], batch["mask"].float()
-        strength = self.options["grain"] * (2 * torch.rand(len(image), 1, 1, 1, device=image.device) - 1).clamp_min(0)
-        normals, logits = self.oracle(image + strength * torch.randn_like(image))
-        inner = eroded(mask)
-        wrong = ((1 - (normals * self.truth(batch)).sum(dim=-1)) * inner).sum() / inner.sum().clamp_min(1)
+        normals, logits = self.oracle(with_grain(image, self.options["max_noise_std"], self.noise))
+        wrong = mean_over_mask(1 - (normals * self.truth(batch)).sum(dim=-1), eroded(mask))
         loss = wrong + functional.binary_cross_entropy_with_logits(logits, mask)
         if self._trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(image), sync_dist=True)
@@ -97,5 +102,5 @@ class OracleTraining(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], name="oracle")
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])

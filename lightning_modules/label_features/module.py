@@ -1,18 +1,19 @@
 """Training of the network behind the Fréchet distance of procedural worlds: it reads what their renderer knows."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 import torch
-from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics import MeanMetric
 
+from common.ranges import NonNegativeFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.optimization import OptimizerOptions, WarmCosine, build_optimizer, with_warm_cosine
 from networks.label_features import LabelFeatures
+from networks.noise import BatchNoise, with_grain
 
 
 class Options(TypedDict):
@@ -21,7 +22,7 @@ class Options(TypedDict):
     in_channels: int
     label_sizes: list[int]
     width: int
-    grain: float
+    max_noise_std: float
     optimizer: OptimizerOptions
     schedule: WarmCosine
 
@@ -29,31 +30,31 @@ class Options(TypedDict):
 class LabelFeatureTraining(BasePaper):
     """Cross-entropy on every label of the world.
 
-    Generated images have grain that real ones lack. So white noise of any strength up to `grain` is added to half of
-    the images while training: the features read the shapes behind it, and no distance is about grain alone.
+    Generated images have grain that real ones lack. So white noise of any strength up to `max_noise_std` is added to
+    half of the images while training: the features read the shapes behind it, and no distance is about grain alone.
 
     Args:
         in_channels: channels of the images.
         label_sizes: number of classes of each of the batch's `labels`.
         width: number of features.
-        grain: largest deviation of the noise, images being -1..1.
+        max_noise_std: largest deviation of the noise, images being -1..1.
         optimizer: options of the optimizer.
         schedule: how the learning rate moves.
     """
 
+    needs: ClassVar = {"attributes": ""}
+
     def __init__(
         self,
         *,
-        in_channels: int,
-        label_sizes: list[int],
-        width: int,
-        grain: float,
+        in_channels: PositiveInt,
+        label_sizes: list[PositiveInt],
+        width: PositiveInt,
+        max_noise_std: NonNegativeFloat,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
     ) -> None:
         super().__init__()
-        if grain < 0:
-            raise ValueError(f"model.grain is {grain}, should be at least 0")
         self.save_hyperparameters()
         self.network: LabelFeatures | None = None
 
@@ -69,25 +70,20 @@ class LabelFeatureTraining(BasePaper):
             self.network = LabelFeatures(options["in_channels"], options["label_sizes"], options["width"])
             self.right = MeanMetric()
 
-    def with_grain(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the images, about half of them with white noise."""
-        strength = self.options["grain"] * (2 * torch.rand(len(images), 1, 1, 1, device=images.device) - 1).clamp_min(0)
-        return images + strength * torch.randn_like(images)
-
-    def _read(self, batch: Mapping[str, Any]) -> tuple[list[Tensor], Tensor]:
+    def _read(self, batch: Mapping[str, Any], noise: BatchNoise) -> tuple[list[Tensor], Tensor]:
         assert self.network is not None
-        return self.network.logits(self.with_grain(batch["image"])), batch["labels"]
+        return self.network.logits(with_grain(batch["image"], self.options["max_noise_std"], noise)), batch["labels"]
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the mean cross-entropy over the labels."""
-        logits, labels = self._read(batch)
+        logits, labels = self._read(batch, self.noise)
         loss = torch.stack([functional.cross_entropy(a, b) for a, b in zip(logits, labels.T, strict=True)]).mean()
         if self._trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(labels), sync_dist=True)
         return loss
 
     def _measure(self, batch: Mapping[str, Any]) -> None:
-        logits, labels = self._read(batch)
+        logits, labels = self._read(batch, self.evaluation_noise(batch))
         for one, label in zip(logits, labels.T, strict=True):
             self.right.update(100 * (one.argmax(dim=1) == label).float())
 
@@ -113,5 +109,5 @@ class LabelFeatureTraining(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], name="label_features")
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])

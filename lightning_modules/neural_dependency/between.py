@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from lightning_modules.neural_dependency.moments import Moments
-from lightning_modules.neural_dependency.reading import Logits, ReadingOptions, moments_of
+from lightning_modules.neural_dependency.reading import AnalysisOptions, Logits, moments_of
 from lightning_modules.neural_dependency.solvers.covlasso import covlasso_path
 from lightning_modules.neural_dependency.solvers.refitting import refit
 from lightning_modules.neural_dependency.structure.errors import fvu
@@ -15,7 +15,7 @@ from lightning_modules.neural_dependency.structure.replacement import replace_ea
 
 
 def read_between(
-    fit: tuple[Logits, Logits], test: tuple[Logits, Logits], options: ReadingOptions
+    fit: tuple[Logits, Logits], test: tuple[Logits, Logits], options: AnalysisOptions
 ) -> dict[str, dict[str, float]]:
     """Predict every logit of a target network from the logits of a source network, with an intercept.
 

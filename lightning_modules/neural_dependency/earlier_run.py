@@ -42,4 +42,4 @@ def load_run(weights: str | None, num_classes: int) -> Classifier:
     known = trained.head.out_features
     if known != num_classes:
         raise UserError(f"model.network.weights: {folder} knows {known} categories, not {num_classes}")
-    return Classifier(trained.backbone, trained.head)
+    return Classifier(trained.backbone, trained.head, trained.normalization)

@@ -12,7 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.pixel_statistics import Statistics
+from common.ranges import PositiveInt
 from networks.backbones import linear_head, published
+from networks.precision import single_precision
 from networks.small_conv_net import SmallConvNet
 from networks.weights.fitting import fit, select
 from networks.weights.forms import Weights, read_weights
@@ -38,7 +41,7 @@ class NetworkOptions(TypedDict):
 class SourceOptions(NetworkOptions):
     """A second classifier, and how many categories it knows."""
 
-    num_classes: int
+    num_classes: PositiveInt
 
 
 class Perceptron(nn.Sequential):
@@ -59,11 +62,12 @@ class Classifier(nn.Module):
     Args:
         backbone: images [b, c, h, w] to features [b, d].
         head: features to logits.
+        normalization: mean and deviation, of images in 0..1, of what it was trained on; None for images in -1..1.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Linear, normalization: Statistics | None = None) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.normalization = backbone, head, normalization
 
     def forward_features(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Return the features z that the head reads."""
@@ -77,7 +81,7 @@ class Classifier(nn.Module):
     def classify(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
         """Return the logits of features."""
         # Second moments of logits in half precision are too coarse for the solver (§2.1).
-        with torch.autocast(features.device.type, enabled=False):
+        with single_precision(features):
             return self.head(features)
 
 
@@ -142,12 +146,13 @@ def load_network(network: Classifier, options: NetworkOptions) -> None:
             raise UserError(f"{_KEY}: nobody publishes weights of {name}: give a path, or null")
         fit(network, read_weights(weights, _KEY), refusal, only_parts=True)
         return
+    wanted = f"weights of {name} with its classifier: give a file of them, or hub, which lets timm fetch them"
     config: Any = network.backbone.pretrained_cfg
     known = config["num_classes"]
     # For another number of classes timm would start a new head, whose logits mean nothing.
     if weights == "hub" and known != network.head.out_features:
         raise UserError(f"{refusal}: its logits are {known}, not {network.head.out_features}")
-    given = published(name, known) if weights == "hub" else read_weights(weights, _KEY)
+    given = published(name, _KEY, known) if weights == "hub" else read_weights(weights, _KEY, wanted)
     fit(network, _as_classifier(network, given, str(config["classifier"])), refusal, only_parts=True)
 
 

@@ -4,7 +4,7 @@ Everything is fitted to the moments of one split and measured on another.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from typing import Annotated, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from common.ranges import NonNegativeInt, PositiveFloat, PositiveFraction, PositiveInt, Range
 from lightning_modules.neural_dependency.moments import Moments, SecondMoments
 from lightning_modules.neural_dependency.solvers.covlasso import covlasso_path
 from lightning_modules.neural_dependency.solvers.lasso_path import LassoPath
@@ -28,21 +29,21 @@ FORMS = {"uncentred": False, "centred": True}
 CONTROLS = ("untrained", "rotated", "shuffled", "probabilities")
 
 
-class ReadingOptions(TypedDict):
+class AnalysisOptions(TypedDict):
     """How logits are read.
 
     `alphas` are the penalties, as shares of the least that leaves nothing; `alpha`, one of them, is that of the graph
-    and of the dependencies that are kept. `terms` is the k of the k-sparse prediction. `first_subset` is the smallest
-    number of categories of the emergence curve. `controls` are read beside the network.
+    and of the dependencies that are kept. `num_nonzero` is the k of the k-sparse prediction. `min_subset` is the
+    smallest number of categories of the emergence curve. `controls` are read beside the network.
     """
 
-    alphas: list[float]
-    alpha: float
-    terms: int
-    tolerance: float
-    first_subset: int
+    alphas: list[PositiveFraction]
+    alpha: PositiveFraction
+    num_nonzero: PositiveInt
+    tolerance: PositiveFloat
+    min_subset: Annotated[int, Range(low=2)]
     controls: list[str]
-    seed: int
+    seed: NonNegativeInt
 
 
 class Logits(NamedTuple):
@@ -87,7 +88,7 @@ def moments_of(values: Float[Tensor, "n k"]) -> Moments:
     return metric.compute()
 
 
-def solve(fit: Moments, test: Logits, options: ReadingOptions, center: bool) -> Dependencies:
+def solve(fit: Moments, test: Logits, options: AnalysisOptions, center: bool) -> Dependencies:
     """Solve CovLasso on the moments of the fit, and measure Lasso and refit on the test split.
 
     Raises:
@@ -140,18 +141,18 @@ def unreplaced(test: Logits) -> dict[str, float]:
 
 
 def sparse_and_dense(fit: Moments, test: Moments, terms: int) -> dict[str, float]:
-    """Return the median held-out FVU of `terms` others (greedy, least squares) and of all others, with intercepts."""
+    """Return the median held-out FVU of `num_nonzero` others (greedy, least squares) and of all, with intercepts."""
     gram, every = fit.covariance(center=True), np.arange(len(fit.mean))
     predictions = {"sparse": omp(gram, min(terms, len(gram) - 1)), "dense": ols(gram)}
     return {key: float(np.nanmedian(fvu(rows, every, test, fit.mean))) for key, rows in predictions.items()}
 
 
-def curve(fit: Moments, test: Moments, options: ReadingOptions) -> dict[str, dict[int, float]]:
+def curve(fit: Moments, test: Moments, options: AnalysisOptions) -> dict[str, dict[int, float]]:
     """Return the FVU of `sparse_and_dense` by the number of categories, on nested random subsets."""
-    sizes = doubling_sizes(len(fit.mean), options["first_subset"])
+    sizes = doubling_sizes(len(fit.mean), options["min_subset"])
 
     def figures(chosen: NDArray[np.int64]) -> Mapping[str, float]:
-        return sparse_and_dense(fit.select(chosen), test.select(chosen), options["terms"])
+        return sparse_and_dense(fit.select(chosen), test.select(chosen), options["num_nonzero"])
 
     return emergence(len(fit.mean), sizes, figures, options["seed"])
 

@@ -9,13 +9,14 @@ from scipy.sparse import load_npz
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.ranges import FractionBelowOne, NonNegativeFloat
 from networks.distributed import sum_for_averaged_gradients
 
 # What a variance is not divided below, as a share of the mean variance of all logits.
 _FLOOR = 1e-6
 
 
-class DependencyRegulariser(nn.Module):
+class DependencyRegularizer(nn.Module):
     """R of a batch of logits, with the coefficients theta of the first network held fixed.
 
     `cut`: R = mean_i corr(f_i, u_i)^2 with u_i = sum over irrelevant j of theta_ij f_j, over the categories that have
@@ -49,7 +50,7 @@ class DependencyRegulariser(nn.Module):
         super().__init__()
         theta = theta.detach().float().clone()
         if mode not in {"cut", "keep"}:
-            raise ValueError(f"there is no regulariser '{mode}': take cut or keep")
+            raise ValueError(f"there is no regularizer '{mode}': take cut or keep")
         if theta.ndim != 2 or theta.shape[0] != theta.shape[1] or theta.diagonal().any():
             raise ValueError("theta must be square, with zeros on the diagonal")
         if not 0 <= momentum < 1:
@@ -106,13 +107,13 @@ class RegularizerOptions(TypedDict):
     """
 
     kind: Literal["none", "cut", "keep"]
-    weight: float
-    momentum: float
+    weight: NonNegativeFloat
+    momentum: FractionBelowOne
     dependencies: str | None
 
 
-def build_regulariser(options: RegularizerOptions, data: Any) -> DependencyRegulariser:
-    """Return the regulariser of the dependencies that an earlier run has kept.
+def build_regularizer(options: RegularizerOptions, data: Any) -> DependencyRegularizer:
+    """Return the regularizer of the dependencies that an earlier run has kept.
 
     Args:
         options: see `RegularizerOptions`; `kind` is cut or keep.
@@ -124,19 +125,19 @@ def build_regulariser(options: RegularizerOptions, data: Any) -> DependencyRegul
     kind, named = options["kind"], options["dependencies"]
     assert kind != "none"
     if named is None:
-        raise UserError("model.regulariser.dependencies: name a run or a file whose dependencies are meant")
+        raise UserError("model.regularizer.dependencies: name a run or a file whose dependencies are meant")
     path = Path(named)
     file = path if path.suffix == ".npz" else path.parent.parent / "dependencies" / "uncentred.npz"
     if not file.is_file():
-        raise UserError(f"model.regulariser.dependencies: no {file}; a finished neural_dependency run has one")
+        raise UserError(f"model.regularizer.dependencies: no {file}; a finished neural_dependency run has one")
     theta = torch.from_numpy(load_npz(file).toarray())
     irrelevant = None
     if kind == "cut":
         shared = data.shared_attributes() if hasattr(data, "shared_attributes") else None
         if shared is None:
-            raise UserError("model.regulariser.kind=cut needs data whose categories have attributes")
+            raise UserError("model.regularizer.kind=cut needs data whose categories have attributes")
         irrelevant = torch.from_numpy(shared[: len(theta), : len(theta)] == 0)
     try:
-        return DependencyRegulariser(theta, kind, irrelevant, options["momentum"])
+        return DependencyRegularizer(theta, kind, irrelevant, options["momentum"])
     except ValueError as error:
-        raise UserError(f"model.regulariser: {error}") from None
+        raise UserError(f"model.regularizer: {error}") from None

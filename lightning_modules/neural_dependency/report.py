@@ -83,7 +83,7 @@ class Report:
     """
 
     def __init__(self, options: Options, data: Any, tested: Tested, folder: Path) -> None:
-        self.options, self.reading, self.data, self.folder = options, options["reading"], data, folder
+        self.options, self.analysis, self.data, self.folder = options, options["analysis"], data, folder
         self.tested, self.columns, self.moments = tested, tested.gathered.columns, tested.gathered.moments
         self.findings = Findings()
         self.classes = self._categories()
@@ -133,7 +133,7 @@ class Report:
             yield "determinant_identity", _identity(centred)
         yield from ((f"untouched/{key}", value) for key, value in unreplaced(test).items())
         for form, center in FORMS.items():
-            found = solve(fit.moments, test, self.reading, center)
+            found = solve(fit.moments, test, self.analysis, center)
             for row in found.rows:
                 yield from ((f"{form}/alpha_{row['alpha']:g}/{key}", v) for key, v in row.items() if key != "alpha")
             self.findings.tables[f"path_{form}"] = Table(*path_table(found.rows))
@@ -146,16 +146,16 @@ class Report:
                 self.findings.pictures["error_by_sparsity"] = pictures.path_picture(nonzero, errors)
 
     def _keep(self, form: str, found: Dependencies) -> None:
-        """Keep the dependencies of one alpha, sparse, for the regulariser and for whoever wants to read them."""
+        """Keep the dependencies of one alpha, sparse, for the regularizer and for whoever wants to read them."""
         file = dependencies_file(self.folder, form)
         file.parent.mkdir(parents=True, exist_ok=True)
-        weights = found.at(self.reading["alpha"]).copy()
+        weights = found.at(self.analysis["alpha"]).copy()
         # Of a test that was cut short, the categories that were not read depend on nothing.
         weights.resize((self.options["num_classes"],) * 2)
         save_npz(file, weights)
 
     def _graph(self, found: Dependencies, power: np.ndarray) -> Metrics:
-        weights = found.at(self.reading["alpha"])
+        weights = found.at(self.analysis["alpha"])
         names = self.data.class_names()[: self.classes] if hasattr(self.data, "class_names") else None
         graph = dependency_graph(weights, power, names)
         (self.folder / "dependencies" / "graph.json").write_text(json.dumps(node_link(graph)))
@@ -179,21 +179,21 @@ class Report:
     def _emergence(self, fit: Logits, test: Logits) -> Metrics:
         """Yield the curve over nested subsets, and at all categories the controls beside the network."""
         measured: dict[str, tuple[Moments, Moments]] = {"trained": (fit.moments, test.moments)}
-        for name in self.reading["controls"]:
+        for name in self.analysis["controls"]:
             if name != "untrained":
-                measured[name] = control_moments(name, fit, test, self.reading["seed"])
+                measured[name] = control_moments(name, fit, test, self.analysis["seed"])
             elif "untrained" in self.columns["moments"]:
                 untrained = [self._split(split, "untrained").moments for split in ("moments", "test")]
                 measured[name] = untrained[0], untrained[1]
         curves: dict[str, dict[int, float]] = {}
         for name, (first, second) in measured.items():
-            both = curve(first, second, self.reading)
-            curves |= {f"{name}, {self.reading['terms']} others": both["sparse"]}
+            both = curve(first, second, self.analysis)
+            curves |= {f"{name}, {self.analysis['num_nonzero']} others": both["sparse"]}
             curves |= {f"{name}, all others": both["dense"]} if name == "trained" else {}
             place = "emergence" if name == "trained" else f"control/{name}/emergence"
             for kind, by_size in both.items():
                 yield from ((f"{place}/m{size}/{kind}", value) for size, value in by_size.items())
-            whole = sparse_and_dense(first, second, self.reading["terms"])
+            whole = sparse_and_dense(first, second, self.analysis["num_nonzero"])
             place = "" if name == "trained" else f"control/{name}/"
             yield from ((f"{place}{kind}", value) for kind, value in whole.items())
         covariances = {name: of.covariance(center=True) for name, (of, _) in measured.items()}
@@ -215,7 +215,7 @@ class Report:
         }
         rows = []
         for way, (first, second) in ways.items():
-            for kind, figures in read_between(first, second, self.reading).items():
+            for kind, figures in read_between(first, second, self.analysis).items():
                 rows.append([way, kind, *(round(figures.get(key, float("nan")), 4) for key in _BETWEEN)])
                 yield from ((f"between/{way}/{kind}/{key}", value) for key, value in figures.items())
         self.findings.tables["between"] = Table(["direction", "own category", *_BETWEEN], rows)
@@ -233,7 +233,7 @@ class Report:
         # A test that was cut short may have fewer images than shots.
         options = self.options["unseen"].copy()
         options["shots"] = [shots for shots in options["shots"] if shots <= int(counts.min())]
-        found = read_unseen(fit, test, self.data.num_new, options, self.reading["seed"])
+        found = read_unseen(fit, test, self.data.num_new, options, self.analysis["seed"])
         for name, scores in found.items():
             for key, value in scores._asdict().items():
                 yield f"unseen/{name}/{key}", value if key == "nonzero" else 100 * value
@@ -259,7 +259,7 @@ class Report:
             theta = self.tested.theta.double().cpu().numpy()
             used = np.flatnonzero(theta.any(axis=1))
             held_out = self._split("test").moments
-            # The batch's own mean is free in the regulariser, so it is here.
+            # The batch's own mean is free in the regularizer, so it is here.
             yield "theta_fvu", np.nanmedian(fvu(theta[used], used, held_out, held_out.mean))
 
     # Many thousand categories.
@@ -267,7 +267,7 @@ class Report:
     def _head(self) -> Metrics:
         head = self.tested.head
         assert head is not None
-        alphas, tolerance = self.reading["alphas"], self.reading["tolerance"]
+        alphas, tolerance = self.analysis["alphas"], self.analysis["tolerance"]
         path = solve_head(head, self.moments["moments"], alphas, tolerance, self.tested.device)
         rows = []
         for number, alpha in enumerate(path.alphas):

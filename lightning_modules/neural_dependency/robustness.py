@@ -1,4 +1,4 @@
-"""Out-of-distribution detection by a classifier's logits, for the regulariser's ablation (§2.8)."""
+"""Out-of-distribution detection by a classifier's logits, for the regularizer's ablation (§2.8)."""
 
 import torch
 from jaxtyping import Float

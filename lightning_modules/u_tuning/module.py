@@ -1,26 +1,29 @@
 """U-Tuning: a frozen backbone, a tuner beside it, and a linear head (any member of the tuner group, or none)."""
 
 from collections.abc import Mapping
-from typing import Any, TypedDict, cast
+from typing import Any, ClassVar, TypedDict, cast
 
 from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.pixel_statistics import Statistics
+from common.ranges import Fraction, PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.means import Means
 from lightning_modules.optimization import (
     OptimizerOptions,
     WarmCosine,
     build_optimizer,
+    classifier_group,
     parameter_groups,
     with_warm_cosine,
 )
 from lightning_modules.u_tuning.backbones import build_backbone
 from lightning_modules.u_tuning.merging import export_merged
 from lightning_modules.u_tuning.pictures import prediction_sheet
-from networks.backbones import Backbone, linear_head, load_weights
+from networks.backbones import Backbone, linear_head, load_weights, normalization
 
 FIGURES = ("val/acc", "val/loss", "test/acc", "test/loss")
 
@@ -59,17 +62,19 @@ class UTuning(BasePaper):
         tuner: what to attach, from the tuner group.
     """
 
+    needs: ClassVar = {"images": "", "classes": ""}
+
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
+        num_classes: PositiveInt,
+        in_channels: PositiveInt,
+        image_size: PositiveInt,
         backbone: Backbone,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
-        label_smoothing: float,
-        head_dropout: float,
+        label_smoothing: Fraction,
+        head_dropout: Fraction,
         merge: bool,
         tuner: dict[str, Any] | None = None,
     ) -> None:
@@ -96,6 +101,11 @@ class UTuning(BasePaper):
         """Whether the backbone comes from a file."""
         return self.options["backbone"]["weights"] is not None
 
+    @property
+    def normalization(self) -> Statistics | None:
+        """What the backbone's published weights were trained with."""
+        return normalization(self.options["backbone"]["name"], own=("glyph_vit",))
+
     def example(self) -> tuple[Tensor]:
         """Return two images of noise."""
         return (noise_images(self.options["in_channels"], self.options["image_size"]),)
@@ -111,6 +121,7 @@ class UTuning(BasePaper):
         options = self.options
         self.backbone = build_backbone(options["backbone"]["name"], options["in_channels"], options["image_size"])
         self.head = linear_head(self.backbone, options["num_classes"], starts_at_zero=self.names_weights)
+        self.head_dropout = nn.Dropout(options["head_dropout"])
         self.means = Means(FIGURES)
 
     def load_pretrained(self) -> None:
@@ -121,8 +132,7 @@ class UTuning(BasePaper):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k"]:
         """Return the logits of images."""
-        features = functional.dropout(self.tunable(images), self.options["head_dropout"], self.training)
-        return self.head(features)
+        return self.head(self.head_dropout(self.tunable(images)))
 
     # Training and validation.
 
@@ -156,9 +166,9 @@ class UTuning(BasePaper):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer over what is trained, with the tuner's learning rate if there is a tuner."""
         options = self.options["optimizer"]
-        groups = parameter_groups([self], options["weight_decay"])
+        groups = parameter_groups([self], options["weight_decay"], classifier_group(self.tuner))
         optimizer = build_optimizer(groups, options, lr=None if self.tuner is None else self.tuner.lr)
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])
 
     # Test.
 
@@ -167,9 +177,7 @@ class UTuning(BasePaper):
         self._shown = []
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Measure accuracy and cross-entropy, and keep the first images for the sheet; of several splits, of "test"."""
-        if self.datamodule.test_names[dataloader_idx] != "test":
-            return
+        """Measure accuracy and cross-entropy, and keep the first images for the sheet."""
         predicted = self._measure(batch, "test")
         if batch_idx == 0:
             self._shown.append((batch["image"].cpu(), batch["label"].cpu(), predicted.cpu()))

@@ -1,7 +1,7 @@
 """UOSR: train a classifier with one of nine objectives, then score what it should refuse, on cached outputs."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -9,10 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.findings import Findings
+from common.pixel_statistics import Statistics
+from common.ranges import PositiveInt
 from lightning_modules.base import BasePaper, noise_images
 from lightning_modules.collecting import Collector
 from lightning_modules.means import Means
-from lightning_modules.optimization import OptimizerOptions, build_optimizer, training_steps, with_schedule
+from lightning_modules.optimization import (
+    OptimizerOptions,
+    build_optimizer,
+    classifier_group,
+    training_steps,
+    with_schedule,
+)
 from lightning_modules.uosr.backbones import Backbone
 from lightning_modules.uosr.build_objective import build_objective
 from lightning_modules.uosr.network import Network
@@ -21,8 +29,8 @@ from lightning_modules.uosr.objectives.confidence import (
     RightOrWrongOptions,
     TrueClassProbabilityOptions,
 )
-from lightning_modules.uosr.objectives.objective import TwoStageObjective
-from lightning_modules.uosr.objectives.outlier_exposure import EnergyOptions, OutlierExposureOptions
+from lightning_modules.uosr.objectives.objective import TwoStageObjective, outliers_of
+from lightning_modules.uosr.objectives.outlier_exposure import WITH_OUTLIERS, EnergyOptions, OutlierExposureOptions
 from lightning_modules.uosr.objectives.proser import ProserOptions
 from lightning_modules.uosr.objectives.vos import VirtualOutlierOptions
 from lightning_modules.uosr.options import ObjectiveName, Options
@@ -33,6 +41,9 @@ from lightning_modules.uosr.scores.odin import odin_score
 from lightning_modules.uosr.scores.post_hoc import PostHocOptions
 from lightning_modules.uosr.scores.references import image_keys, require_disjoint
 from lightning_modules.uosr.scoring import score_splits
+from networks.backbones import normalization
+from networks.distributed import global_mean
+from networks.seeds import own_initialization
 from networks.small_conv_net import SITE_PATTERNS
 
 # The column of a test split that tells its images apart, which no output file holds.
@@ -66,12 +77,14 @@ class UOSR(BasePaper):
         tuner: what to attach to the frozen backbone; by default, everything is trained.
     """
 
+    needs: ClassVar = {"images": "", "classes": "", "unknown classes": "", "outliers": "objective=oe,energy,eb"}
+
     def __init__(
         self,
         *,
-        num_classes: int,
-        in_channels: int,
-        image_size: int,
+        num_classes: PositiveInt,
+        in_channels: PositiveInt,
+        image_size: PositiveInt,
         backbone: Backbone,
         objective: ObjectiveName,
         optimizer: OptimizerOptions,
@@ -85,7 +98,7 @@ class UOSR(BasePaper):
         proser: ProserOptions,
         post_hoc: PostHocOptions,
         few_shot: FewShotOptions,
-        shots: list[int],
+        shots: list[PositiveInt],
         tuner: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -128,22 +141,38 @@ class UOSR(BasePaper):
         """Whether the backbone comes from a file."""
         return self.options["backbone"]["weights"] is not None
 
+    @property
+    def normalization(self) -> Statistics | None:
+        """What the backbone's published weights were trained with."""
+        return normalization(self.options["backbone"]["name"], own=("small",))
+
+    def test_splits(self, data: Any) -> Sequence[str]:
+        """Return all splits: known, unknown, and those that scores are fitted to."""
+        return data.test_names
+
     def example(self) -> tuple[Tensor]:
         """Return two images of noise."""
         return (noise_images(self.options["in_channels"], self.options["image_size"]),)
 
     def configure_model(self) -> None:
-        """Build the network first and the objective's own layers after it, so that every objective starts alike."""
+        """Build the network and the objective's own layers."""
         if self.network is not None:
             return
         backbone, num_classes = self.options["backbone"], self.options["num_classes"]
         self.network = Network(backbone, num_classes, self.options["in_channels"], self.options["image_size"])
-        self.objective = build_objective(self.options, self.network.head.in_features)
+        with own_initialization("objective"):
+            self.objective = build_objective(self.options, self.network.head.in_features)
         self.means = Means(FIGURES)
 
     def load_pretrained(self) -> None:
         """Load the backbone's weights, if the config names any."""
         self.classifier.load_pretrained()
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the reading of the backbone's weights, and the search for outliers if the objective needs them."""
+        yield from super().start_checks(data)
+        if self.options["objective"] in WITH_OUTLIERS:
+            yield lambda: outliers_of(data.fake_batch(1), self.options["objective"])
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Start from a classifier trained with any objective; only the objective's own layers may be new.
@@ -167,9 +196,11 @@ class UOSR(BasePaper):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the objective's loss."""
         self.objective.progress = self.global_step / self.trainer.estimated_stepping_batches
+        self.objective.noise = self.noise
         loss, correct = self.objective(self.classifier, batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]), sync_dist=True)
-        self.log("train/acc", 100 * correct.float().mean(), batch_size=len(correct), sync_dist=True)
+        # Processes may have unequal parts of the images that count.
+        self.log("train/acc", 100 * global_mean(correct.float()), batch_size=len(correct))
         return loss
 
     def cost_step(self, batch: dict[str, Any]) -> None:
@@ -192,8 +223,9 @@ class UOSR(BasePaper):
         """Return the optimizer and its schedule over the optimizer steps of the whole training."""
         total, restart = training_steps(self.trainer), 0
         if isinstance(self.objective, TwoStageObjective) and not self.objective.first_stage_done:
-            restart = round(self.objective.ce_share * total)
-        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], nesterov=True)
+            restart = round(self.objective.ce_fraction * total)
+        name = classifier_group(self.tuner)
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], name=name, nesterov=True)
         return with_schedule(optimizer, build_schedule(self.options["schedule"], total, restart))
 
     # Test: the network sees each split once, everything else is computed from its cached outputs.

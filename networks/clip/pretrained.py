@@ -1,11 +1,13 @@
 """Trained towers: a file in any form, or a name by which open_clip fetches it; the activation has to be the model's."""
 
+from functools import cache
 from pathlib import Path
 
 import open_clip
 from torch import nn
 
 from common.errors import UserError, first_reason
+from common.pixel_statistics import CLIP_MEAN, CLIP_STD, Statistics
 from networks.clip.mini import MINI
 from networks.weights.fitting import fit
 from networks.weights.forms import Weights, read_weights
@@ -13,6 +15,16 @@ from networks.weights.forms import Weights, read_weights
 # Numbers that OpenAI's files hold next to the weights, and masks that follow from the sizes.
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 _QUICK, _PLAIN = "quick_gelu", "gelu"
+
+
+@cache
+def clip_normalization(name: str) -> Statistics | None:
+    """Return mean and deviation by channel, of images in 0..1, of a model of open_clip; None for `mini`: -1..1."""
+    if name == MINI:
+        return None
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    config = open_clip.get_pretrained_cfg(name, tags[0]) if tags else {}
+    return config.get("mean", CLIP_MEAN), config.get("std", CLIP_STD)
 
 
 def clip_weights(name: str, weights: str, key: str) -> Weights:

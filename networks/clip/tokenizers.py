@@ -25,7 +25,7 @@ def tokenize(name: str, mini: MiniOptions, texts: Sequence[str]) -> Int[Tensor, 
     if name != MINI:
         return open_clip.get_tokenizer(name)(list(texts))
     known = {word: number for number, word in enumerate(mini["vocabulary"], start=1)}
-    tokens = torch.zeros(len(texts), mini["context"], dtype=torch.int64)
+    tokens = torch.zeros(len(texts), mini["context_length"], dtype=torch.int64)
     for row, text in zip(tokens, texts, strict=True):
         words = text.split()
         unknown = [word for word in words if word not in known]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import NonNegativeInt, PositiveInt
 from networks.diffusion.conditions import Conditions
 from networks.diffusion.unet import UNetOptions, check_unet, fold, unfold, with_local, zero_output
 
@@ -22,10 +23,10 @@ class ConditionedUNetOptions(UNetOptions):
     timestep scales and shifts features or is added to them.
     """
 
-    token_width: int
+    token_width: PositiveInt
     joint_attention: bool
     has_vector: bool
-    local_channels: int
+    local_channels: NonNegativeInt
     scale_shift: bool
 
 
@@ -102,7 +103,7 @@ def build_conditioned_unet(image_channels: int, image_size: int, options: Condit
         UserError: in one line, if these make no network.
     """
     check_unet(options)
-    stem, stages = options["stem"], len(options["channels"])
+    stem, stages = options["patch_size"], len(options["channels"])
     if image_size % (factor := stem * 2 ** (stages - 1)):
         raise UserError(
             f"images of side {image_size} cannot be cut into {stem} x {stem} by the stem and halved {stages - 1} times"
@@ -120,14 +121,14 @@ def build_conditioned_unet(image_channels: int, image_size: int, options: Condit
         in_channels=(image_channels + local) * stem**2,
         out_channels=image_channels * stem**2,
         layers_per_block=options["layers"],
-        norm_num_groups=options["groups"],
+        norm_num_groups=options["norm_num_groups"],
         dropout=options["dropout"],
         cross_attention_dim=options["token_width"],
         class_embed_type="identity" if options["has_vector"] else None,
         resnet_time_scale_shift="scale_shift" if options["scale_shift"] else "default",
         **_blocks(options, attends),
     )
-    if options["checkpointing"]:
+    if options["gradient_checkpointing"]:
         cast(Any, unet).enable_gradient_checkpointing()
     zero_output(cast(Any, unet))
     return ConditionedUNet(cast(Any, unet), local, stem)

@@ -20,8 +20,9 @@ def image_generators(seed: int, indices: Sequence[int]) -> list[torch.Generator]
 def image_noise(
     shape: tuple[int, int, int], generators: Sequence[torch.Generator], device: torch.device | str = "cpu"
 ) -> Float[Tensor, "b c h w"]:
-    """Return white noise of images of a shape [c, h, w], each drawn from its own generator."""
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+    """Return white noise of images of a shape [c, h, w], each drawn from its own generator, on that one's device."""
+    drawn = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
+    return torch.stack(drawn).to(device)
 
 
 def network_calls(sampler: ImageSampler, count: int, batch: int) -> int:

@@ -1,12 +1,13 @@
 """Noise schedules: signal and noise level of every timestep."""
 
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import PositiveInt, Range
 from networks.diffusion.parameterization import Levels
 
 BetaSchedule = Literal["linear", "cosine", "scaled_linear"]
@@ -19,10 +20,10 @@ CLEAN = -1
 class ScheduleOptions(TypedDict):
     """The schedule; see `Schedule`."""
 
-    timesteps: int
+    timesteps: PositiveInt
     beta_schedule: BetaSchedule
-    beta_start: float
-    beta_end: float
+    beta_start: Annotated[float, Range(above=0, below=1)]
+    beta_end: Annotated[float, Range(above=0, below=1)]
 
 
 def noise_levels(betas: Float[Tensor, " t"]) -> tuple[Float[Tensor, " t+1"], Float[Tensor, " t+1"]]:

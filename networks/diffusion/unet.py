@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import FractionBelowOne, PositiveInt
 from networks.diffusion.conditions import Conditions
 
 
@@ -17,19 +18,19 @@ class UNetOptions(TypedDict):
 
     `channels` are those of its stages, each half the size of the one before; `layers` are residual blocks for each
     stage. `attention` lists the feature sizes, in pixels, at which there is self-attention, whatever the size of the
-    input or the stage; `head_channels` are the channels of one of its heads. `stem` folds that many by that many pixels
-    into channels before the first stage. Every number of channels is a multiple of `groups`, those of the group norms.
-    `checkpointing` saves memory by computing activations twice.
+    input or the stage; `head_channels` are the channels of one of its heads. `patch_size` folds that many by that many
+    pixels into channels before the first stage. Every number of channels is a multiple of `norm_num_groups`, those of
+    the group norms. `gradient_checkpointing` saves memory by computing activations twice.
     """
 
-    channels: list[int]
-    layers: int
-    attention: list[int]
-    head_channels: int
-    stem: int
-    groups: int
-    dropout: float
-    checkpointing: bool
+    channels: list[PositiveInt]
+    layers: PositiveInt
+    attention: list[PositiveInt]
+    head_channels: PositiveInt
+    patch_size: PositiveInt
+    norm_num_groups: PositiveInt
+    dropout: FractionBelowOne
+    gradient_checkpointing: bool
 
 
 class _AtSizes(nn.Module):
@@ -58,18 +59,18 @@ class UNet(nn.Module):
         from diffusers import UNet2DModel
 
         super().__init__()
-        self.stem, self.local_channels = options["stem"], local_channels
+        self.patch_size, self.local_channels = options["patch_size"], local_channels
         stages = range(len(options["channels"]))
-        attends = [any(size // self.stem >> stage in options["attention"] for size in sizes) for stage in stages]
+        attends = [any(size // self.patch_size >> stage in options["attention"] for size in sizes) for stage in stages]
         unet = UNet2DModel(
-            in_channels=(image_channels + local_channels) * self.stem**2,
-            out_channels=image_channels * self.stem**2,
+            in_channels=(image_channels + local_channels) * self.patch_size**2,
+            out_channels=image_channels * self.patch_size**2,
             block_out_channels=tuple(options["channels"]),
             layers_per_block=options["layers"],
             down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
             up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
             attention_head_dim=options["head_channels"],
-            norm_num_groups=options["groups"],
+            norm_num_groups=options["norm_num_groups"],
             dropout=options["dropout"],
             resnet_time_scale_shift="scale_shift",
             add_attention=attends[-1],
@@ -77,7 +78,7 @@ class UNet(nn.Module):
         # Type checkers do not see diffusers' lazily imported bases.
         self.unet = cast(Any, unet)
         _gate(self.unet, options["attention"])
-        if options["checkpointing"]:
+        if options["gradient_checkpointing"]:
             self.unet.enable_gradient_checkpointing()
         zero_output(self.unet)
 
@@ -92,8 +93,8 @@ class UNet(nn.Module):
         if conditions is not None and (conditions.tokens is not None or conditions.vector is not None):
             raise UserError("an unconditional U-Net takes local conditions only, no tokens and no vector")
         local = None if conditions is None else conditions.local
-        folded = fold(with_local(x, local, self.local_channels), self.stem)
-        return unfold(self.unet(folded, timesteps).sample, self.stem)
+        folded = fold(with_local(x, local, self.local_channels), self.patch_size)
+        return unfold(self.unet(folded, timesteps).sample, self.patch_size)
 
 
 def _gate(unet: nn.Module, sizes: list[int]) -> None:
@@ -138,11 +139,14 @@ def with_local(x: Float[Tensor, "b c h w"], local: Tensor | None, channels: int)
 
 def check_unet(options: UNetOptions) -> None:
     """Raise UserError, in one line, for options that make no network."""
-    channels, groups = options["channels"], options["groups"]
-    if not channels or min(options["layers"], options["stem"], groups, options["head_channels"]) < 1:
-        raise UserError("network: needs at least one stage, one layer, a stem, groups and head_channels of 1 or more")
+    channels, groups = options["channels"], options["norm_num_groups"]
+    if not channels or min(options["layers"], options["patch_size"], groups, options["head_channels"]) < 1:
+        raise UserError(
+            "network: needs at least one stage, one layer, and patch_size, norm_num_groups and head_channels of 1"
+            " or more"
+        )
     if any(width % groups for width in channels):
-        raise UserError(f"network.channels is {channels}: each has to be a multiple of network.groups = {groups}")
+        raise UserError(f"network.channels is {channels}: each has to be a multiple of norm_num_groups = {groups}")
     if options["attention"] and any(width % options["head_channels"] for width in channels):
         raise UserError(
             f"network.channels is {channels}: with attention each has to be a multiple of"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from networks.gan.generators3d.volume_rendering import Rendering
 from networks.gan.stylegan2.discriminator import Discriminator
 from networks.gan.stylegan2.layers import check_side
@@ -18,22 +19,25 @@ from networks.precision import single_precision
 class DiscriminatorOptions(TypedDict):
     """StyleGAN2's discriminator, with EG3D's inputs (geod §2.8).
 
-    `channel_base`, `channel_max`, `group`, `conv_clamp`: see `Discriminator`. `pose_conditioned`: whether it sees the
-    camera. `sees_raw`: whether it sees the image before super-resolution next to the image, as in EG3D. `blur_sigma`:
-    deviation in pixels of the blur of its input at first, which fades out over `blur_fade_kimg` thousand images.
+    `channel_base`, `channel_max`, `mbstd_group_size`, `conv_clamp`: see `Discriminator`. `pose_conditioned`: whether it
+    sees the camera. `dual_discrimination`: whether it sees the image before super-resolution next to the image, as in
+    EG3D. `blur_sigma`: deviation in pixels of the blur of its input at first, which fades out over `blur_fade_kimg`
+    thousand images.
     """
 
-    channel_base: int
-    channel_max: int
-    group: int
-    conv_clamp: float | None
+    channel_base: PositiveInt
+    channel_max: PositiveInt
+    mbstd_group_size: PositiveInt
+    conv_clamp: PositiveFloat | None
     pose_conditioned: bool
-    sees_raw: bool
-    blur_sigma: float
-    blur_fade_kimg: float
+    dual_discrimination: bool
+    blur_sigma: NonNegativeFloat
+    blur_fade_kimg: NonNegativeFloat
 
 
-def build_discriminator(options: DiscriminatorOptions, size: int, *, grouping: Grouping = "strided") -> Discriminator:
+def build_discriminator(
+    options: DiscriminatorOptions, size: int, *, grouping: Grouping = "contiguous"
+) -> Discriminator:
     """Return the discriminator.
 
     Args:
@@ -47,11 +51,11 @@ def build_discriminator(options: DiscriminatorOptions, size: int, *, grouping: G
     check_side("data.image_size", size)
     return Discriminator(
         size,
-        6 if options["sees_raw"] else 3,
+        6 if options["dual_discrimination"] else 3,
         c_dim=25 if options["pose_conditioned"] else 0,
         channel_base=options["channel_base"],
         channel_max=options["channel_max"],
-        group=options["group"],
+        group=options["mbstd_group_size"],
         grouping=grouping,
         conv_clamp=options["conv_clamp"],
     )
@@ -85,7 +89,7 @@ class DiscriminatorInput:
 
     def of_real(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
         """Return the input for real images: next to each, itself as coarse as a rendered one."""
-        if not self.options["sees_raw"]:
+        if not self.options["dual_discrimination"]:
             return images
         side = (self.neural_resolution, self.neural_resolution)
         raw = functional.interpolate(images, side, mode="bilinear", align_corners=False, antialias=True)
@@ -93,7 +97,7 @@ class DiscriminatorInput:
 
     def of_rendered(self, rendering: Rendering) -> Float[Tensor, "b c h w"]:
         """Return the input for generated images."""
-        if not self.options["sees_raw"]:
+        if not self.options["dual_discrimination"]:
             return rendering.image
         return torch.cat([rendering.image, self._as_large(rendering.raw, rendering.image)], dim=1)
 

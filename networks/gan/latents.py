@@ -6,23 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from networks.seeds import stream_seed
-
-
-def batch_generator(seed: int, batch: int, purpose: int, *, purposes: int = 2) -> torch.Generator:
-    """Return what draws a training batch: on the CPU and the same on all processes, which draw the GLOBAL batch.
-
-    Each process then keeps its part of what was drawn (`rank_part`), so that a run on two processes is the run on one,
-    and a resumed run continues with the same latents.
-
-    Args:
-        seed: the run's seed.
-        batch: number of batches that training has seen.
-        purpose: which of a batch's draws this is, below `purposes`: of the generator's step, of the discriminator's.
-        purposes: number of a batch's draws.
-    """
-    return torch.Generator().manual_seed(stream_seed(seed, batch) * purposes + purpose)
-
 
 def sample_latents(seed: int, indices: Sequence[int], z_dim: int) -> Float[Tensor, "n z"]:
     """Return the latents of samples on the CPU; the k-th of a seed is the same whichever others are asked for.

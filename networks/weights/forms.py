@@ -36,24 +36,25 @@ class Weights(NamedTuple):
     activation: str | None = None
 
 
-def read_weights(path: str, key: str) -> Weights:
+def read_weights(path: str, key: str, wanted: str = "") -> Weights:
     """Return the weights in a file, or in a folder as libraries and runs leave them; no code of a file is run.
 
     Args:
         path: a file of torch.save, TorchScript, .safetensors or .npz, or a folder with one.
         key: the key of the config that names it.
+        wanted: which file belongs there and where it is from, to be told if it is missing.
 
     Raises:
         UserError: if there is no such file, or it cannot be read as weights, with the reason in one line.
     """
-    file = check_file(path, key)
+    file = check_file(path, key, wanted)
     try:
         return recognize(path, read_content(file))
     except ValueError as error:
         raise UserError(f"{key}: {file} {error}") from None
 
 
-def check_file(path: str, key: str) -> Path:
+def check_file(path: str, key: str, wanted: str = "") -> Path:
     """Return the file of weights at a path, which by its first bytes may be one; its content is not read.
 
     Raises:
@@ -62,7 +63,7 @@ def check_file(path: str, key: str) -> Path:
     try:
         file = locate(Path(path))
     except ValueError as error:
-        raise UserError(f"{key}: {error}") from None
+        raise UserError(f"{key}: {error}{wanted and f'; expected {wanted}'}") from None
     try:
         if file.suffix != ".json":
             kind_of(file)

@@ -156,7 +156,7 @@ def test_a_needed_run_that_fails_is_named(tmp_path):
         (["claim=all"], "claim=all: mode=report shows all claims in one table"),
         (["claim=all", "mode=publish"], "claim=all: is for mode=report; mode=publish takes one claim - known: "),
         (["claim=all", "mode=report", "seed=1"], "claim=all: seed=1 does not belong there"),
-        (["claim=uosr", "claim.arms.ce.words=x"], "claim.arms.ce.words: renamed to overrides"),
+        (["claim=uosr", "claim.arms.ce.words=x"], "claim.arms.ce.words is renamed to claim.arms.ce.overrides"),
         (["experiment=uosr", "mode=dashboard"], "mode=dashboard: of which claim?"),
         (
             ["experiment=uosr", "debug=tiny", "model.backbone.weights='run:experiment=uosr_pretran'"],

@@ -8,9 +8,14 @@ from PIL import Image
 
 from tests.cli.quire import TINY, assert_same_run, kill_when_rows, only_folder, quire, read
 
-NETWORK = ("model.network.channels=[16,16]", "model.network.layers=1", "model.network.groups=8")
+NETWORK = ("model.network.channels=[16,16]", "model.network.layers=1", "model.network.norm_num_groups=8")
 SMALL = ("data.image_size=16", "data.val_size=4", "data.batch_size=8", "model.evaluation.features=null")
-TEST = ("model.evaluation.samples=4", "model.evaluation.steps=2", "model.evaluation.curve=[]", "model.sampler.sheet=0")
+TEST = (
+    "model.evaluation.samples=4",
+    "model.evaluation.steps=2",
+    "model.evaluation.curve_steps=[]",
+    "model.sampler.preview_images=0",
+)
 WORDS = ("experiment=dvdp_ddpm", "data=picture_folder", "debug=tiny", *NETWORK, *SMALL, *TEST)
 
 

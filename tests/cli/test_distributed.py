@@ -61,22 +61,6 @@ def test_the_same_running_statistics(both):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("experiment", ["neural_dependency", "u_tuning"])
-def test_other_papers_have_the_same_figures(experiment, tmp_path, shared_run):
-    one = shared_run(f"experiment={experiment}", "debug=tiny")
-    for needed in one.runs.iterdir():
-        if needed.name not in {experiment, ".sweeps"}:
-            one.copy(tmp_path, needed.name)
-    done = quire(f"experiment={experiment}", "debug=tiny", "hardware=ddp_cpu", f"runs={tmp_path}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = [rows(one.folder(experiment)), rows(only_folder(tmp_path, experiment))]
-    one, two = ([row["train/loss"] for row in of if "train/loss" in row] for of in found)
-    assert len(one) > 2
-    assert two == pytest.approx(one, rel=1e-3)
-    assert found[0][-1].keys() == found[1][-1].keys()
-
-
-@pytest.mark.full
 def test_a_sweep_of_two_process_runs(tmp_path):
     done = quire("-m", *WORDS, "hardware=ddp_cpu", "seed=0,1", f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,8 +9,8 @@ from tests.cli.quire import assert_same_run, call, checkpoint, kill_when_rows, o
 from tests.tiers import full
 
 EXPERIMENTS = ("dvdp", "dvdp_ddpm", "dvdp_early", "dvdp_short", "dvdp32", "dvdp32_ddpm", "dvdp32_late")
-FEW = ("model.evaluation.samples=8", "model.evaluation.steps=6", "model.evaluation.curve=[4]")
-SMALL = ("debug=tiny", *FEW, "model.sampler.steps=3", "model.sampler.sheet=4", "data.image_size=32")
+FEW = ("model.evaluation.samples=8", "model.evaluation.steps=6", "model.evaluation.curve_steps=[4]")
+SMALL = ("debug=tiny", *FEW, "model.sampler.steps=3", "model.sampler.preview_images=4", "data.image_size=32")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_killed_and_started_again_it_is_the_same_run(tmp_path):
 @pytest.mark.parametrize("share", ["shared", *full("per_level")])
 def test_two_processes_draw_the_same_levels(share, tmp_path):
     # With levels of their own, the ranks' gradients would be of different networks, or never come (dvdp §2.6).
-    words = (f"model.network.share={share}", "model.network.attention=[8]", "model.evaluation.features=null")
+    words = (f"model.network.weight_sharing={share}", "model.network.attention=[8]", "model.evaluation.features=null")
     done = quire("experiment=dvdp", *SMALL, *words, "hardware=ddp_cpu", "trainer.max_epochs=4", f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = only_folder(tmp_path, "dvdp")

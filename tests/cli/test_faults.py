@@ -117,7 +117,7 @@ def test_data_on_a_read_only_disk(data, disk, tmp_path):
     root = WRITERS[data](place)
     assert remount("ro") == 0
     small = ("debug=tiny", "data.image_size=32", "data.val_size=4", "data.batch_size=8", "data.num_workers=1")
-    network = ("model.network.channels=[32,32]", "model.network.layers=1", "model.network.groups=8")
+    network = ("model.network.channels=[32,32]", "model.network.layers=1", "model.network.norm_num_groups=8")
     test = ("model.evaluation.samples=4", "model.evaluation.features=null")
     words = ("experiment=dvdp_ddpm", f"data={data}", f"data.root={root}", *small, *network, *test)
     done = quire(*words, f"runs={tmp_path / 'runs'}")
@@ -134,7 +134,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     kept = checkpoint(folder, "not-finite-0.pt")
     assert {"state_dict", "batch", "step"} == set(kept)
     # Told to, the same run goes on to its end, and only then has weights that nothing can be read from.
-    done = quire(*words, "callbacks.finite.go_on=true")
+    done = quire(*words, "callbacks.finite.allow_nonfinite=true")
     assert done.returncode == 1
     assert "epoch 2/2" in done.stdout
     assert "the loss is" not in done.stdout + done.stderr

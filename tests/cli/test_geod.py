@@ -11,7 +11,11 @@ from tests.cli.test_dvdp import SMALL as DVDP
 from tests.tiers import full
 
 FEW = ("model.evaluation.samples=16", "model.evaluation.validation_samples=8")
-NETWORKS = ("model.triplane.channel_max=16", "model.triplane.rays.samples=8", "model.discriminator.channel_max=16")
+NETWORKS = (
+    "model.triplane.channel_max=16",
+    "model.triplane.rays.depth_samples=8",
+    "model.discriminator.channel_max=16",
+)
 NOW = ("model.guidance.start_kimg=0", "model.guidance.end_kimg=0")
 SMALL = ("debug=tiny", *FEW, *NETWORKS, *NOW, "data.train_size=256", "data.test_size=128")
 
@@ -119,7 +123,7 @@ def test_mixed_precision_learns_the_same(tmp_path):
 
 @pytest.mark.full
 def test_two_processes_are_one_with_the_same_global_batch(tmp_path):
-    bare = ("model.evaluation.oracle=null", "model.evaluation.features=null", "model.discriminator.group=1")
+    bare = ("model.evaluation.oracle=null", "model.evaluation.features=null", "model.discriminator.mbstd_group_size=1")
     words = ("experiment=geod_joint", *SMALL, *bare, "trainer.max_epochs=1")
     found = {}
     for hardware in ("cpu", "ddp_cpu"):

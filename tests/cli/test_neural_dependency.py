@@ -11,12 +11,12 @@ NEEDS = {
     "neural_dependency_patterns": [],
     "neural_dependency_between": ["neural_dependency", "neural_dependency_mlp"],
     "neural_dependency_unseen": ["neural_dependency"],
-    "neural_dependency_regulariser": ["neural_dependency"],
+    "neural_dependency_regularizer": ["neural_dependency"],
 }
 FIGURE = {
     "neural_dependency_between": "test/between/to_source/excluded/fvu_refit",
     "neural_dependency_unseen": "test/unseen/from_network/joint",
-    "neural_dependency_regulariser": "test/noisy_acc",
+    "neural_dependency_regularizer": "test/noisy_acc",
 }
 
 

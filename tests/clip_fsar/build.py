@@ -8,7 +8,7 @@ from lightning_modules.clip_fsar.module import CLIPFSAR
 from networks.clip.towers import build_clip
 
 VALUES = {"image_size": 16, "frames": 8, "shots": 1, "tuner": None}
-SMALL = {"mini": {"size": 32, "width": 32, "layers": 1, "text_layers": 1}, "context": {"hidden": 32}}
+SMALL = {"mini": {"embed_dim": 32, "width": 32, "layers": 1, "text_layers": 1}, "context": {"hidden_dim": 32}}
 
 
 def plain(name):

@@ -54,11 +54,11 @@ def test_both_clips_lead_unless_told_otherwise():
     # A distance is the sum of both directions (§2.6).
     prototypes, queries = drawn(2, 5, 8, 16), drawn(2, 3, 8, 16, seed=1)
     off = frame_distances(queries, prototypes)
-    both = OTAM(0.5, both_ways=True)(prototypes, queries)
+    both = OTAM(0.5, bidirectional=True)(prototypes, queries)
     assert both.shape == (2, 3, 5)
     assert torch.allclose(both, otam(off, 0.5) + otam(off.mT, 0.5), atol=1e-5)
-    assert torch.allclose(OTAM(0.5, both_ways=False)(prototypes, queries), otam(off, 0.5), atol=1e-6)
-    shorter = OTAM(0.5, both_ways=True)(prototypes[:, :, :6], queries)
+    assert torch.allclose(OTAM(0.5, bidirectional=False)(prototypes, queries), otam(off, 0.5), atol=1e-6)
+    shorter = OTAM(0.5, bidirectional=True)(prototypes[:, :, :6], queries)
     off = frame_distances(queries, prototypes[:, :, :6])
     assert torch.allclose(shorter, otam(off, 0.5) + otam(off.mT, 0.5), atol=1e-5)
 
@@ -71,7 +71,7 @@ def test_cosines_have_a_hundredth_in_their_denominator():
 def test_order_counts_for_otam_and_not_for_the_nearest_frames():
     # The Transformer has no positional encoding, so order is left to OTAM (§2.4, §2.6).
     prototypes, queries = drawn(1, 5, 8, 16), drawn(1, 3, 8, 16, seed=1)
-    for metric, is_ordered in ((OTAM(0.5, both_ways=True), True), (BiMHM(), False)):
+    for metric, is_ordered in ((OTAM(0.5, bidirectional=True), True), (BiMHM(), False)):
         one, other = metric(prototypes, queries), metric(prototypes, queries.flip(2))
         assert torch.allclose(one, other, atol=1e-5) is not is_ordered
 
@@ -106,7 +106,7 @@ def test_tuples_are_compared_with_what_resembles_them():
 def test_distances_keep_their_precision_under_autocast(metric):
     # Exponentials of distances over lambda need single precision (§2.6).
     torch.manual_seed(0)
-    module = build_alignment({"metric": metric, "smoothness": 0.5, "both_ways": True}, 16, 8).eval()
+    module = build_alignment({"metric": metric, "smoothness": 0.5, "bidirectional": True}, 16, 8).eval()
     prototypes, queries = drawn(1, 5, 8, 16), drawn(1, 4, 8, 16, seed=1)
     plain = module(prototypes, queries)
     with torch.autocast("cpu", torch.bfloat16):

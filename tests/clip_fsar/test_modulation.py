@@ -82,7 +82,7 @@ def test_merging_before_and_after_agree_for_one_shot_only():
     model, names = context(), drawn(2, 5, 16, seed=1)
     for shots, agree in ((1, True), (5, False)):
         support = drawn(2, 5, shots, 8, 16)
-        before, after = (prototypes(model, support, names, merge_before=merge) for merge in (True, False))
+        before, after = (prototypes(model, support, names, average_shots_first=merge) for merge in (True, False))
         assert before.shape == (2, 5, 8, 16)
         assert torch.allclose(before, after, atol=1e-5) is agree
     expected = torch.stack([named_clips(model, support[:, :, k], names) for k in range(5)]).mean(dim=0)
@@ -93,7 +93,7 @@ def test_merging_before_and_after_agree_for_one_shot_only():
 def test_without_names_prototypes_are_clips():
     model, support = context(), drawn(1, 5, 1, 8, 16)
     assert torch.allclose(
-        prototypes(model, support, None, merge_before=True), clips(model, support[:, :, 0]), atol=1e-6
+        prototypes(model, support, None, average_shots_first=True), clips(model, support[:, :, 0]), atol=1e-6
     )
 
 

@@ -15,8 +15,8 @@ from lightning_modules.clip_fsar.pictures import soft_path, strip
 from lightning_modules.clip_fsar.schedule import build_adam, learning_rate
 from tests.clip_fsar.build import data, merged, module_of, options, plain
 
-GOLDEN = [6.4064, 6.3745, 6.3486, 6.312, 6.2831]
-K100 = {"warmup": 1000, "warmup_lr": 5e-6, "drops": [3000, 5000], "factor": 0.1}
+GOLDEN = [6.4016, 6.3707, 6.3381, 6.3085, 6.2781]
+K100 = {"warmup_episodes": 1000, "warmup_lr": 5e-6, "milestones": [3000, 5000], "gamma": 0.1}
 
 
 def trainer(folder, **more):
@@ -181,11 +181,11 @@ def test_the_schedule_is_the_released_loops():
     # In iterations of 4 processes: 250, 750 and 1250 of K100 (§2.7).
     rates = [learning_rate(4 * i, 1e-5, K100) for i in (0, 125, 250, 749, 750, 1249, 1250, 4999)]
     assert rates == pytest.approx([5e-6, 7.5e-6, 1e-5, 1e-5, 1e-6, 1e-6, 1e-7, 1e-7])
-    assert learning_rate(0, 1e-3, {"warmup": 0, "warmup_lr": 0.0, "drops": [], "factor": 0.1}) == 1e-3
+    assert learning_rate(0, 1e-3, {"warmup_episodes": 0, "warmup_lr": 0.0, "milestones": [], "gamma": 0.1}) == 1e-3
 
 
 def test_rates_are_of_the_episodes_of_a_step(tmp_path):
-    schedule = {"warmup": 32, "warmup_lr": 1e-6, "drops": [64], "factor": 0.1}
+    schedule = {"warmup_episodes": 32, "warmup_lr": 1e-6, "milestones": [64], "gamma": 0.1}
     module = module_of(tmp_path, schedule=schedule)
     fit = trainer(tmp_path, accumulate_grad_batches=8, limit_val_batches=0)
     rates = []
@@ -199,7 +199,7 @@ def test_rates_are_of_the_episodes_of_a_step(tmp_path):
 
 def test_a_tuner_has_its_own_rate(tmp_path):
     lora = {"_target_": "tuners.peft_tuner.PeftTuner", "config_class": "LoraConfig", "lr": 1e-2}
-    module = module_of(tmp_path, tuner=lora | {"kwargs": {"r": 2}, "target": None})
+    module = module_of(tmp_path, tuner=lora | {"kwargs": {"r": 2}, "target_modules": None})
     module.attach_tuner()
     groups = build_adam(module.named_parameters(), module.hparams.optimizer, module.tuner.lr).param_groups
     names = {id(parameter): name for name, parameter in module.named_parameters()}
@@ -231,10 +231,10 @@ def test_a_step_whose_gradients_are_not_finite_is_left_out(tmp_path):
 CHANGES = {
     "trx": {"alignment": {"metric": "trx"}},
     "bi_mhm": {"alignment": {"metric": "bi_mhm"}},
-    "one_way": {"alignment": {"both_ways": False}},
-    "merge_after": {"context": {"merge_before": False}},
+    "one_way": {"alignment": {"bidirectional": False}},
+    "merge_after": {"context": {"average_shots_first": False}},
     "deep": {"context": {"depth": 2}},
-    "shallow": {"context": {"depth": 0, "reads_names": False}},
+    "shallow": {"context": {"depth": 0, "text_modulation": False}},
 }
 
 
@@ -260,7 +260,7 @@ def test_too_few_classes_are_told_before_the_training(tmp_path):
     with pytest.raises(UserError, match="5-way episodes need 5 classes of at least 5 \\+ 1 clips; 0 of 16"):
         trainer(tmp_path).fit(module_of(tmp_path), datamodule=data(eval_clips=3, queries=1))
     with pytest.raises(UserError, match="at least 5 \\+ 1 clips; 0 of 16"):
-        trainer(tmp_path, limit_test_batches=1).fit(module_of(tmp_path), datamodule=data(clip_batch=32, queries=1))
+        trainer(tmp_path, limit_test_batches=1).fit(module_of(tmp_path), datamodule=data(eval_batch_size=32, queries=1))
 
 
 def test_a_test_tells_what_cannot_be_before_it_looks_at_clips(tmp_path):
@@ -278,7 +278,7 @@ def test_a_test_tells_what_cannot_be_before_it_looks_at_clips(tmp_path):
         ({"evaluation": {"shots": [0, 5]}}, "evaluation.shots is"),
         ({"towers": {"prompt": "a photo"}}, "needs one {}"),
         ({"alignment": {"smoothness": 1e-4}}, "smoothness is 0.0001, should be 0.001 or more"),
-        ({"mini": {"size": 60}}, "mini.size is 60, should be a multiple of 8"),
+        ({"mini": {"embed_dim": 60}}, "mini.embed_dim is 60, should be a multiple of 8"),
         ({"mini": {"width": 40}}, "mini.width is 40, should be a multiple of 16"),
         ({"optimizer": {"lr": 0}}, "optimizer.lr is 0"),
         ({"towers": {"name": "RN5O"}}, "no model 'RN5O'; take mini or RN50"),
@@ -303,7 +303,7 @@ def test_norms_do_not_decay(tmp_path):
 
 
 def test_frozen_without_a_block_has_nothing_to_train(tmp_path):
-    module = module_of(tmp_path, frozen=True, context={"depth": 0, "reads_names": False}, video_text={"weight": 0})
+    module = module_of(tmp_path, frozen=True, context={"depth": 0, "text_modulation": False}, video_text={"weight": 0})
     assert not module.has_training
     assert not module.trained_parameters()
     frames = module(episode()[0]["image"])
@@ -400,7 +400,7 @@ def alike(classes=6, clips=8, seed=0):
 
 
 def test_accuracies_of_episodes(tmp_path):
-    module = module_of(tmp_path, context={"depth": 0, "reads_names": False}, video_text={"weight": 1.0}).eval()
+    module = module_of(tmp_path, context={"depth": 0, "text_modulation": False}, video_text={"weight": 1.0}).eval()
     frames, labels, names = alike()
     episodes = on_device(data().episodes(labels, 1, 20, 3), torch.arange(20), torch.device("cpu"))
     found = accuracies(module.episode_networks, bank_of(module.episode_networks, frames, names), episodes, 0.9)

@@ -15,7 +15,7 @@ MODELS = {"hmdb51": "RN50-quickgelu", "ssv2_small": "ViT-B-16-quickgelu"}
 SMALL = (
     "debug=tiny",
     "data.batch_size=1",
-    "data.clip_batch=8",
+    "data.eval_batch_size=8",
     "data.queries=1",
     "data.image_size=32",
     "data.resize=36",
@@ -168,9 +168,9 @@ def test_every_experiment_is_of_the_papers_method(name):
     # Both directions and lambda 0.5 (§2.6), a scale of 1 (§2.3), one shot in training (§2.7), shots merged before
     # the Transformer (§2.5).
     alignment = config.model.alignment
-    assert (alignment.metric, alignment.smoothness, alignment.both_ways) == ("otam", 0.5, True)
+    assert (alignment.metric, alignment.smoothness, alignment.bidirectional) == ("otam", 0.5, True)
     assert config.model.video_text.scale == 1
-    assert (config.data.shots, config.model.shots, config.model.context.merge_before) == (1, 1, True)
+    assert (config.data.shots, config.model.shots, config.model.context.average_shots_first) == (1, 1, True)
     assert config.model.evaluation.shots == [1, 5]
     assert config.model.evaluation.episodes == 10000
     assert (config.data.ways, config.data.queries, config.data.frames) == (5, 5, 8)

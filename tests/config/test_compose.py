@@ -13,7 +13,7 @@ EXPERIMENTS = options("experiment")
 RUN_HERE = {"uosr", "uosr_oe", "uosr_pretrain", "uosr_pretrained", "uosr_digits"}
 RUN_HERE |= {"u_tuning", "u_tuning_pretrain", "u_tuning_glyphs"}
 RUN_HERE |= {"neural_dependency"} | {
-    f"neural_dependency_{n}" for n in ("mlp", "patterns", "between", "unseen", "regulariser")
+    f"neural_dependency_{n}" for n in ("mlp", "patterns", "between", "unseen", "regularizer")
 }
 RUN_HERE |= {"dvdp"} | {f"dvdp_{name}" for name in ("ddpm", "early", "short", "features")}
 RUN_HERE |= {"dvdp32", "dvdp32_ddpm", "dvdp32_late"}
@@ -42,8 +42,10 @@ GOES_WITH |= {"imagenet": "neural_dependency_imagenet", "cached_logits": "neural
 GOES_WITH |= dict.fromkeys(("dvdp", "scenes", "ffhq", "picture_folder", "lsun_church", "cifar10"), "dvdp")
 GOES_WITH |= {"picture_shards": "dvdp", "label_features": "dvdp_features"}
 GOES_WITH |= dict.fromkeys(("geod", "geod_eg3d", "heads", "heads_diverse", "heads_asymmetric", "eg3d_zip"), "geod")
+GOES_WITH |= {"heads_large": "geod_ir", "celeba": "geod_pigan"}
 GOES_WITH |= {f"geod_{name}": f"geod_{name}" for name in ("ir", "oracle", "pigan")}
-GOES_WITH |= dict.fromkeys(("clip_fsar", "actors", "hmdb51", "ucf101", "k100", "ssv2_full", "ssv2_small"), "clip_fsar")
+GOES_WITH |= {"clip_fsar": "clip_fsar", "actors": "clip_fsar"}
+GOES_WITH |= {name: f"clip_fsar_{name}" for name in ("hmdb51", "ucf101", "k100", "ssv2_full", "ssv2_small")}
 GOES_WITH |= dict.fromkeys(("mini_clip", "actor_stills"), "clip_fsar_pretrain")
 
 
@@ -55,8 +57,8 @@ def test_every_experiment_is_run_somewhere_in_these_tests():
 def test_every_experiment_passes_the_check_and_says_what_it_is(experiment):
     config = load([f"experiment={experiment}"])
     assert errors_in(config, [f"experiment={experiment}"]) == []
-    assert config.about
-    assert config.takes
+    assert config.description
+    assert config.runtime
     assert config.headline
 
 

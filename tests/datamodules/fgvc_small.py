@@ -28,7 +28,7 @@ def few_classes(monkeypatch):
 
 
 def small(root, dataset, **options):
-    options = {"batch_size": 4, "num_workers": 0, "image_size": 28, "val_share": 0.2, "num_classes": FEW} | options
+    options = {"batch_size": 4, "num_workers": 0, "image_size": 28, "val_fraction": 0.2, "num_classes": FEW} | options
     return Fgvc(dataset=dataset, root=str(root / dataset), **options)
 
 

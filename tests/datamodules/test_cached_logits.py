@@ -94,7 +94,7 @@ def test_the_split_is_told_by_its_seed_alone(tmp_path):
     assert np.array_equal(first._rows["test"], small(path, seed=7)._rows["test"])
     assert not np.array_equal(first._rows["test"], other._rows["test"])
     assert first.fingerprint() == small(path, seed=7).fingerprint() != other.fingerprint()
-    assert len(small(path, test_share=0.25).source("test")) == 10
+    assert len(small(path, test_fraction=0.25).source("test")) == 10
 
 
 def test_batches_have_the_keys_of_the_fake_one(tmp_path):
@@ -170,8 +170,8 @@ def test_missing_and_broken_files_are_told(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match="of no known form"):
         small(tmp_path / "x.pt").check()
-    with pytest.raises(ValueError, match=r"data\.test_share"):
-        small(tmp_path, test_share=1.0)
+    with pytest.raises(ValueError, match=r"data\.test_fraction"):
+        small(tmp_path, test_fraction=1.0)
 
 
 def test_the_number_of_classes_must_be_told_rightly(tmp_path):

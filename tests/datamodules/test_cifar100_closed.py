@@ -79,10 +79,12 @@ def test_training_images_are_moved_and_flipped_or_only_enlarged(written):
 
 def test_mean_and_std_are_used(written):
     options = {"image_size": 32, "augmentation": "resize"}
-    plain = small(written[0], mean=[0.0] * 3, std=[1.0] * 3, **options).source("test")[0]["image"]
-    other = small(written[0], mean=[0.1, 0.2, 0.3], std=[0.5, 1.0, 2.0], **options).source("test")[0]["image"]
+    data = small(written[0], mean=[0.1, 0.2, 0.3], std=[0.5, 1.0, 2.0], **options)
+    batch = next(iter(data.test_dataloader()[0]))
+    found = data.on_after_batch_transfer(batch, 0)
     column = torch.tensor([[0.1, 0.2, 0.3], [0.5, 1.0, 2.0]])[..., None, None]
-    assert torch.allclose(other, (plain - column[0]) / column[1], atol=1e-6)
+    assert torch.allclose(found["image"], ((batch["image"] + 1) / 2 - column[0]) / column[1], atol=1e-6)
+    assert found["label"] is batch["label"]
 
 
 @pytest.mark.parametrize("gone", ["train", "test", "meta"])

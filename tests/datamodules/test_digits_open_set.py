@@ -64,7 +64,7 @@ def test_batches_are_like_the_fake_one_and_in_order():
 
 
 @pytest.mark.parametrize(
-    "options", [{"num_known": 10}, {"val_share": 0.6, "test_share": 0.5}, {"reference_share": 1.0}]
+    "options", [{"num_known": 10}, {"val_fraction": 0.6, "test_fraction": 0.5}, {"reference_fraction": 1.0}]
 )
 def test_an_empty_split_is_refused(options):
     with pytest.raises(ValueError, match="data"):

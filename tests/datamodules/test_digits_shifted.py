@@ -109,9 +109,9 @@ def test_batches_are_like_the_fake_one_and_in_order(shift):
     [
         ({"per_class": 1}, r"data\.per_class is 1"),
         ({"per_class": 101}, r"data\.per_class is 101"),
-        ({"val_share": 0.0}, r"data\.val_share is 0\.0"),
-        ({"val_share": 1.0}, r"data\.val_share is 1\.0"),
-        ({"val_share": 0.96}, r"data\.val_share is 0\.96"),
+        ({"val_fraction": 0.0}, r"data\.val_fraction is 0\.0"),
+        ({"val_fraction": 1.0}, r"data\.val_fraction is 1\.0"),
+        ({"val_fraction": 0.96}, r"data\.val_fraction is 0\.96"),
     ],
 )
 def test_bad_values_are_one_line(options, said):

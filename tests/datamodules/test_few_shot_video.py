@@ -1,5 +1,7 @@
 """HMDB51, Something-Something and the like in miniature: real video files and lists in their real layouts."""
 
+from types import SimpleNamespace
+
 import av
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from datamodules.few_shot_video import FewShotVideo
 from datamodules.formats import extract_frames, video
 from datamodules.formats.few_shot_lists import read_names, read_split
 from datamodules.formats.video import ClipFinder, evenly, in_segments, read_clip
+from networks.clip.pretrained import clip_normalization
 from tests.datamodules.miniature_video import FOLDERS, miniature, write_video
 
 SMALL = {"image_size": 28, "resize": 32, "train_episodes": 4, "num_workers": 0, "batch_size": 1, "queries": 2}
@@ -104,7 +107,7 @@ def test_miniatures_in_their_real_layouts(tmp_path, kind):
     batch = data.on_after_batch_transfer(batch, 0)
     # Clips of a class have its own grey.
     shown = batch["image"][0].mean(dim=(1, 2, 3, 4))
-    grey = (shown * 0.27 + 0.45) * 255
+    grey = (shown + 1) * 127.5
     truth = torch.cat([batch["class"][0], batch["class"][0].repeat_interleave(2)])
     assert torch.allclose(grey, 40 * truth + 20.0, atol=12)
     test = data.source("test")
@@ -263,9 +266,15 @@ def test_colours_are_normalised_as_clip_was_trained():
         **SMALL, lists=dict.fromkeys(["fit", "val", "test"], "a"), names=dict.fromkeys(["fit", "val", "test"], "b")
     )
     image = torch.tensor([10, 100, 250], dtype=torch.uint8).view(1, 1, 1, 3, 1, 1)
+    assert data.on_after_batch_transfer({"image": image}, 0)["image"].flatten().tolist() == pytest.approx(
+        [value / 127.5 - 1 for value in (10, 100, 250)]
+    )
+    module = SimpleNamespace(normalization=clip_normalization("RN50-quickgelu"))
+    data.trainer = SimpleNamespace(lightning_module=module)
     found = data.on_after_batch_transfer({"image": image}, 0)["image"].flatten()
     constants = zip((10, 100, 250), OPENAI_DATASET_MEAN, OPENAI_DATASET_STD, strict=True)
     assert found.tolist() == pytest.approx([(value / 255 - mean) / std for value, mean, std in constants], rel=1e-5)
+    assert clip_normalization("mini") is None
 
 
 def test_a_test_needs_the_tests_clips_alone(tmp_path):

@@ -49,15 +49,15 @@ def test_training_is_resize_crop_flip_and_evaluation_the_centre(written, tmp_pat
     ramp[..., 0], ramp[..., 1] = np.arange(48) * 5, np.arange(64)[:, None] * 3
     for path in (copy / "images").glob("*/*.jpg"):
         Image.fromarray(ramp).save(path, quality=100, subsampling=0)
-    data = small(tmp_path, "cub", image_size=42, mean=[0.0] * 3, std=[1.0] * 3)
+    data = small(tmp_path, "cub", image_size=42)
     # The shorter side becomes 42 * 8 / 7 = 48, so this picture keeps its size and the centre begins at (11, 3).
-    image = data.source("val")[0]["image"]
+    image = (data.source("val")[0]["image"] + 1) / 2
     assert abs(float(image[0, 20, 0]) * 255 - 3 * 5) < 3
     assert abs(float(image[1, 0, 20]) * 255 - 11 * 3) < 3
     tops, flips = set(), set()
     for seed in range(30):
         torch.manual_seed(seed)
-        image = data.source("fit")[0]["image"]
+        image = (data.source("fit")[0]["image"] + 1) / 2
         assert image.shape == (3, 42, 42)
         flips.add(bool(image[0, 20, 0] > image[0, 20, -1]))
         tops.add(round(float(image[1, 0].mean()) * 85))
@@ -95,8 +95,8 @@ def test_the_fingerprint_follows_the_files_and_the_split(written, tmp_path):
     ("options", "said"),
     [
         ({"num_classes": 7}, "data.num_classes is 7, but cub has 5"),
-        ({"val_share": 0.0}, "data.val_share"),
-        ({"val_share": 1.0}, "data.val_share"),
+        ({"val_fraction": 0.0}, "data.val_fraction"),
+        ({"val_fraction": 1.0}, "data.val_fraction"),
         ({"image_size": 0}, "data.image_size"),
         ({"mean": [0.5]}, "data.mean"),
         ({"std": [0.5, 0.5, 0.0]}, "data.std"),

@@ -79,7 +79,7 @@ def test_missing_data_are_told_with_their_layout(made, tmp_path):
 def test_too_few_pictures_are_refused(made):
     with pytest.raises(ValueError, match=r"data\.val_size is 100"):
         data_of(made, val_size=100).check()
-    with pytest.raises(ValueError, match="none is below 1"):
+    with pytest.raises(ValueError, match=r"data\.val_size is 0"):
         data_of(made, val_size=0)
 
 

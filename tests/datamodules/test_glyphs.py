@@ -102,11 +102,11 @@ def test_batches_are_like_the_fake_one_and_in_order(shift):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"num_classes": 1}, "at least two"),
-        ({"first_class": -1}, "counted from 0"),
-        ({"train_size": 7}, "every class needs a training image"),
-        ({"val_size": 0}, "images to validate"),
-        ({"test_size": 0}, "images to validate"),
+        ({"num_classes": 1}, "data.num_classes is 1"),
+        ({"first_class": -1}, "data.first_class is -1"),
+        ({"train_size": 7}, "each of 8 classes needs a training image"),
+        ({"val_size": 0}, "data.val_size is 0"),
+        ({"test_size": 0}, "data.test_size is 0"),
     ],
 )
 def test_bad_values_are_one_line(options, said):

@@ -118,7 +118,7 @@ def test_the_camera_sees_the_depth_that_is_told():
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(ValueError, match=r"data\.image_size is 8"):
         small(image_size=8)
-    with pytest.raises(ValueError, match="no split can be empty"):
+    with pytest.raises(ValueError, match=r"data\.val_size is 0"):
         small(val_size=0)
     for families in ([], ["cube"]):
         with pytest.raises(ValueError, match="should be some of ellipsoid, cone"):

@@ -80,12 +80,14 @@ def test_pictures_are_prepared_as_timm_does(written):
     config = resolve_data_config(pretrained_cfg=get_pretrained_cfg("resnet18.a1_in1k").to_dict())
     transform = create_transform(**config | {"input_size": (3, 32, 32)})
     data = small(written, network="resnet18.a1_in1k")
-    assert (data.crop_share, data.interpolation) == (config["crop_pct"], config["interpolation"])
+    assert (data.crop_pct, data.interpolation) == (config["crop_pct"], config["interpolation"])
     source = data.source("test")
     with Image.open(source.paths[1]) as file:
         true = transform(file.convert("RGB"))
     # Rounding to whole pixel values between the steps differs by one of 255 at most, here over a deviation of 0.22.
-    assert (source[1]["image"] - true).abs().max() < 2.5 / 255 / 0.22
+    (found,) = data.on_after_batch_transfer({"image": source[1]["image"][None]}, 0)["image"]
+    assert (found - true).abs().max() < 2.5 / 255 / 0.22
+    assert small(written, network="resnet18.a1_in1k", mean=[0.1] * 3, std=[0.2] * 3).statistics[0] == [0.1] * 3
     assert torch.equal(source[1]["image"], source[1]["image"])
     assert data_config("vit_small_patch16_224.augreg_in21k_ft_in1k")[0] == [0.5, 0.5, 0.5]
     with pytest.raises(ValueError, match=r"data\.network is 'resnot'"):
@@ -118,14 +120,14 @@ def test_a_class_that_val_has_not_is_named(written, tmp_path):
 def test_the_fingerprint_follows_split_and_preparation(written):
     first = small(written).fingerprint()
     assert first == small(written, seed=5).fingerprint()
-    for options in ({"split_seed": 1}, {"moments_from": "train"}, {"mean": [0.4] * 3}, {"crop_share": 0.9}):
+    for options in ({"split_seed": 1}, {"moments_from": "train"}, {"mean": [0.4] * 3}, {"crop_pct": 0.9}):
         assert first != small(written, **options).fingerprint()
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"crop_share": 0.0}, "data.crop_share"),
+        ({"crop_pct": 0.0}, "data.crop_pct"),
         ({"moments_size": 4}, "data.moments_size is 4"),
         ({"moments_from": "test"}, "should be val or train"),
         ({"mean": [2.0, 0.5, 0.5]}, "data.mean"),

@@ -56,6 +56,6 @@ def test_labels_are_what_is_there():
 
 
 def test_empty_splits_are_refused():
-    for options in ({"test_size": 0}, {"image_size": 4}):
-        with pytest.raises(ValueError, match=r"data\.image_size"):
-            small(**options)
+    for key, value in (("test_size", 0), ("image_size", 4)):
+        with pytest.raises(ValueError, match=rf"data\.{key} is {value}"):
+            small(**{key: value})

@@ -76,7 +76,7 @@ def test_pretraining_never_sees_a_class_of_the_open_set_test():
 
 
 def test_the_graded_halves_are_the_near_and_the_far_classes():
-    data = small(grade=True)
+    data = small(near_far_splits=True)
     assert data.test_names == ["train", "known", "unknown", "unknown_near", "unknown_far", "references"]
     near, far = data.source("unknown_near"), data.source("unknown_far")
     assert len(near) + len(far) == len(data.source("unknown"))
@@ -116,7 +116,7 @@ def test_a_fake_batch_is_like_a_true_one():
 
 
 def test_test_loaders_keep_the_order_of_the_index():
-    data = small(grade=True, test_size=123)
+    data = small(near_far_splits=True, test_size=123)
     for name, loader in zip(data.test_names, data.test_dataloader(), strict=True):
         batches = list(loader)
         source = data.source(name)

@@ -32,7 +32,7 @@ def test_splits_are_those_of_the_lists(written):
     assert {name: len(of) for name, of in paths.items()} == {"fit": 80, "val": 20, "test": 30}
     assert len(set.union(*paths.values())) == 130
     assert data.source("test").labels.tolist() == [k % 10 for k in range(30)]
-    everything = set(small(written, final=True).source("fit").paths)
+    everything = set(small(written, train_on_val=True).source("fit").paths)
     assert everything == paths["fit"] | paths["val"]
 
 
@@ -89,7 +89,7 @@ def test_a_broken_list_is_one_line(written, tmp_path, line):
 
 def test_the_fingerprint_follows_the_lists(written):
     assert small(written).fingerprint() == small(written, seed=4).fingerprint()
-    assert small(written).fingerprint() != small(written, final=True).fingerprint()
+    assert small(written).fingerprint() != small(written, train_on_val=True).fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_fingerprint_follows_the_lists(written):
         ({"task": "mnist"}, "data.task is 'mnist', should be one of caltech101"),
         ({"num_classes": 11}, "data.num_classes is 11, but svhn has 10"),
         ({"channels": 1}, "images of 1 channels"),
-        ({"image_size": 0}, "and side 0"),
+        ({"image_size": 0}, "data.image_size is 0"),
         ({"mean": [2.0, 0.5, 0.5]}, "data.mean"),
     ],
 )

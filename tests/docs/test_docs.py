@@ -167,7 +167,7 @@ def test_the_reference_has_every_file_and_every_key_with_its_comment():
     for row in (
         "| `seed` | `0` | weights, sample order, augmentation, splits drawn by seed |",
         "| `model._target_` | `lightning_modules.uosr.module.UOSR` |  |",
-        "| `model.vos.queue` | `200` | features kept of each class; our choice, 1000 in the published code |",
+        "| `model.vos.queue_size` | `200` | features kept of each class; our choice, 1000 in the published code |",
         "| `model.energy.m_in` | `-25.0` |  |",
         "](papers/uosr.md#23-training-objectives); m\\_out -7 when pre-trained |",
         "| `hydra.launcher.n_jobs` | `2` | on GPUs, their number: each run takes one of them |",
@@ -226,7 +226,9 @@ def test_the_claim_file_on_the_page_is_a_valid_one():
 
     assert errors() == []
     shown["claim"]["arms"]["oe"]["words"] = "x"
-    assert [line.partition(": ")[2] for line in errors()] == ["claim.arms.oe.words: renamed to overrides"]
+    assert [line.partition(": ")[2] for line in errors()] == [
+        "claim.arms.oe.words is renamed to claim.arms.oe.overrides"
+    ]
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

@@ -77,7 +77,7 @@ TABLE = [
 
 def process_of(turns, delta, steps=1000):
     kind = "none" if delta is None else "geometric"
-    return Process(steps=steps, turning_points=turns, delta=delta or 1.0, attenuation=kind)
+    return Process(timesteps=steps, turning_points=turns, delta=delta or 1.0, attenuation=kind)
 
 
 @pytest.mark.parametrize(("name", "turns", "delta", "short", "long"), TABLE)
@@ -104,9 +104,9 @@ def test_the_error_falls_with_more_steps_only_where_the_detail_is_attenuated():
         for steps in (250, 1000):
             turns = [150 * steps // 1000, 350 * steps // 1000]
             process = Process(
-                steps=steps,
-                beta_first=1e-4 * 1000 / steps,
-                beta_last=0.02 * 1000 / steps,
+                timesteps=steps,
+                beta_start=1e-4 * 1000 / steps,
+                beta_end=0.02 * 1000 / steps,
                 turning_points=turns,
                 delta=delta or 1.0,
                 attenuation="none" if delta is None else "geometric",

@@ -15,13 +15,13 @@ SMALL = (
     "data.val_size=4",
     "model.network.channels=[32,32]",
     "model.network.layers=1",
-    "model.network.groups=8",
+    "model.network.norm_num_groups=8",
     "model.network.head_channels=16",
     "model.evaluation.samples=4",
     "model.evaluation.steps=6",
     "model.evaluation.inception=null",
     "model.sampler.steps=6",
-    "model.sampler.sheet=2",
+    "model.sampler.preview_images=2",
     "model.compile=false",
 )
 

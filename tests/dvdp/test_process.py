@@ -46,7 +46,7 @@ def test_what_is_dropped_at_a_turning_point_has_faded_to_delta():
 
 def test_steps_one_by_one_have_the_moments_of_the_closed_form():
     # Per step: lambda = ratio of the cumulative ones, variance s_t^2 - lambda^2 s_{t-1}^2 (§2.2).
-    process = process_of([60, 120], steps=200, delta=0.1)
+    process = process_of([60, 120], timesteps=200, delta=0.1)
     of_coarse, of_detail, variance = 1.0, 1.0, [0.0, 0.0]
     for time in range(1, 201):
         level = process.level_of(time)
@@ -116,8 +116,8 @@ def test_the_jump_adds_noise_to_the_new_part_alone():
         ({"delta": 0.0}, "above 0"),
         ({"delta": 1.5}, "at most 1"),
         ({"attenuation": "sudden"}, "geometric, linear, cosine, none"),
-        ({"beta_first": 0.1, "beta_last": 0.02}, "first <= last"),
-        ({"steps": 0}, "at least 1 step"),
+        ({"beta_start": 0.1, "beta_end": 0.02}, "first <= last"),
+        ({"timesteps": 0}, "at least 1,"),
     ],
 )
 def test_what_makes_no_process_is_refused_in_one_line(changes, word):
@@ -128,4 +128,4 @@ def test_what_makes_no_process_is_refused_in_one_line(changes, word):
 
 def test_the_start_is_told_of_when_images_are_not_yet_noise():
     assert process_of().start_is_off(1.0) == pytest.approx(0.0063, rel=0.05)
-    assert process_of([20, 40], steps=100).start_is_off(1.0) > 0.1
+    assert process_of([20, 40], timesteps=100).start_is_off(1.0) > 0.1

@@ -8,6 +8,7 @@ import torch
 from common.errors import UserError
 from lightning_modules.dvdp.projection import at_level, down, scaled
 from lightning_modules.dvdp.sampler import Sampler, visits
+from networks.diffusion.generation import image_generators
 from tests.dvdp.build import process_of
 
 
@@ -25,7 +26,7 @@ class Oracle:
 
 
 def draw(sampler, network, count=2, size=16, seed=0, **more):
-    return sampler(network, (count, 1, size, size), torch.Generator().manual_seed(seed), **more)
+    return sampler(network, (1, size, size), image_generators(seed, range(count)), **more)
 
 
 @pytest.mark.parametrize("steps", [3, 7, 50, 1000])
@@ -75,7 +76,7 @@ def test_the_same_seed_gives_the_same_images_and_the_jumps_their_details():
     one, same, other = draw(sampler, network), draw(sampler, network), draw(sampler, network, seed=1)
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
-    jumps = [draw(sampler, network, jump_generator=torch.Generator().manual_seed(seed)) for seed in (5, 6)]
+    jumps = [draw(sampler, network, jump_generators=image_generators(seed, range(2))) for seed in (5, 6)]
     # Nothing but the details changes: the network treats pixels alike, so the coarse image is the same.
     first, second = (down(down(image)) for image in jumps)
     assert (first - second).norm() < 1e-4 * first.norm()
@@ -87,7 +88,7 @@ def test_ancestral_adds_noise_and_ddim_none():
     ends = {}
     for method in ("ddim", "ancestral"):
         sampler = Sampler(process, "eps", None, method=method, steps=10, clip=False)
-        calls = [list(sampler.chain(lambda x, level, time: 0 * x, (1, 1, 8, 8), torch.Generator().manual_seed(0)))]
+        calls = [list(sampler.chain(lambda x, level, time: 0 * x, (1, 8, 8), image_generators(0, [0])))]
         ends[method] = calls[0][-1].x / calls[0][0].x
     # Without a prediction DDIM only rescales its first noise.
     assert ends["ddim"].std() < 1e-3 * ends["ddim"].abs().mean()

@@ -16,8 +16,8 @@ FOCAL = focal_length(32, 18.837)
 SMALL = {
     "triplane": {"channel_base": 128, "channel_max": 16, "plane_size": 16, "plane_channels": 4, "z_dim": 8, "w_dim": 8},
     "discriminator": {"channel_base": 256, "channel_max": 16},
-    "inverse_renderer": {"width": 8, "code": 16},
-    "evaluation": {"samples": 8, "per_pose": 4, "validation_samples": 4},
+    "inverse_renderer": {"width": 8, "code_dim": 16},
+    "evaluation": {"samples": 8, "images_per_pose": 4, "validation_samples": 4},
 }
 
 

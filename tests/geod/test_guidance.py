@@ -54,7 +54,7 @@ def test_empty_rays_are_left_out_on_request():
     focal, shape = torch.tensor([FOCAL]), shape_of(read)
     half = torch.ones(1, 32, 32)
     half[:, :, :16] = 0
-    found = guidance_loss(rendered, focal, shape, weight=weight, least_weight=0.5)
+    found = guidance_loss(rendered, focal, shape, weight=weight, min_opacity=0.5)
     assert found == guidance_loss(rendered, focal, shape_of(read, half))
     assert guidance_loss(rendered, focal, shape, weight=weight) == guidance_loss(rendered, focal, shape)
 

@@ -28,7 +28,7 @@ SMALL = (
     "model.discriminator.channel_max=8",
     "model.evaluation.inception=null",
     "model.evaluation.validation_samples=2",
-    "model.evaluation.per_pose=2",
+    "model.evaluation.images_per_pose=2",
     "model.guidance.start_kimg=0",
     "model.guidance.end_kimg=0",
 )
@@ -39,9 +39,9 @@ EG3D = (
     "model.triplane.z_dim=16",
     "model.triplane.w_dim=16",
     "model.triplane.plane_size=32",
-    "model.triplane.raw_size=16",
-    "model.triplane.rays.samples=6",
-    "model.triplane.rays.more_samples=6",
+    "model.triplane.neural_resolution=16",
+    "model.triplane.rays.depth_samples=6",
+    "model.triplane.rays.importance_samples=6",
 )
 PIGAN = ("data.image_size=32", "model.pigan.width=16", "model.pigan.layers=2", "model.pigan.z_dim=8")
 
@@ -80,7 +80,7 @@ def test_the_tiny_twin_runs_from_files_to_table(name, kind, weights, tmp_path):
     if name == "shapenet_cars":
         words += [f"model.pretrained.path={weights / 'depth'}", "model.pretrained.size=28"]
     else:
-        words += ["model.inverse_renderer.width=8", "model.inverse_renderer.code=16"]
+        words += ["model.inverse_renderer.width=8", "model.inverse_renderer.code_dim=16"]
         words += [f"model.inverse_loss.vgg_weights={weights / 'vgg16.pth'}"]
     done = quire(f"experiment=geod_{name}", *words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -102,7 +102,7 @@ def test_the_tiny_twin_runs_from_files_to_table(name, kind, weights, tmp_path):
 def test_pi_gan_runs_on_pictures_without_cameras(weights, tmp_path):
     root = WRITERS["ffhq"](tmp_path / "data")
     words = (*SMALL, *PIGAN, f"data.root={root}", f"model.inverse_loss.vgg_weights={weights / 'vgg16.pth'}")
-    small = ("model.inverse_renderer.size=32", "model.inverse_renderer.width=8", "model.inverse_renderer.code=16")
+    small = ("model.inverse_renderer.size=32", "model.inverse_renderer.width=8", "model.inverse_renderer.code_dim=16")
     done = quire("experiment=geod_pigan", *words, *small, f"runs={tmp_path / 'runs'}")
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = read(only_folder(tmp_path / "runs", "geod_pigan") / "result.json")["metrics"]
@@ -129,7 +129,9 @@ def test_missing_weights_are_told_before_training(tmp_path):
 
 @pytest.mark.parametrize("says", ["depth", "disparity"])
 def test_a_depth_model_has_the_interface_of_the_inverse_renderer(says, weights):
-    options = PretrainedOptions(path=str(weights / "depth"), says=says, near=2.25, far=3.3, size=28, fov=18.837)
+    options = PretrainedOptions(
+        path=str(weights / "depth"), output=says, min_depth=2.25, max_depth=3.3, size=28, fov=18.837
+    )
     geometry, image = PretrainedGeometry(options, 32), images(2).requires_grad_()
     assert not any(p.requires_grad for p in geometry.parameters())
     assert geometry.predict_shape(image).depth.shape == (2, 32, 32)

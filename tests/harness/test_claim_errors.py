@@ -99,14 +99,17 @@ def test_a_sentence():
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        ("++claim.arms.ce.words=x", "claim.arms.ce.words: renamed to overrides"),
-        ("++claim.arms.ce.about=x", "claim.arms.ce.about: renamed to description"),
-        ("+claim.stand_in=x", "claim.stand_in: renamed to substitutes"),
-        ("+claim.takes=x", "claim.takes: renamed to runtime"),
-        ("claim.arms.ce.words=x", "claim.arms.ce.words: renamed to overrides"),
+        ("++claim.arms.ce.words=x", "claim.arms.ce.words is renamed to claim.arms.ce.overrides"),
+        ("++claim.arms.ce.about=x", "claim.arms.ce.about is renamed to claim.arms.ce.description"),
+        ("+claim.stand_in=x", "claim.stand_in is renamed to claim.substitutes"),
+        ("+claim.takes=x", "claim.takes is renamed to claim.runtime"),
+        ("claim.arms.ce.words=x", "claim.arms.ce.words is renamed to claim.arms.ce.overrides"),
         (
             "claim.statements.unified_is_easier.parts=[{method: ce, metric: a, baseline: oe, direction: up, least: 1}]",
-            "claim.statements.unified_is_easier.parts.0.least: renamed to min_effect",
+            (
+                "claim.statements.unified_is_easier.parts.0.least is renamed to"
+                " claim.statements.unified_is_easier.parts.0.min_effect"
+            ),
         ),
         (
             "claim.statements.training.role=papper",

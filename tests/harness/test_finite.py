@@ -49,6 +49,6 @@ def test_it_stops_before_the_step_and_keeps_weights_and_batch(tmp_path):
 
 
 def test_it_goes_on_if_told_to(tmp_path):
-    module = fit(tmp_path, go_on=True)
+    module = fit(tmp_path, allow_nonfinite=True)
     assert not module.layer.weight.isfinite().all()
     assert not list(tmp_path.glob("*.pt"))

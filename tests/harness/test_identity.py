@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.config.compose import plain
-from harness.config.identity import identity, run_folder, slug
+from harness.config.compose import composed, plain
+from harness.config.identity import config_identity, identity, run_folder, slug
 from harness.config.load import load
 
 
@@ -14,7 +14,7 @@ def name(*words):
 @pytest.mark.parametrize(
     "word",
     ["hardware=ddp_cpu", "hardware.devices=4", "logger=local", "data.num_workers=3", "force=true", "runs=/elsewhere",
-     "callbacks.resume.every_seconds=5", "mode=test", "about=other"],
+     "callbacks.resume.every_seconds=5", "mode=test", "description=other"],
 )  # fmt: skip
 def test_what_cannot_change_the_result(word):
     assert name(word) == name()
@@ -57,3 +57,23 @@ def test_a_folder_that_bears_the_hash_is_found_whatever_its_slug(tmp_path):
     first.mkdir(parents=True)
     assert first.name.startswith("seed-0-")
     assert run_folder(config, "uosr", ["experiment=uosr"]) == first
+
+
+# Hashes from before any key had a second name.
+HASHES = {
+    "dvdp": "ed1dd193422c8e77",
+    "dvdp debug=tiny": "afa3d34bd2e8281e",
+    "clip_fsar": "0f78383ca9e130f1",
+    "geod": "2ba71d1f62ea6315",
+    "geod_pigan": "c7637457ef857079",
+    "geod_shapenet_cars": "6c7faa21e9652154",
+    "neural_dependency_between": "2e7dc067fc2dec40",
+    "u_tuning": "414634a39bf24a5d",
+    "uosr": "4cd11bce80baa333",
+}
+
+
+@pytest.mark.parametrize("experiment", HASHES)
+def test_other_names_of_keys_are_the_same_run(experiment):
+    config = composed(f"experiment={experiment}".split()).values
+    assert config_identity(config) == HASHES[experiment]

@@ -16,22 +16,22 @@ OPTIONS = {
     "network": {"name": "small", "weights": None},
     "train_network": True,
     "source": None,
-    "reading": {
+    "analysis": {
         "alphas": [0.3, 0.03],
         "alpha": 0.03,
-        "terms": 3,
+        "num_nonzero": 3,
         "tolerance": 1e-3,
-        "first_subset": 4,
+        "min_subset": 4,
         "controls": ["untrained", "rotated", "shuffled", "probabilities"],
         "seed": 0,
     },
     "unseen": {"l1": [0.01], "shots": [5], "alpha": 0.01},
-    "regulariser": {"kind": "none", "weight": 0.5, "momentum": 0.5, "dependencies": None},
-    "noise": 0.0,
+    "regularizer": {"kind": "none", "weight": 0.5, "momentum": 0.5, "dependencies": None},
+    "test_noise_std": 0.0,
     "wordnet": None,
     "solver": "gram",
     "optimizer": {"name": "adamw", "lr": 3e-3, "weight_decay": 0.01, "momentum": 0.9},
-    "warmup_share": 0.3,
+    "warmup_ratio": 0.3,
     "tuner": None,
 }
 

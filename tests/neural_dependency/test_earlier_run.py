@@ -31,7 +31,7 @@ def test_a_run_of_another_paper(experiment, words, tmp_path):
     assert first.returncode == 0, first.stdout + first.stderr
     folder = only_folder(tmp_path, experiment)
     count = json.loads((folder / "lock.json").read_text())["config"]["model"]["num_classes"]
-    words = (f"model.network.weights={folder}", "model.reading.controls=[]", f"data.num_classes={count}")
+    words = (f"model.network.weights={folder}", "model.analysis.controls=[]", f"data.num_classes={count}")
     done = quire(*READ, *words, f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = read(only_folder(tmp_path, "neural_dependency") / "result.json")["metrics"]
@@ -48,11 +48,11 @@ def run_with(folder, target, checkpoint):
 
 
 def test_logits_are_those_of_the_run(tmp_path):
-    module = module_of(reading={"controls": []})
+    module = module_of(analysis={"controls": []})
     module.configure_model()
     module.eval()
     target = "lightning_modules.neural_dependency.module.NeuralDependency"
-    parts = {"state_dict": module.state_dict(), "hyper_parameters": options(reading={"controls": []})}
+    parts = {"state_dict": module.state_dict(), "hyper_parameters": options(analysis={"controls": []})}
     run_with(tmp_path, target, parts)
     images = torch.randn(3, 3, 16, 16)
     read_again = load_run(str(tmp_path), 8)

@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
 def test_golden_losses_of_five_steps(kind, trained, tmp_path):
     losses = Losses()
     named = str(trained[0] / "checkpoints" / "best.ckpt")
-    module = module_of(regulariser={"kind": kind, "dependencies": named})
+    module = module_of(regularizer={"kind": kind, "dependencies": named})
     trainer(tmp_path, max_steps=5, limit_val_batches=0, callbacks=[losses]).fit(module, world())
     assert losses.values == pytest.approx(GOLDEN[kind], abs=2e-4)
 
@@ -96,12 +96,12 @@ def test_the_dependencies_and_their_graph_are_kept_as_files(trained):
 @pytest.mark.parametrize("kind", ["none", "keep"])
 def test_a_checkpoint_needs_nothing_but_its_path(kind, trained, tmp_path):
     named = str(trained[0] / "checkpoints" / "best.ckpt")
-    module = module_of(regulariser={"kind": kind, "dependencies": named})
+    module = module_of(regularizer={"kind": kind, "dependencies": named})
     lightning = trainer(tmp_path, max_steps=3, limit_val_batches=0)
     lightning.fit(module, world())
     lightning.save_checkpoint(tmp_path / "end.ckpt")
     stored = torch.load(tmp_path / "end.ckpt", weights_only=True)
-    assert stored["hyper_parameters"] == options(regulariser={"kind": kind, "dependencies": named})
+    assert stored["hyper_parameters"] == options(regularizer={"kind": kind, "dependencies": named})
     loaded = NeuralDependency.load_from_checkpoint(tmp_path / "end.ckpt", weights_only=True)
     assert loaded.state_dict().keys() == module.state_dict().keys()
     assert all(torch.equal(value, module.state_dict()[key]) for key, value in loaded.state_dict().items())
@@ -109,7 +109,7 @@ def test_a_checkpoint_needs_nothing_but_its_path(kind, trained, tmp_path):
 
 def test_stop_and_go_equals_a_straight_run(trained, tmp_path):
     named = str(trained[0] / "checkpoints" / "best.ckpt")
-    changes = {"regulariser": {"kind": "cut", "dependencies": named}}
+    changes = {"regularizer": {"kind": "cut", "dependencies": named}}
     straight = module_of(**changes)
     trainer(tmp_path, epochs=4).fit(straight, world())
     # The schedule knows its end from the first step on, so the first half is a straight run stopped, not a shorter one.
@@ -133,11 +133,11 @@ class StopAfter(pl.Callback):
 def test_theta_is_fixed_while_the_network_is_trained(trained, tmp_path):
     # §2.8: neither trained nor computed anew.
     named = str(trained[0] / "checkpoints" / "best.ckpt")
-    module = module_of(regulariser={"kind": "keep", "dependencies": named})
+    module = module_of(regularizer={"kind": "keep", "dependencies": named})
     lightning = trainer(tmp_path, max_steps=3, limit_val_batches=0)
     lightning.fit(module, world())
     theta = load_npz(trained[0] / "dependencies" / "uncentred.npz").toarray()
-    assert np.allclose(module.regulariser.theta.numpy(), theta, atol=1e-6)
+    assert np.allclose(module.regularizer.theta.numpy(), theta, atol=1e-6)
     held = {id(p) for group in lightning.optimizers[0].param_groups for p in group["params"]}
     assert held == {id(p) for p in module.network.parameters()}
 
@@ -149,8 +149,8 @@ def test_theta_is_fixed_while_the_network_is_trained(trained, tmp_path):
         ({"kind": "keep", "dependencies": "nowhere/checkpoints/best.ckpt"}, "no nowhere/dependencies/uncentred.npz"),
     ],
 )
-def test_a_regulariser_without_dependencies_is_one_line(changes, words, tmp_path):
-    module = module_of(regulariser=changes)
+def test_a_regularizer_without_dependencies_is_one_line(changes, words, tmp_path):
+    module = module_of(regularizer=changes)
     with pytest.raises(UserError, match=words):
         trainer(tmp_path, max_steps=1).fit(module, world())
 
@@ -161,7 +161,7 @@ def test_the_noise_of_a_test_is_the_same_each_time(trained, tmp_path):
     for seed in (0, 1):
         torch.manual_seed(seed)
         module = NeuralDependency.load_from_checkpoint(
-            folder / "checkpoints" / "best.ckpt", weights_only=True, noise=0.5
+            folder / "checkpoints" / "best.ckpt", weights_only=True, test_noise_std=0.5
         )
         found.append(trainer(tmp_path).test(module, world(), verbose=False)[0])
     assert found[0] == found[1]

@@ -43,8 +43,8 @@ def test_logits_from_a_file(tmp_path):
 
 @pytest.mark.full
 def test_many_categories_of_a_head(tmp_path):
-    words = ("experiment=neural_dependency", "debug=tiny", "model.solver=head", "model.reading.controls=[]")
-    done = quire(*words, "model.reading.alphas=[0.3]", "model.reading.alpha=0.3", f"runs={tmp_path}")
+    words = ("experiment=neural_dependency", "debug=tiny", "model.solver=head", "model.analysis.controls=[]")
+    done = quire(*words, "model.analysis.alphas=[0.3]", "model.analysis.alpha=0.3", f"runs={tmp_path}")
     assert done.returncode == 0, done.stdout + done.stderr
     folder = only_folder(tmp_path, "neural_dependency")
     metrics = read(folder / "result.json")["metrics"]

@@ -13,7 +13,7 @@ from lightning_modules.neural_dependency.unseen.protocol import Split, from_netw
 from tests.neural_dependency.build import OPTIONS
 from tests.neural_dependency.synthetic import logits
 
-READING = OPTIONS["reading"]
+READING = OPTIONS["analysis"]
 
 
 def split(count, seed, noise=0.5):

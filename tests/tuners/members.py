@@ -19,11 +19,11 @@ from tuners.vpt import VPT
 
 
 def peft_tuner(name: str, target: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:
-    return PeftTuner(config_class=name, kwargs=kwargs, target=target, lr=1e-2)  # type: ignore[arg-type]
+    return PeftTuner(config_class=name, kwargs=kwargs, target_modules=target, lr=1e-2)  # type: ignore[arg-type]
 
 
-def lora(target: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:
-    return peft_tuner("LoraConfig", target, **({"r": 2, "lora_alpha": 2} | kwargs))
+def lora(target_modules: list[str] | str | None = None, **kwargs: Any) -> PeftTuner:
+    return peft_tuner("LoraConfig", target_modules, **({"r": 2, "lora_alpha": 2} | kwargs))
 
 
 MEMBERS: dict[str, Callable[[], Tuner]] = {

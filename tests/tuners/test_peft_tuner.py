@@ -111,10 +111,10 @@ def test_default_targets_by_kind():
 
 def test_named_targets():
     network = vit()
-    tuner = lora(target=["fc1"]).attach(network, IMAGES)
+    tuner = lora(target_modules=["fc1"]).attach(network, IMAGES)
     assert list(peft_layers(network)) == ["blocks.0.mlp.fc1", "blocks.1.mlp.fc1"]
     tuner.detach()
-    lora(target=r"blocks\.1\.mlp\.fc\d").attach(network, IMAGES)
+    lora(target_modules=r"blocks\.1\.mlp\.fc\d").attach(network, IMAGES)
     assert list(peft_layers(network)) == ["blocks.1.mlp.fc1", "blocks.1.mlp.fc2"]
 
 
@@ -123,15 +123,15 @@ def test_out_proj_trains_nothing_and_is_refused():
     torch.manual_seed(0)
     network = open_clip.CLIP(**CLIP).visual.eval().requires_grad_(False)
     keys, before = list(network.state_dict()), network(IMAGES)
-    tuner = lora(target=["attn.out_proj"])
+    tuner = lora(target_modules=["attn.out_proj"])
     with pytest.raises(
-        UserError, match=r"resblocks.0.attn.out_proj would train nothing.*target=transformer.resblocks.0.attn,"
+        UserError, match=r"resblocks.0.attn.out_proj would train nothing.*target_modules=transformer.resblocks.0.attn,"
     ):
         tuner.attach(network, IMAGES)
     assert list(network.state_dict()) == keys
     assert torch.equal(network(IMAGES), before)
     assert hooks_on(network) == 0
-    tuner = lora(target=["attn"]).attach(network, IMAGES)
+    tuner = lora(target_modules=["attn"]).attach(network, IMAGES)
     move(tuner)
     assert not torch.allclose(network(IMAGES), before, atol=1e-4)
 
@@ -186,7 +186,7 @@ def test_new_residual_blocks_that_start_at_zero_are_no_reason_to_refuse():
 REFUSED_SETTINGS = [
     ("LoraConfig", {"rank": 4}, "LoraConfig has no setting 'rank'"),
     ("LoraConfig", {"lora_alfa": 4}, "did you mean 'lora_alpha'"),
-    ("LoraConfig", {"target_modules": ["qkv"]}, "name the modules by target"),
+    ("LoraConfig", {"target_modules": ["qkv"]}, "name the modules by tuner.target_modules"),
     ("LoraConfig", {"modules_to_save": ["head"]}, "the head is trained anyway"),
     ("LoraConfig", {"bias": "all"}, "use tuner=bitfit"),
     ("LoraConfig", {"init_lora_weights": "pissa"}, "rewrites the frozen weights: use one of True"),
@@ -205,7 +205,7 @@ REFUSED = {
     "depth-wise convolution": ("timm_convnext", "lora", ["conv_dw"], "groups.* name other modules by target"),
     "no such module": ("timm_vit", "lora", ["query"], "not found.* name other modules by target"),
     "identity": ("timm_vit", "ln_tuning", ["q_norm"], "no weights, such as nn.Identity"),
-    "no layer norm": ("timm_resnet", "ln_tuning", None, "no layer norm.*target="),
+    "no layer norm": ("timm_resnet", "ln_tuning", None, "no layer norm.*target_modules="),
     "weights used without the module": ("timm_eva", "lora", None, "would train nothing.*name others by target"),
     "OFT on a 3x3 convolution": ("timm_resnet", "oft", None, "overlapping patches"),
 }

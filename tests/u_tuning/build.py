@@ -18,7 +18,7 @@ OPTIONS = {
     "image_size": 16,
     "backbone": {"name": "glyph_vit", "weights": None},
     "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01, "momentum": 0.9},
-    "schedule": {"warmup_share": 0.1},
+    "schedule": {"warmup_ratio": 0.1},
     "label_smoothing": 0.0,
     "head_dropout": 0.0,
     "merge": False,

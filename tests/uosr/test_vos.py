@@ -4,6 +4,7 @@ import torch
 from torch.distributions import MultivariateNormal
 
 from lightning_modules.uosr.objectives.vos import FeatureQueues
+from networks.noise import BatchNoise
 from tests.uosr.build import batch, built
 
 
@@ -42,12 +43,16 @@ def test_gaussians_are_means_and_shared_covariance():
 
 def test_virtual_outliers_have_the_law_of_the_least_likely_draws():
     """Against the published way: draw many, keep those of least probability."""
-    module = built("vos", vos={"draws": 200, "select": 2})
+    module = built("vos", vos={"num_candidates": 200, "select": 2})
     objective = module.objective
     objective.queues = filled(FeatureQueues(3, 60, 5))
     means, factor = objective.queues.gaussians()
     torch.manual_seed(0)
-    ours = torch.stack([objective.synthesise().view(3, 2, 5) for _ in range(400)], 1).flatten(1, 2)
+    drawn = []
+    for step in range(400):
+        objective.noise = BatchNoise(0, step)
+        drawn.append(objective.synthesise().view(3, 2, 5))
+    ours = torch.stack(drawn, 1).flatten(1, 2)
     for number in range(3):
         law = MultivariateNormal(means[number], scale_tril=factor)
         draws = law.sample((400, 200))
@@ -72,7 +77,7 @@ def test_no_outlier_image_is_used_and_the_term_starts_when_queues_are_full():
     second = objective(module.network, made).total
     assert second > first
     objective.progress = 0.1
-    assert torch.isclose(objective(module.network, made).total, plain), "before start_share there is no term"
+    assert torch.isclose(objective(module.network, made).total, plain), "before start_fraction there is no term"
 
 
 def test_the_term_reaches_head_backbone_weights_and_logistic():

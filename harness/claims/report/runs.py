@@ -8,6 +8,7 @@ from typing import Any
 
 from common.files import read_json
 from harness.claims.report.figures import NOTHING, finite
+from harness.config.lock_reader import read_lock
 
 # The packages named when no claim chooses them: those that move numbers most.
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "hydra-core")
@@ -41,7 +42,8 @@ def near(path: Path) -> str:
 
 def _read(path: Path | None, told: Mapping[str, Any]) -> Run:
     """Return a run from its folder and from what the claim tells of it."""
-    lock, result, state = (mapping(read_json(path / f"{n}.json")) if path else {} for n in ("lock", "result", "status"))
+    result, state = (mapping(read_json(path / f"{name}.json")) if path else {} for name in ("result", "status"))
+    lock = mapping(read_lock(path)) if path else {}
     seed = told.get("seed", mapping(lock.get("config")).get("seed", "?"))
     status = told.get("status") or state.get("status") or ("unknown" if path else "missing")
     folder = told.get("folder") or (near(path) if path else NOTHING)

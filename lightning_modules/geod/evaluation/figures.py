@@ -60,7 +60,7 @@ class Views:
     def render(self, yaw: float = 0.0, pitch: float = 0.0) -> tuple[Rendering, Float[Tensor, "n h w 3"]]:
         """Return renderings of the objects turned by angles in radians, and their normals."""
         camera = self.camera(yaw, pitch)
-        rendering = self.generator.render(self.field, camera, jitter=False)
+        rendering = self.generator.render(self.field, camera, jitter=None)
         return rendering, normals_of_depth(rendering.depth, focal_in_pixels(camera, self.generator.neural_resolution))
 
 

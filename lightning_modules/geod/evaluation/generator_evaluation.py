@@ -1,6 +1,6 @@
 """The evaluation of a generator: its geometry, the distance of its images to real ones, and figures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from common.findings import Findings
-from lightning_modules.generated_images import build_distances, image_grid, rank_share
+from lightning_modules.generated_images import (
+    absent_distances,
+    build_distances,
+    distance_checks,
+    image_grid,
+    rank_share,
+)
 from lightning_modules.geod.evaluation.depth_metrics import side
 from lightning_modules.geod.evaluation.figures import SIDE, Views, prediction_figure, samples_figure, write_turntable
 from lightning_modules.geod.evaluation.geometry_errors import GeometryErrors, build_oracle, draw_groups
@@ -27,6 +33,13 @@ _CAPTIONS = {
     "real": "of the test split",
     "reading": "real images, and what the geometry branch predicts from them",
 }
+
+
+def evaluation_checks(networks: GeoDNetworks, options: GeoDOptions) -> Iterator[Callable[[], object]]:
+    """Yield the readings of the files that a test needs, each by itself."""
+    evaluation, size = options["evaluation"], networks.averaged_generator.neural_resolution
+    yield from distance_checks(3, options["image_size"], evaluation)
+    yield lambda: build_oracle(evaluation["oracle"], options["pretrained"], size)
 
 
 class GeneratorEvaluation:
@@ -68,6 +81,15 @@ class GeneratorEvaluation:
         self.predictions = None if mean is None else PredictionErrors(mean).to(device)
         self.first: Mapping[str, Any] | None = None
 
+    def absent_metrics(self) -> list[str]:
+        """Return a line for each group of metrics that the data or the options leave out."""
+        lines = absent_distances(self.options["evaluation"])
+        if self.geometry.oracle is None:
+            lines.append("not measured: test/oracle_mad, as model.evaluation.oracle is null")
+        if self.mean is None:
+            lines.append("not measured: test/ir_mad and test/mean_shape_error, as the depth of these data is not known")
+        return lines
+
     def update(self, batch: Mapping[str, Any]) -> None:
         """Add real images, and the errors of the geometry predicted from them where the true one is known."""
         self.first = batch if self.first is None else self.first
@@ -102,7 +124,7 @@ class GeneratorEvaluation:
 
     def _generate(self, samples: int) -> dict[str, Tensor]:
         """Return the errors of generated geometry; the processes share the groups."""
-        o, per_pose = self.options, self.options["evaluation"]["per_pose"]
+        o, per_pose = self.options, self.options["evaluation"]["images_per_pose"]
         count = -(-samples // per_pose)
         noise = torch.Generator().manual_seed(stream_seed(o["seed"], 1))
         cameras = draw_cameras(2 * count, o["poses"], o["image_size"], noise, self.networks.label_cameras)

@@ -120,11 +120,11 @@ class GeometryErrors(nn.Module):
 def draw_groups(
     generator: Generator3D, cameras: Float[Tensor, "g 2 25"], per_pose: int, seeds: list[int]
 ) -> Iterator[Group]:
-    """Yield groups of `per_pose` samples, each group seen by two cameras; what is drawn depends on its seed alone."""
+    """Yield groups of `images_per_pose` samples, each group seen by two cameras; draws depend on its seed alone."""
     for pair, seed in zip(cameras, seeds, strict=True):
         noise = torch.Generator().manual_seed(seed)
         z = torch.randn(per_pose, generator.z_dim, generator=noise).to(pair.device)
         camera, other = (one.expand(per_pose, -1) for one in pair)
         field = generator.field(z, camera, "const")
-        rendering, turned = (generator.render(field, view, jitter=False) for view in (camera, other))
+        rendering, turned = (generator.render(field, view, jitter=None) for view in (camera, other))
         yield Group(rendering, camera, turned, other)

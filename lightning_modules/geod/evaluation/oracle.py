@@ -16,7 +16,7 @@ from common.errors import UserError
 from networks.weights.fitting import fit
 from networks.weights.forms import read_weights
 
-_KEY = "evaluation.oracle"
+_KEY = "model.evaluation.oracle"
 
 
 class NormalPrediction(NamedTuple):
@@ -75,7 +75,7 @@ def load_oracle(path: str) -> NormalOracle:
     Raises:
         UserError: if the file is missing or holds no oracle.
     """
-    weights = read_weights(path, _KEY)
+    weights = read_weights(path, _KEY, "a checkpoint of an oracle, or run:experiment=NAME")
     hparams = weights.content.get("hyper_parameters", {})
     if "width" not in hparams:
         raise UserError(f"{_KEY}: {path} is not a checkpoint of an oracle, but {weights.form}")

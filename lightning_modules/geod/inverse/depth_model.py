@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from common.errors import UserError, first_reason
 from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
+from common.ranges import FieldOfView, PositiveFloat, PositiveInt
 from lightning_modules.geod.inverse.renderer import Shape
 from networks.cameras import focal_length, normals_of_depth
 from networks.precision import single_precision
@@ -21,17 +22,17 @@ from networks.precision import single_precision
 class PretrainedOptions(TypedDict):
     """A depth model of transformers.
 
-    `path`: its folder, or null for none. `says`: "depth", or "disparity" (DPT, Depth Anything), which is known up to
-    scale and shift. Its smallest and largest are mapped to `near` and `far`. `size`: side of the images that it sees.
-    `fov`: of the camera that its depth is taken to be of, in degrees.
+    `path`: its folder, or null for none. `output`: "depth", or "disparity" (DPT, Depth Anything), which is known up to
+    scale and shift. Its smallest and largest are mapped to `min_depth` and `max_depth`. `size`: side of the images that
+    it sees. `fov`: of the camera that its depth is taken to be of, in degrees.
     """
 
     path: str | None
-    says: Literal["depth", "disparity"]
-    near: float
-    far: float
-    size: int
-    fov: float
+    output: Literal["depth", "disparity"]
+    min_depth: PositiveFloat
+    max_depth: PositiveFloat
+    size: PositiveInt
+    fov: FieldOfView
 
 
 class PretrainedGeometry(nn.Module):
@@ -53,8 +54,8 @@ class PretrainedGeometry(nn.Module):
         path = options["path"]
         if not path or not (Path(path) / "config.json").is_file():
             raise UserError(
-                f"pretrained.path: no depth model at {path}; expected a folder of transformers with config.json and"
-                " model.safetensors"
+                f"model.pretrained.path: no depth model at {path}; expected a folder of transformers with config.json"
+                " and model.safetensors"
             )
         from transformers import AutoModelForDepthEstimation
 
@@ -63,7 +64,7 @@ class PretrainedGeometry(nn.Module):
         try:
             self.network = AutoModelForDepthEstimation.from_pretrained(path, local_files_only=True).eval()
         except Exception as error:  # noqa: BLE001 - transformers raises any kind for a folder of another model
-            raise UserError(f"pretrained.path: {path} is no depth model: {first_reason(error)}") from None
+            raise UserError(f"model.pretrained.path: {path} is no depth model: {first_reason(error)}") from None
         self.requires_grad_(False)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
@@ -78,8 +79,8 @@ class PretrainedGeometry(nn.Module):
         output = functional.interpolate(output[:, None], side, mode="bilinear", align_corners=False)[:, 0]
         low, high = output.amin(dim=(1, 2), keepdim=True), output.amax(dim=(1, 2), keepdim=True)
         share = (output - low) / (high - low).clamp_min(1e-6)
-        near, far = self.options["near"], self.options["far"]
-        if self.options["says"] == "disparity":
+        near, far = self.options["min_depth"], self.options["max_depth"]
+        if self.options["output"] == "disparity":
             depth = 1 / (1 / far + share * (1 / near - 1 / far))
         else:
             depth = near + share * (far - near)

@@ -1,7 +1,6 @@
 """The loss of the inverse renderer: both hypotheses have to reconstruct a real image (geod §2.4)."""
 
 import math
-from pathlib import Path
 from typing import Literal, TypedDict
 
 import torch
@@ -12,11 +11,14 @@ from torchvision.models import vgg16
 
 from common.errors import UserError
 from common.pixel_statistics import IMAGENET_MEAN, IMAGENET_STD
+from common.ranges import NonNegativeFloat
 from lightning_modules.geod.inverse.renderer import ScenePrediction
+from networks.distributed import mean_over_mask
 from networks.weights.fitting import fit
 from networks.weights.forms import read_weights
 
-_KEY = "inverse_loss.vgg_weights"
+_KEY = "model.inverse_loss.vgg_weights"
+_WANTED = "torchvision's vgg16-397923af.pth, from https://download.pytorch.org/models"
 _EPS = 1e-7
 # Up to relu3_3.
 _LAYERS = 16
@@ -30,11 +32,11 @@ class InverseLossOptions(TypedDict):
     `perceptual_weight`: their weight. `smoothness`: weight of the canonical depth's second differences.
     """
 
-    flip_weight: float
+    flip_weight: NonNegativeFloat
     perceptual: Literal["none", "random", "vgg16"]
-    perceptual_weight: float
+    perceptual_weight: NonNegativeFloat
     vgg_weights: str | None
-    smoothness: float
+    smoothness: NonNegativeFloat
 
 
 class PerceptualFeatures(nn.Module):
@@ -50,13 +52,13 @@ class PerceptualFeatures(nn.Module):
     def __init__(self, options: InverseLossOptions) -> None:
         super().__init__()
         path = options["vgg_weights"]
-        if options["perceptual"] == "vgg16" and not (path and Path(path).exists()):
-            raise UserError(f"{_KEY}: no file {path}; expected torchvision's vgg16-397923af.pth")
+        if options["perceptual"] == "vgg16" and not path:
+            raise UserError(f"{_KEY} is null; expected {_WANTED}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = vgg16(weights=None)
         if options["perceptual"] == "vgg16":
-            fit(network, read_weights(str(path), _KEY), f"{_KEY}: {path} is not torchvision's VGG16")
+            fit(network, read_weights(str(path), _KEY, _WANTED), f"{_KEY}: {path} is not torchvision's VGG16")
         self.layers = network.features[:_LAYERS].requires_grad_(False).eval()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
@@ -77,10 +79,9 @@ def photometric_loss(
     mask: Float[Tensor, "b 1 h w"],
     deviation: Float[Tensor, "b 1 h w"],
 ) -> Float[Tensor, ""]:
-    """Return the mean over the mask of a Laplace likelihood's negative logarithm."""
+    """Return the mean over the mask, in the global batch, of a Laplace likelihood's negative logarithm."""
     loss = math.sqrt(2) * (one - other).abs() / (deviation + _EPS) + (deviation + _EPS).log()
-    mask = mask.expand_as(loss)
-    return (loss * mask).sum() / mask.sum().clamp_min(1)
+    return mean_over_mask(loss, mask.expand_as(loss))
 
 
 def feature_loss(
@@ -89,10 +90,10 @@ def feature_loss(
     mask: Float[Tensor, "b 1 s s"],
     deviation: Float[Tensor, "b 1 h w"],
 ) -> Float[Tensor, ""]:
-    """Return the mean over the mask, averaged to the features' size, of a Gaussian likelihood's negative logarithm."""
+    """Return the same with features and a Gaussian likelihood; the mask is averaged to the features' size."""
     loss = (one - other).square() / (2 * deviation.square() + _EPS) + (deviation + _EPS).log()
     mask = functional.adaptive_avg_pool2d(mask, (loss.shape[-2], loss.shape[-1])).expand_as(loss)
-    return (loss * mask).sum() / mask.sum().clamp_min(1)
+    return mean_over_mask(loss, mask)
 
 
 def roughness(depth: Float[Tensor, "n h w"]) -> Float[Tensor, ""]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import FieldOfView, NonNegativeFloat, PositiveFloat, PositiveInt
 from lightning_modules.geod.inverse.rasterizer import rasterize
 from lightning_modules.geod.inverse.unsup3d_networks import ConfidenceDecoder, MapDecoder, VectorEncoder
 from networks.cameras import back_project, focal_length, normals_of_depth, rotation
@@ -22,24 +23,24 @@ from networks.precision import single_precision
 class InverseRendererOptions(TypedDict):
     """The networks, the camera, and the ranges of what they predict (geod §2.3).
 
-    `size`: side of its input images, a power of two of at least 16; others are resized. `width` and `code`:
+    `size`: side of its input images, a power of two of at least 16; others are resized. `width` and `code_dim`:
     channels of the first layer and of the code of depth and albedo; light and view have half the width, the confidence
     half the code. `min_depth`, `max_depth`: the canonical depth. `rot_center`: depth of the point that objects turn
     about. `fov` in degrees. `rotation_range` in degrees, `translation_range` across and along the view in units of
     depth. `ambient_range`, `diffuse_range`: strength of the light.
     """
 
-    size: int
-    width: int
-    code: int
-    min_depth: float
-    max_depth: float
-    rot_center: float
-    fov: float
-    rotation_range: float
-    translation_range: list[float]
-    ambient_range: list[float]
-    diffuse_range: list[float]
+    size: PositiveInt
+    width: PositiveInt
+    code_dim: PositiveInt
+    min_depth: PositiveFloat
+    max_depth: PositiveFloat
+    rot_center: PositiveFloat
+    fov: FieldOfView
+    rotation_range: NonNegativeFloat
+    translation_range: list[NonNegativeFloat]
+    ambient_range: list[NonNegativeFloat]
+    diffuse_range: list[NonNegativeFloat]
 
 
 class Shape(NamedTuple):
@@ -83,7 +84,7 @@ class InverseRenderer(nn.Module):
 
     def __init__(self, options: InverseRendererOptions) -> None:
         super().__init__()
-        size, width, code = options["size"], options["width"], options["code"]
+        size, width, code = options["size"], options["width"], options["code_dim"]
         if size < 16 or size & (size - 1) or width % 8 or code % 2:
             raise UserError(
                 f"inverse_renderer: size is {size}, width {width}, code {code}: should be a power of two of at least"

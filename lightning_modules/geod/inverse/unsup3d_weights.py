@@ -5,6 +5,7 @@ from lightning_modules.geod.inverse.renderer import InverseRenderer
 from networks.weights.fitting import fit
 from networks.weights.forms import read_weights
 
+_KEY = "model.ir_init"
 _NETWORKS = ("netD", "netA", "netL", "netV", "netC")
 
 
@@ -19,9 +20,9 @@ def load_inverse_renderer(renderer: InverseRenderer, path: str) -> None:
     Raises:
         UserError: if the file is missing, holds no such networks, or networks of other sizes.
     """
-    weights = read_weights(path, "ir_init")
+    weights = read_weights(path, _KEY, "a checkpoint of geod_ir or of Unsup3D, or run:experiment=NAME")
     parts = {part for name in weights.tensors for part in name.split(".")}
     if not parts.issuperset(_NETWORKS):
-        raise UserError(f"ir_init: {path} holds no inverse renderer; expected {', '.join(_NETWORKS)}, as Unsup3D saves")
-    refusal = f"ir_init: {path} is not of this size (inverse_renderer.size, width, code)"
+        raise UserError(f"{_KEY}: {path} holds no inverse renderer; expected {', '.join(_NETWORKS)}, as Unsup3D saves")
+    refusal = f"{_KEY}: {path} is not of this size (inverse_renderer.size, width, code)"
     fit(renderer, weights, refusal, only_parts=True)

@@ -21,7 +21,7 @@ def path_similarity(wnids: Sequence[str], is_a: str | Path) -> NDArray[np.float6
     Raises:
         UserError: in one line, if it is not there or a category is unknown.
     """
-    parents = _read(Path(is_a))
+    parents = read_hyponyms(Path(is_a))
     above = [_ancestors(wnid, parents) for wnid in wnids]
     found = np.zeros((len(wnids), len(wnids)))
     for i, first in enumerate(above):
@@ -32,10 +32,14 @@ def path_similarity(wnids: Sequence[str], is_a: str | Path) -> NDArray[np.float6
     return found
 
 
-def _read(path: Path) -> dict[str, list[str]]:
-    """Return the parents of every synset of the file."""
+def read_hyponyms(path: Path) -> dict[str, list[str]]:
+    """Return the parents of every synset of the file.
+
+    Raises:
+        UserError: in one line, if it is not there or of another form.
+    """
     if not path.is_file():
-        raise UserError(f"no {path}; expected there: {_WANTED}")
+        raise UserError(f"model.wordnet: no {path}; expected there: {_WANTED}")
     parents: dict[str, list[str]] = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         words = line.split()

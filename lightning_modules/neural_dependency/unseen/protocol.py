@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.ranges import PositiveFloat, PositiveFraction, PositiveInt
 from lightning_modules.neural_dependency.reading import moments_of
 from lightning_modules.neural_dependency.solvers.covlasso import covlasso_path
 from lightning_modules.neural_dependency.solvers.refitting import refit
@@ -21,9 +22,9 @@ class UnseenOptions(TypedDict):
     penalty of the fit to another network's logits.
     """
 
-    l1: list[float]
-    shots: list[int]
-    alpha: float
+    l1: list[PositiveFloat]
+    shots: list[PositiveInt]
+    alpha: PositiveFraction
 
 
 class Split(NamedTuple):

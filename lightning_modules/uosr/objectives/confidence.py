@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.ranges import Fraction, FractionBelowOne, NonNegativeFloat, PositiveInt
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, Objective, TwoStageObjective, correct
 from networks.distributed import gather_rows
@@ -17,24 +18,24 @@ from networks.distributed import gather_rows
 class LearnedConfidenceOptions(TypedDict):
     """First `weight` of -ln c, the `budget` that steers it (null: it stays), and the share of samples given `hints`."""
 
-    hidden: list[int]
-    weight: float
-    budget: float | None
-    hints: float
+    hidden: list[PositiveInt]
+    weight: NonNegativeFloat
+    budget: NonNegativeFloat | None
+    hints: Fraction
 
 
 class TrueClassProbabilityOptions(TypedDict):
     """Widths of the branch, and the share of the training that the classifier gets first."""
 
-    hidden: list[int]
-    ce_share: float
+    hidden: list[PositiveInt]
+    ce_fraction: FractionBelowOne
 
 
 class RightOrWrongOptions(TypedDict):
     """Widths of the branch, and the weight of its loss."""
 
-    hidden: list[int]
-    weight: float
+    hidden: list[PositiveInt]
+    weight: NonNegativeFloat
 
 
 class Branch(nn.Sequential):
@@ -71,7 +72,7 @@ class LearnedConfidence(Objective):
         """Return NLL(log p') + weight * mean(-ln c), with p' = c' p + (1 - c') onehot and c' = 1 without a hint."""
         seen = network(batch["image"])
         logit = at_least_float32(self.branch(seen.features))
-        hinted = torch.rand_like(logit) < self.hints
+        hinted = self.noise.uniform("hints", logit.shape, device=logit.device) < self.hints
         confidence = torch.where(hinted, torch.sigmoid(logit), torch.ones_like(logit))
         right = seen.logits.softmax(dim=1).gather(1, batch["label"][:, None]).squeeze(1)
         nll = -(confidence * right + (1 - confidence)).clamp_min(1e-12).log().mean()
@@ -100,7 +101,7 @@ class TrueClassProbability(TwoStageObjective):
     own_score = "confidence"
 
     def __init__(self, num_features: int, options: TrueClassProbabilityOptions) -> None:
-        super().__init__(options["ce_share"])
+        super().__init__(options["ce_fraction"])
         self.branch = Branch(num_features, options["hidden"])
 
     def _error(self, seen: Seen, labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:

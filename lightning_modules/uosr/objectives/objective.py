@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from common.errors import UserError
 from lightning_modules.uosr.network import Network, Seen
+from networks.noise import BatchNoise
 
 
 class Loss(NamedTuple):
@@ -28,6 +29,8 @@ class Objective(nn.Module):
     own_score = "msp"
     # Share of the optimizer steps done; the module sets it before every batch.
     progress = 0.0
+    # Draws what is random in a batch; the module sets it, too.
+    noise = BatchNoise(0, 0)
 
     def forward(self, network: Network, batch: Mapping[str, Any]) -> Loss:
         """Return the loss of a training batch (`image`, `label`, and `outlier` where the method takes outliers)."""
@@ -47,22 +50,22 @@ class TwoStageObjective(Objective):
     """Cross-entropy first, then the method: real TCP and PROSER start from a trained classifier.
 
     Args:
-        ce_share: share of the optimizer steps spent on cross-entropy; none when the run starts from a classifier.
+        ce_fraction: share of the optimizer steps spent on cross-entropy; none when the run starts from a classifier.
     """
 
     first_stage_done: Bool[Tensor, ""]
 
-    def __init__(self, ce_share: float) -> None:
+    def __init__(self, ce_fraction: float) -> None:
         super().__init__()
-        if not 0 <= ce_share < 1:
-            raise ValueError(f"ce_share is a share of the training from 0 to below 1, not {ce_share}")
-        self.ce_share = ce_share
-        self.register_buffer("first_stage_done", torch.tensor(ce_share == 0))
+        if not 0 <= ce_fraction < 1:
+            raise ValueError(f"ce_fraction is a share of the training from 0 to below 1, not {ce_fraction}")
+        self.ce_fraction = ce_fraction
+        self.register_buffer("first_stage_done", torch.tensor(ce_fraction == 0))
 
     @property
     def second_stage(self) -> bool:
         """Whether the method's own stage has begun."""
-        return self.progress >= self.ce_share or bool(self.first_stage_done)
+        return self.progress >= self.ce_fraction or bool(self.first_stage_done)
 
     def forward(self, network: Network, batch: Mapping[str, Any]) -> Loss:
         """Return the loss of the stage that training is in."""
@@ -95,5 +98,7 @@ def outliers_of(batch: Mapping[str, Any], objective: str) -> Float[Tensor, "o c 
         UserError: if the data gave none.
     """
     if "outlier" not in batch:
-        raise UserError(f"objective {objective} trains on outlier images, the data give none: set data.outliers=true")
+        raise UserError(
+            f"model.objective: {objective} trains on outlier images, the data give none: data.outliers=true"
+        )
     return batch["outlier"]

@@ -8,20 +8,24 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.ranges import NonNegativeFloat
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, Objective, correct, outliers_of
+
+# The names of the objectives here.
+WITH_OUTLIERS = {"oe", "energy", "eb"}
 
 
 class OutlierExposureOptions(TypedDict):
     """`weight` of the outlier term."""
 
-    weight: float
+    weight: NonNegativeFloat
 
 
 class EnergyOptions(TypedDict):
     """`weight` of the hinge, and the energies that known images should stay below and outliers above."""
 
-    weight: float
+    weight: NonNegativeFloat
     m_in: float
     m_out: float
 

@@ -4,36 +4,42 @@ from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 from torch.distributions import Beta
 from torch.nn import functional
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, PositiveFloat
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, TwoStageObjective, correct
 from lightning_modules.uosr.objectives.outlier_exposure import extra_class_probability
+from networks.distributed import gather_rows_with_gradient, global_mean, rank, rank_part, world_size
 
 
 class ProserOptions(TypedDict):
     """`alpha` of mixup's Beta, weights of the data and the classifier placeholder, and the share of plain CE first."""
 
-    alpha: float
-    data_weight: float
-    classifier_weight: float
-    ce_share: float
+    alpha: PositiveFloat
+    data_weight: NonNegativeFloat
+    classifier_weight: NonNegativeFloat
+    ce_fraction: FractionBelowOne
+
+
+def _mean(logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    return global_mean(functional.cross_entropy(logits, labels, reduction="none"))
 
 
 class Placeholders(TwoStageObjective):
     """One dummy logit beside the K known ones, fine-tuned from a trained classifier.
 
-    The first half of a batch is mixed in the middle of the backbone and stands in for unknown images (data
-    placeholder); on the other half the dummy must come second to the true class (classifier placeholder).
+    Every second image of a batch is mixed with another of these in the middle of the backbone and stands in for an
+    unknown one (data placeholder); on the others the dummy must come second to the true class (classifier placeholder).
     """
 
     own_score = "dummy"
 
     def __init__(self, num_features: int, options: ProserOptions) -> None:
-        super().__init__(options["ce_share"])
+        super().__init__(options["ce_fraction"])
         self.options = options
         self.dummy = nn.Linear(num_features, 1)
 
@@ -43,23 +49,32 @@ class Placeholders(TwoStageObjective):
     def second_loss(self, network: Network, batch: Mapping[str, Any]) -> Loss:
         """Return data_weight * CE(mixed, dummy) + CE(y) + classifier_weight * CE(true logit masked, dummy)."""
         images, labels = batch["image"], batch["label"]
-        half = len(images) // 2
+        count = len(images)
         alpha = torch.tensor(self.options["alpha"], device="cpu")
-        share = Beta(alpha, alpha).sample().item()
-        order = torch.randperm(half, device=images.device)
+        with self.noise.seeding("share"):
+            share = Beta(alpha, alpha).sample().item()
+        others, is_mixed = self._others(count, images.device)
 
         def mix(hidden: Tensor) -> Tensor:
-            first = hidden[:half]
-            return torch.cat((share * first + (1 - share) * first[order], hidden[half:]))
+            blend = share * hidden + (1 - share) * gather_rows_with_gradient(hidden)[others]
+            return torch.where(is_mixed.view(-1, *[1] * (hidden.dim() - 1)), blend, hidden)
 
         logits = self._logits(network.mixed(images, mix))
-        mixed, clean, labels = logits[:half], logits[half:], labels[half:]
-        dummy = torch.full_like(labels, logits.shape[1] - 1)
+        mixed, clean, labels = logits[is_mixed], logits[~is_mixed], labels[~is_mixed]
+        dummy = torch.full((count,), logits.shape[1] - 1, device=labels.device)
         masked = clean.scatter(1, labels[:, None], torch.finfo(clean.dtype).min)
-        data = functional.cross_entropy(mixed, torch.full((half,), logits.shape[1] - 1, device=labels.device))
-        total = functional.cross_entropy(clean, labels) + self.options["data_weight"] * data
-        total = total + self.options["classifier_weight"] * functional.cross_entropy(masked, dummy)
+        total = _mean(clean, labels) + self.options["data_weight"] * _mean(mixed, dummy[: len(mixed)])
+        total = total + self.options["classifier_weight"] * _mean(masked, dummy[: len(clean)])
         return Loss(total, correct(clean[:, :-1], labels))
+
+    def _others(self, count: int, device: torch.device) -> tuple[Int[Tensor, " b"], Bool[Tensor, " b"]]:
+        """Return which of the global batch each of this process's images would be mixed with, and whether it is."""
+        place = torch.arange(count * world_size())
+        others, every_second = place.clone(), place[::2]
+        order = torch.randperm(len(every_second), generator=self.noise.shared("order"))
+        others[::2] = every_second[order]
+        own = rank_part(count, rank())
+        return others[own].to(device), (place[own] % 2 == 0).to(device)
 
     def score(self, seen: Seen) -> Float64[Tensor, " n"]:
         """Return the probability of the dummy class."""

@@ -9,19 +9,20 @@ from torch import Tensor, nn
 from torch.distributions import Chi2
 from torch.nn import functional
 
+from common.ranges import Fraction, NonNegativeFloat, PositiveInt
 from lightning_modules.uosr.network import Network, Seen, at_least_float32
 from lightning_modules.uosr.objectives.objective import Loss, Objective, correct
-from networks.distributed import gather_rows
+from networks.distributed import gather_rows, sum_for_averaged_gradients, world_size
 
 
 class VirtualOutlierOptions(TypedDict):
     """Weight of the term, share of the training before it, features kept a class, draws a class, and how many stay."""
 
-    weight: float
-    start_share: float
-    queue: int
-    draws: int
-    select: int
+    weight: NonNegativeFloat
+    start_fraction: Fraction
+    queue_size: PositiveInt
+    num_candidates: PositiveInt
+    select: PositiveInt
 
 
 class FeatureQueues(nn.Module):
@@ -73,7 +74,7 @@ class VirtualOutliers(Objective):
     def __init__(self, num_features: int, num_classes: int, options: VirtualOutlierOptions) -> None:
         super().__init__()
         self.options = options
-        self.queues = FeatureQueues(num_classes, options["queue"], num_features)
+        self.queues = FeatureQueues(num_classes, options["queue_size"], num_features)
         self.class_weights = nn.Parameter(torch.rand(num_classes))
         self.logistic = nn.Linear(1, 1)
 
@@ -90,23 +91,34 @@ class VirtualOutliers(Objective):
         """
         means, factor = self.queues.gaussians()
         classes, size = means.shape
-        squared = Chi2(torch.tensor(float(size), device=means.device)).sample((classes, self.options["draws"]))
+        with self.noise.seeding("lengths"):
+            squared = Chi2(torch.tensor(float(size), device=means.device)).sample(
+                (classes, self.options["num_candidates"])
+            )
         length = squared.topk(self.options["select"], dim=1).values.sqrt()
-        direction = functional.normalize(torch.randn(classes, self.options["select"], size, device=means.device), dim=2)
+        source = self.noise.shared("directions", means.device)
+        shape = (classes, self.options["select"], size)
+        direction = functional.normalize(torch.randn(shape, generator=source, device=means.device), dim=2)
         return (means[:, None] + (length[..., None] * direction) @ factor.T).flatten(0, 1)
 
     def forward(self, network: Network, batch: Mapping[str, Any]) -> Loss:
-        """Return CE + weight * logistic loss, once the queues are full and `start_share` of the training is done."""
+        """Return CE + weight * logistic loss, once the queues are full and `start_fraction` of the training is done."""
         seen = network(batch["image"])
         loss = functional.cross_entropy(seen.logits, batch["label"])
-        if self.progress >= self.options["start_share"] and self.queues.full:
-            virtual = self.energy(at_least_float32(network.head(self.synthesise())))
-            energies = torch.cat((self.energy(seen.logits), virtual))
-            known = (torch.arange(len(energies), device=energies.device) < len(seen.logits)).to(energies.dtype)
-            logistic = at_least_float32(self.logistic(energies[:, None])).squeeze(1)
-            loss = loss + self.options["weight"] * functional.binary_cross_entropy_with_logits(logistic, known)
+        if self.progress >= self.options["start_fraction"] and self.queues.full:
+            loss = loss + self.options["weight"] * self._logistic_loss(network, seen)
         self.queues.push(gather_rows(seen.features), gather_rows(batch["label"]))
         return Loss(loss, correct(seen.logits, batch["label"]))
+
+    def _logistic_loss(self, network: Network, seen: Seen) -> Float[Tensor, ""]:
+        """Return the logistic loss, averaged over the known features of all processes and the virtual outliers."""
+        virtual = self.energy(at_least_float32(network.head(self.synthesise())))
+        known, other = (
+            at_least_float32(self.logistic(energies[:, None])) for energies in (self.energy(seen.logits), virtual)
+        )
+        # All processes draw the same outliers, so that these count once.
+        total = sum_for_averaged_gradients(functional.softplus(-known).sum()) + functional.softplus(other).sum()
+        return total / (len(known) * world_size() + len(other))
 
     def score(self, seen: Seen) -> Float64[Tensor, " n"]:
         """Return the weighted energy."""

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from common.ranges import NonNegativeFloat, PositiveInt
 from lightning_modules.uosr.outputs import Outputs, unit_rows
 from lightning_modules.uosr.scores.fusion import Fusion, Range
 from lightning_modules.uosr.scores.mahalanobis import Gaussian
@@ -26,9 +27,9 @@ class FewShotOptions(TypedDict):
         self_match: count a reference as its own nearest reference, as the official code does.
     """
 
-    k: int
-    alpha: float
-    beta: float
+    k: PositiveInt
+    alpha: NonNegativeFloat
+    beta: NonNegativeFloat
     transductive: bool
     self_match: bool
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from common.ranges import PositiveInt
 from lightning_modules.uosr.outputs import Outputs
 from lightning_modules.uosr.scores import softmax_scores
 from lightning_modules.uosr.scores.feature_scores import Knn, Residual
@@ -22,9 +23,9 @@ class PostHocOptions(TypedDict):
         openmax_alpha: classes that OpenMax revises (10).
     """
 
-    knn_k: int
-    openmax_tail: int
-    openmax_alpha: int
+    knn_k: PositiveInt
+    openmax_tail: PositiveInt
+    openmax_alpha: PositiveInt
 
 
 DEFAULTS: PostHocOptions = {"knn_k": 1, "openmax_tail": 20, "openmax_alpha": 10}

@@ -11,26 +11,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from common.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from networks.gan.generators3d.volume_rendering import RaySteps, Rendering, march
 from networks.gan.stylegan2.generator import Noise
+from networks.noise import BatchNoise
 from networks.precision import single_precision
 
 
 class PiGANOptions(TypedDict):
     """The generator.
 
-    `z_dim`: size of z. `width`, `layers`: the SIREN. `rays`: see `RaySteps`. `box`: side of the cube that becomes
+    `z_dim`: size of z. `width`, `layers`: the SIREN. `rays`: see `RaySteps`. `box_warp`: side of the cube that becomes
     -1..1 (`box_warp`). `density_noise`: deviation of the noise on densities at first, which fades out over
     `noise_fade_steps` renderings with gradients.
     """
 
-    z_dim: int
-    width: int
-    layers: int
+    z_dim: PositiveInt
+    width: PositiveInt
+    layers: PositiveInt
     rays: RaySteps
-    box: float
-    density_noise: float
-    noise_fade_steps: int
+    box_warp: PositiveFloat
+    density_noise: NonNegativeFloat
+    noise_fade_steps: NonNegativeInt
 
 
 class Film(NamedTuple):
@@ -99,12 +101,17 @@ class PiGAN(nn.Module):
     @property
     def box_warp(self) -> float:
         """Side of the cube that scenes fill."""
-        return self.options["box"]
+        return self.options["box_warp"]
 
     @property
     def ray_length(self) -> float:
         """Length of the rays."""
-        return self.options["rays"]["far"] - self.options["rays"]["near"]
+        return self.options["rays"]["ray_end"] - self.options["rays"]["ray_start"]
+
+    @property
+    def noise_sides(self) -> list[int]:
+        """Sides of the noise that `field` takes: none."""
+        return []
 
     def field(self, z: Float[Tensor, "b z"], camera: Tensor | None = None, noise: Noise = "random") -> Film:
         """Return the scenes of z; camera and noise change nothing."""
@@ -130,8 +137,8 @@ class PiGAN(nn.Module):
         fade = self.options["noise_fade_steps"]
         return self.options["density_noise"] * max(0.0, 1 - int(self.calls) / fade) if fade else 0.0
 
-    def render(self, field: Film, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
-        """Return what cameras see of scenes; jitter draws the positions of the samples at random."""
+    def render(self, field: Film, camera: Float[Tensor, "b 25"], *, jitter: BatchNoise | None) -> Rendering:
+        """Return what cameras see of scenes; jitter draws where rays are sampled, None samples evenly."""
         noise = self._noise() if self.training else 0.0
         # Once in a generator step, twice with a second view: the discriminator's renderings have no gradient.
         self.calls += int(self.training and torch.is_grad_enabled())
@@ -146,7 +153,12 @@ class PiGAN(nn.Module):
         return Rendering(image, depth, weight, image)
 
     def forward(
-        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: Noise = "const"
+        self,
+        z: Float[Tensor, "b z"],
+        camera: Float[Tensor, "b 25"],
+        *,
+        jitter: BatchNoise | None = None,
+        noise: Noise = "const",
     ) -> Rendering:
         """Return what cameras see of the scenes of z."""
         return self.render(self.field(z, camera, noise), camera, jitter=jitter)

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import UserError
+from common.ranges import PositiveFloat, PositiveInt
 from networks.gan.generators3d.volume_rendering import RaySteps, Rendering, march
 from networks.gan.stylegan2.generator import Noise, StyleGAN2, SynthesisBlock
 from networks.gan.stylegan2.layers import FullyConnected, binomial_filter, check_side
+from networks.noise import BatchNoise
 
 
 class TriPlaneOptions(TypedDict):
@@ -21,26 +23,26 @@ class TriPlaneOptions(TypedDict):
 
     `z_dim`, `w_dim`, `mapping_layers`, `channel_base`, `channel_max`, `conv_clamp`: see StyleGAN2. `pose_conditioned`:
     whether the mapping sees the camera. `plane_size`, `plane_channels`: the three planes. `decoder_width`: hidden
-    units. `features`: what rays collect, of which the first three are the raw image. `rays`: see `RaySteps`. `box`:
-    side of the cube that the planes fill (EG3D's box_warp). `raw_size`: side of the rendered image (its
-    neural_resolution). `upsampled`: whether super-resolution brings it to the size of the images.
+    units. `decoder_output_dim`: what rays collect, of which the first three are the raw image. `rays`: see `RaySteps`.
+    `box_warp`: side of the cube that the planes fill (EG3D's box_warp). `neural_resolution`: side of the rendered image
+    (its neural_resolution). `superresolution`: whether super-resolution brings it to the size of the images.
     """
 
-    z_dim: int
-    w_dim: int
-    mapping_layers: int
-    channel_base: int
-    channel_max: int
-    conv_clamp: float | None
+    z_dim: PositiveInt
+    w_dim: PositiveInt
+    mapping_layers: PositiveInt
+    channel_base: PositiveInt
+    channel_max: PositiveInt
+    conv_clamp: PositiveFloat | None
     pose_conditioned: bool
-    plane_size: int
-    plane_channels: int
-    decoder_width: int
-    features: int
+    plane_size: PositiveInt
+    plane_channels: PositiveInt
+    decoder_width: PositiveInt
+    decoder_output_dim: PositiveInt
     rays: RaySteps
-    box: float
-    raw_size: int
-    upsampled: bool
+    box_warp: PositiveFloat
+    neural_resolution: PositiveInt
+    superresolution: bool
 
 
 class Decoder(nn.Module):
@@ -104,13 +106,15 @@ class TriPlaneGenerator(nn.Module):
     def __init__(self, options: TriPlaneOptions, size: int) -> None:
         super().__init__()
         check_side("triplane.plane_size", options["plane_size"])
-        if not options["upsampled"] and options["raw_size"] != size:
+        if not options["superresolution"] and options["neural_resolution"] != size:
             raise UserError(
-                f"triplane.raw_size is {options['raw_size']}, images are {size}: without triplane.upsampled they are"
-                " the same"
+                f"triplane.neural_resolution is {options['neural_resolution']}, images are {size}: without"
+                " triplane.superresolution they are the same"
             )
-        if options["upsampled"] and (size < 128 or options["features"] < 4):
-            raise UserError("triplane.upsampled: is for images of 128 pixels and more, and for more than 3 features")
+        if options["superresolution"] and (size < 128 or options["decoder_output_dim"] < 4):
+            raise UserError(
+                "triplane.superresolution: is for images of 128 pixels and more, and for more than 3 features"
+            )
         self.options, self.size = options, size
         o = options
         self.backbone = StyleGAN2(
@@ -124,9 +128,9 @@ class TriPlaneGenerator(nn.Module):
             channel_max=o["channel_max"],
             conv_clamp=o["conv_clamp"],
         )
-        self.decoder = Decoder(o["plane_channels"], o["decoder_width"], o["features"])
-        if o["upsampled"]:
-            self.superresolution = SuperResolution(o["features"], size, o["w_dim"], o["conv_clamp"])
+        self.decoder = Decoder(o["plane_channels"], o["decoder_width"], o["decoder_output_dim"])
+        if o["superresolution"]:
+            self.superresolution = SuperResolution(o["decoder_output_dim"], size, o["w_dim"], o["conv_clamp"])
 
     @property
     def z_dim(self) -> int:
@@ -136,17 +140,22 @@ class TriPlaneGenerator(nn.Module):
     @property
     def box_warp(self) -> float:
         """Side of the cube that scenes fill."""
-        return self.options["box"]
+        return self.options["box_warp"]
 
     @property
     def ray_length(self) -> float:
         """Length of the rays."""
-        return self.options["rays"]["far"] - self.options["rays"]["near"]
+        return self.options["rays"]["ray_end"] - self.options["rays"]["ray_start"]
 
     @property
     def neural_resolution(self) -> int:
         """Side of rendered images, depth and weight in pixels, before any super-resolution."""
-        return self.options["raw_size"]
+        return self.options["neural_resolution"]
+
+    @property
+    def noise_sides(self) -> list[int]:
+        """Sides of the noise that `field` takes, see `draw_noise`."""
+        return self.backbone.synthesis.noise_sides
 
     def field(
         self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"] | None = None, noise: Noise = "random"
@@ -162,7 +171,7 @@ class TriPlaneGenerator(nn.Module):
         self, field: Field, points: Float[Tensor, "b p 3"]
     ) -> tuple[Float[Tensor, "b p"], Float[Tensor, "b d p"]]:
         """Return density (before its activation) and colors at points of the world."""
-        positions = points * (2 / self.options["box"])
+        positions = points * (2 / self.options["box_warp"])
         # The three planes see (x, y), (x, z) and (z, x): EG3D's choice, which its checkpoints need.
         pairs = torch.stack([positions[..., :2], positions[..., [0, 2]], positions[..., [2, 0]]], dim=1)
         batch, count = points.shape[:2]
@@ -172,16 +181,21 @@ class TriPlaneGenerator(nn.Module):
         )
         return self.decoder(features[:, :, 0].unflatten(0, (batch, 3)).mean(dim=1))
 
-    def render(self, field: Field, camera: Float[Tensor, "b 25"], *, jitter: bool) -> Rendering:
-        """Return what cameras see of scenes; jitter draws the positions of the samples at random."""
+    def render(self, field: Field, camera: Float[Tensor, "b 25"], *, jitter: BatchNoise | None) -> Rendering:
+        """Return what cameras see of scenes; jitter draws where rays are sampled, None samples evenly."""
         steps, size = self.options["rays"], self.neural_resolution
         features, depth, weight = march(lambda x, _: self.query(field, x), camera, size, steps, jitter=jitter)
         raw = features[:, :3]
-        image = self.superresolution(features, field.w) if self.options["upsampled"] else raw
+        image = self.superresolution(features, field.w) if self.options["superresolution"] else raw
         return Rendering(image, depth, weight, raw)
 
     def forward(
-        self, z: Float[Tensor, "b z"], camera: Float[Tensor, "b 25"], *, jitter: bool = False, noise: Noise = "const"
+        self,
+        z: Float[Tensor, "b z"],
+        camera: Float[Tensor, "b 25"],
+        *,
+        jitter: BatchNoise | None = None,
+        noise: Noise = "const",
     ) -> Rendering:
         """Return what cameras see of the scenes of z."""
         return self.render(self.field(z, camera, noise), camera, jitter=jitter)

@@ -11,23 +11,25 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from common.ranges import Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 from networks.cameras import split_camera
+from networks.noise import BatchNoise
 from networks.precision import single_precision
 
 
 class RaySteps(TypedDict):
-    """Where rays are sampled: `samples` evenly from `near` to `far`, then `more_samples` where the density is.
+    """Samples of rays: `depth_samples` evenly from `ray_start` to `ray_end`, then `importance_samples` by density.
 
-    Densities are per `unit` of length. What passes everything has the gray value `background`, 0 (black) to 1 (white).
-    In EG3D `more_samples` are the importance samples.
+    Densities are per `density_unit` of length. What passes everything has the gray value `background`, 0 (black) to 1
+    (white). In EG3D the two numbers are `depth_resolution` and `depth_resolution_importance`.
     """
 
-    near: float
-    far: float
-    samples: int
-    more_samples: int
-    unit: float
-    background: float
+    ray_start: PositiveFloat
+    ray_end: PositiveFloat
+    depth_samples: PositiveInt
+    importance_samples: NonNegativeInt
+    density_unit: PositiveFloat
+    background: Fraction
 
 
 class Rays(NamedTuple):
@@ -62,12 +64,15 @@ def cast_rays(camera: Float[Tensor, "b 25"], size: int) -> Rays:
     return Rays(to_world[:, None, :3, 3].expand_as(directions), directions, in_camera[..., 2])
 
 
-def stratified_samples(rays: Rays, near: float, far: float, count: int, *, jitter: bool) -> Float[Tensor, "b r s"]:
+def stratified_samples(
+    rays: Rays, near: float, far: float, count: int, *, jitter: BatchNoise | None
+) -> Float[Tensor, "b r s"]:
     """Return distances along rays, evenly from near to far; with jitter each is drawn within its step."""
     line = torch.linspace(near, far, count, device=rays.directions.device)
     distances = line.expand(*rays.cosines.shape, count)
-    if jitter:
-        distances = distances + torch.rand_like(distances) * ((far - near) / (count - 1))
+    if jitter is not None:
+        drawn = jitter.uniform("stratified", distances.shape, device=distances.device)
+        distances = distances + drawn * ((far - near) / (count - 1))
     return distances
 
 
@@ -80,8 +85,8 @@ def composite(
     """Return color, expected distance, weight sum and weights of rays by the midpoint rule.
 
     Densities are before their activation, softplus(d - 1), and per unit of length. The expected distance is that of
-    what was hit: it is divided by the sum of the weights and kept between the first and the last sample. A ray that
-    hits nothing ends at the last sample.
+    what was hit: it is divided by the sum of the weights and kept between the ray's first and its last sample. A ray
+    that hits nothing ends at its last sample.
     """
     steps = distances[..., 1:] - distances[..., :-1]
     middles = (distances[..., 1:] + distances[..., :-1]) / 2
@@ -96,13 +101,14 @@ def composite(
     at_samples = functional.pad(halves, (0, 1)) + functional.pad(halves, (1, 0))
     color = (at_samples[:, None] * colors).sum(dim=-1)
     distance = (weights * middles).sum(dim=-1) / total.clamp_min(1e-10)
-    distance = torch.where(total > 1e-10, distance.clamp(distances.min(), distances.max()), distances.max())
+    first, last = distances[..., 0], distances[..., -1]
+    distance = torch.where(total > 1e-10, distance.clamp(first, last), last)
     return color, distance, total, weights
 
 
 @torch.no_grad()
 def importance_samples(
-    distances: Float[Tensor, "b r s"], weights: Float[Tensor, "b r s-1"], count: int, *, jitter: bool
+    distances: Float[Tensor, "b r s"], weights: Float[Tensor, "b r s-1"], count: int, *, jitter: BatchNoise | None
 ) -> Float[Tensor, "b r n"]:
     """Return distances drawn where the weights are, smoothed as in EG3D; without jitter, at even quantiles."""
     smooth = functional.max_pool1d(weights.flatten(0, 1)[:, None], 2, 1, padding=1)
@@ -110,8 +116,8 @@ def importance_samples(
     share = smooth / smooth.sum(dim=-1, keepdim=True)
     cumulated = functional.pad(share.cumsum(dim=-1), (1, 0))
     shape = (*distances.shape[:-1], count)
-    if jitter:
-        quantiles = torch.rand(shape, device=distances.device)
+    if jitter is not None:
+        quantiles = jitter.uniform("importance", shape, device=distances.device)
     else:
         quantiles = ((torch.arange(count, device=distances.device) + 0.5) / count).expand(shape).contiguous()
     above = torch.searchsorted(cumulated, quantiles, right=True).clamp(1, cumulated.shape[-1] - 1)
@@ -126,7 +132,7 @@ def march(
     size: int,
     steps: RaySteps,
     *,
-    jitter: bool,
+    jitter: BatchNoise | None,
     density_noise: float = 0.0,
 ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b h w"], Float[Tensor, "b h w"]]:
     """Return colors in -1..1, z-depth and weight of what cameras see, in single precision.
@@ -137,7 +143,7 @@ def march(
         camera: cameras in EG3D's format.
         size: side of the images.
         steps: see `RaySteps`.
-        jitter: whether the positions of the samples are drawn at random.
+        jitter: draws the positions of the samples at random, and the noise on densities; None for neither.
         density_noise: deviation of the noise that is added to densities.
     """
 
@@ -149,19 +155,21 @@ def march(
 
     with single_precision(camera):
         rays = cast_rays(camera, size)
-        distances = stratified_samples(rays, steps["near"], steps["far"], steps["samples"], jitter=jitter)
+        distances = stratified_samples(
+            rays, steps["ray_start"], steps["ray_end"], steps["depth_samples"], jitter=jitter
+        )
         density, colors = along(distances)
-        if steps["more_samples"]:
-            weights = composite(colors.detach(), density.detach(), distances, steps["unit"])[3]
-            extra = importance_samples(distances, weights, steps["more_samples"], jitter=jitter)
+        if steps["importance_samples"]:
+            weights = composite(colors.detach(), density.detach(), distances, steps["density_unit"])[3]
+            extra = importance_samples(distances, weights, steps["importance_samples"], jitter=jitter)
             new_density, new_colors = along(extra)
             distances, order = torch.cat([distances, extra], dim=-1).sort(dim=-1)
             density = torch.cat([density, new_density], dim=-1).gather(-1, order)
             both = torch.cat([colors, new_colors], dim=-1)
             colors = both.gather(-1, order[:, None].expand_as(both))
-        if density_noise > 0:
-            density = density + density_noise * torch.randn_like(density)
-        color, distance, total, _ = composite(colors, density, distances, steps["unit"])
+        if density_noise > 0 and jitter is not None:
+            density = density + density_noise * jitter.normal("density", density.shape, device=density.device)
+        color, distance, total, _ = composite(colors, density, distances, steps["density_unit"])
         color = color + steps["background"] * (1 - total[:, None])
         images = (color * 2 - 1).unflatten(2, (size, size))
         return images, (distance * rays.cosines).unflatten(1, (size, size)), total.unflatten(1, (size, size))

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from networks.distributed import gather_rows
 from networks.gan.stylegan2.layers import (
     FullyConnected,
     NoiseMode,
@@ -80,8 +81,8 @@ class MappingNetwork(nn.Module):
 
     @torch.no_grad()
     def follow(self, w: Float[Tensor, "b w"]) -> None:
-        """Update the moving average with w."""
-        self.w_avg.lerp_(w.detach().float().mean(dim=0), 1 - self.average_decay)
+        """Update the moving average with the w of the global batch; every process must hold equally many."""
+        self.w_avg.lerp_(gather_rows(w.float()).mean(dim=0), 1 - self.average_decay)
 
 
 class SynthesisBlock(nn.Module):

@@ -6,22 +6,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from networks.noise import BatchNoise
+
 
 def draw_noise(
-    sides: Sequence[int],
-    count: int,
-    *,
-    generator: torch.Generator | None = None,
-    device: torch.device | str | None = None,
+    sides: Sequence[int], count: int, noise: BatchNoise, device: torch.device | str = "cpu"
 ) -> list[Float[Tensor, "b 1 h w"]]:
     """Return noise of deviation one for every convolution of a synthesis network.
 
     Args:
         sides: sides of the noise, `SynthesisNetwork.noise_sides`.
-        count: number of samples.
-        generator: what draws, on its own device; torch's default generator of `device` unless given.
-        device: where the noise is used; that of the generator unless given.
+        count: number of this process's samples.
+        noise: the batch's noise, or a part of it for one of several passes.
+        device: where the noise is drawn and used.
     """
-    source = device if generator is None else generator.device
-    drawn = [torch.randn(count, 1, side, side, generator=generator, device=source) for side in sides]
-    return [noise.to(device) for noise in drawn]
+    return [noise.normal(f"convolution{k}", (count, 1, side, side), device=device) for k, side in enumerate(sides)]

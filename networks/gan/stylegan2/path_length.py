@@ -6,13 +6,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from networks.distributed import gather_rows_with_gradient
+from networks.distributed import global_mean, global_mean_with_gradient, own_positions, thinned
+from networks.noise import BatchNoise
 from networks.precision import single_precision
 
 
-def shrunk_batch(batch: int, shrink: int) -> int:
-    """Return how many samples of a batch are regularized: one in `shrink`, at least one (StyleGAN2 takes 2)."""
-    return max(1, batch // shrink)
+def shrunk_batch(count: int, shrink: int) -> list[int]:
+    """Return which of a process's samples are regularized: one in `shrink` of the global batch (StyleGAN2 takes 2)."""
+    own = own_positions(count)
+    return [position - own.start for position in thinned(own, 1, shrink)]
 
 
 class PathLengthPenalty(nn.Module):
@@ -37,21 +39,25 @@ class PathLengthPenalty(nn.Module):
         self,
         images: Float[Tensor, "b c h w"],
         ws: Float[Tensor, "b n w"],
-        directions: Float[Tensor, "b c h w"] | None = None,
+        directions: Float[Tensor, "b c h w"],
     ) -> Float[Tensor, ""]:
         """Return the penalty, in single precision, and update the running mean.
 
         Args:
             images: what `ws` give; made under `single_precision`, or its gradients lose theirs.
             ws: the latents of all layers, of which images are a differentiable function.
-            directions: noise of deviation one in place of y times sqrt(pixels), drawn unless given.
+            directions: y times sqrt(pixels), see `draw_directions`.
         """
-        directions = torch.randn_like(images) if directions is None else directions
         with single_precision(images):
             lengths = path_lengths(images.float(), ws, directions)
-            mean = self.mean_length.lerp(gather_rows_with_gradient(lengths).mean(), self.decay)
+            mean = self.mean_length.lerp(global_mean_with_gradient(lengths), self.decay)
             self.mean_length.copy_(mean.detach())
-            return (lengths - mean).square().mean()
+            return global_mean((lengths - mean).square())
+
+
+def draw_directions(images: Float[Tensor, "b c h w"], noise: BatchNoise) -> Float[Tensor, "b c h w"]:
+    """Return y times sqrt(pixels) for every image, noise of deviation one, from the batch's noise."""
+    return noise.normal("directions", images.shape, device=images.device, dtype=images.dtype)
 
 
 def path_lengths(

@@ -4,8 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from networks.noise import BatchNoise
 
-def draw_cutoffs(count: int, layers: int, probability: float, generator: torch.Generator) -> Int[Tensor, " b"]:
+
+def draw_cutoffs(count: int, layers: int, probability: float, noise: BatchNoise) -> Int[Tensor, " b"]:
     """Return for every sample the first layer that takes the other latent, `layers` for none.
 
     A sample is mixed with `probability`, and then from a layer drawn evenly from 1 to `layers` - 1. Samples are drawn
@@ -13,13 +15,13 @@ def draw_cutoffs(count: int, layers: int, probability: float, generator: torch.G
     With fewer than two layers nothing is mixed.
 
     Args:
-        count: number of samples.
+        count: number of this process's samples.
         layers: number of latents of a sample, `num_ws`.
         probability: share of mixed samples; 0.9 in StyleGAN2.
-        generator: of the CPU.
+        noise: the batch's noise.
     """
-    is_mixed = torch.rand(count, generator=generator) < probability
-    first = torch.randint(1, max(2, layers), (count,), generator=generator)
+    is_mixed = noise.uniform("is_mixed", (count,)) < probability
+    first = noise.integers("cutoff", 1, max(2, layers), (count,))
     return torch.where(is_mixed & (first < layers), first, layers)
 
 

@@ -97,7 +97,7 @@ def test_light_is_lamberts():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"size": 48}, {"size": 8}, {"width": 12}, {"code": 15}, {"min_depth": 3.4}, {"min_depth": 0.0}]
+    "changes", [{"size": 48}, {"size": 8}, {"width": 12}, {"code_dim": 15}, {"min_depth": 3.4}, {"min_depth": 0.0}]
 )
 def test_options_that_do_not_fit_are_refused(changes):
     with pytest.raises(UserError, match="inverse_renderer"):
@@ -105,7 +105,7 @@ def test_options_that_do_not_fit_are_refused(changes):
 
 
 def test_modules_are_named_and_sized_as_in_unsup3d():
-    renderer = InverseRenderer(renderer_options(size=64, width=64, code=256))
+    renderer = InverseRenderer(renderer_options(size=64, width=64, code_dim=256))
     shapes = {name: tuple(value.shape) for name, value in renderer.state_dict().items()}
     # Read off Unsup3D's networks for 64 pixels (geod §2.2).
     expected = {

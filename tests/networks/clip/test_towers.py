@@ -9,12 +9,12 @@ from networks.clip.tokenizers import tokenize
 from networks.clip.towers import build_clip, check_towers, text_features
 
 MINI = {
-    "size": 32,
+    "embed_dim": 32,
     "width": 32,
     "layers": 1,
     "patch_size": 8,
     "text_layers": 1,
-    "context": 12,
+    "context_length": 12,
     "vocabulary": ["a", "photo", "of", "red", "blue", "disc", "growing"],
 }
 

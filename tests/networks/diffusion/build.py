@@ -11,10 +11,10 @@ OPTIONS = {
     "layers": 1,
     "attention": [4],
     "head_channels": 4,
-    "stem": 1,
-    "groups": 4,
+    "patch_size": 1,
+    "norm_num_groups": 4,
     "dropout": 0.0,
-    "checkpointing": False,
+    "gradient_checkpointing": False,
 }
 CONDITIONED = OPTIONS | {
     "token_width": 6,

@@ -52,7 +52,7 @@ def test_dropped_tokens_are_as_if_they_did_not_exist(joint, count):
 
 
 def test_an_absent_vector_and_local_condition_are_zeros():
-    network = conditioned_of(has_vector=True, local_channels=2, stem=2, attention=[2])
+    network = conditioned_of(has_vector=True, local_channels=2, patch_size=2, attention=[2])
     assert network.vector_width == 32
     zeros = Conditions(vector=torch.zeros(2, 32), local=torch.zeros(2, 2, 8, 8))
     absent = predict(network)
@@ -84,8 +84,8 @@ def test_the_size_of_the_networks_parts():
         "channels": [32, 48],
         "attention": [8, 4],
         "head_channels": 8,
-        "stem": 2,
-        "groups": 8,
+        "patch_size": 2,
+        "norm_num_groups": 8,
         "token_width": 64,
         "scale_shift": False,
     }
@@ -98,7 +98,7 @@ def test_the_size_of_the_networks_parts():
 
 
 def test_gradients_reach_every_weight_and_every_condition():
-    network = conditioned_of(has_vector=True, local_channels=1, checkpointing=True).train()
+    network = conditioned_of(has_vector=True, local_channels=1, gradient_checkpointing=True).train()
     conditions = Conditions(tokens_of(3), vector=randn(2, 32), local=randn(2, 1, 8, 8))
     inputs = [conditions.tokens.requires_grad_(), conditions.vector.requires_grad_(), conditions.local.requires_grad_()]
     network(X, TIMES, conditions).square().mean().backward()
@@ -109,9 +109,9 @@ def test_gradients_reach_every_weight_and_every_condition():
     ("options", "word"),
     [
         ({"attention": [3]}, r"tokens need one of \[8, 4\]"),
-        ({"stem": 3}, "multiple of 6"),
+        ({"patch_size": 3}, "multiple of 6"),
         ({"channels": []}, "at least one stage"),
-        ({"groups": 3}, "multiple of network.groups"),
+        ({"norm_num_groups": 3}, "multiple of norm_num_groups"),
     ],
 )
 def test_what_makes_no_network_is_refused_in_one_line(options, word):

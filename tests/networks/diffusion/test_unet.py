@@ -12,7 +12,7 @@ TIMES = torch.tensor([10, 700])
 
 @pytest.mark.parametrize("stem", [1, 2])
 def test_local_conditions_are_seen_and_absent_ones_are_zeros(stem):
-    network, x = unet_of(local_channels=2, stem=stem), randn(2, 3, 8, 8)
+    network, x = unet_of(local_channels=2, patch_size=stem), randn(2, 3, 8, 8)
     local = randn(2, 2, 8, 8, seed=1)
     with torch.no_grad():
         absent, zeros, given = (

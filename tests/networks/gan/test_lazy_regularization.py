@@ -10,7 +10,7 @@ def test_adam_is_corrected_for_lazy_steps_and_takes_whole_numbers():
     # Torch refuses a beta of 0 that is no float.
     options = {"lr": 2e-3, "beta1": 0, "beta2": 0.99, "weight_decay": 0.0}
     parameters = [torch.nn.Parameter(torch.zeros(2))]
-    ordinary, lazy = build_adam(parameters, options), build_adam(parameters, options, lazy_interval=4)
+    ordinary, lazy = (build_adam(parameters, options, name="x", lazy_interval=interval) for interval in (None, 4))
     assert ordinary.defaults["betas"] == (0.0, 0.99)
     assert isinstance(ordinary.defaults["betas"][0], float)
     assert lazy.defaults["lr"] == pytest.approx(2e-3 * 0.8)

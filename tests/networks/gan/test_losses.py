@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from networks.gan.losses import density_variation, discriminator_loss, generator_loss, r1_penalty
+from networks.noise import BatchNoise
 from tests.networks.gan.generators3d.test_interface import generator_of, z_of
 from tests.networks.gan.generators3d.test_volume_rendering import camera
 
@@ -28,6 +29,6 @@ def test_r1_is_the_squared_gradient_of_real_images():
 
 def test_density_that_is_everywhere_the_same_does_not_vary():
     generator = generator_of("triplane")
-    assert density_variation(generator, z_of(2), camera(count=2)) > 0
+    assert density_variation(generator, z_of(2), camera(count=2), BatchNoise(0, 0)) > 0
     torch.nn.init.zeros_(generator.decoder.net[2].weight)
-    assert density_variation(generator, z_of(2), camera(count=2)) == 0
+    assert density_variation(generator, z_of(2), camera(count=2), BatchNoise(0, 0)) == 0

@@ -8,9 +8,17 @@ from common.errors import UserError
 from networks.gan.generators3d.pigan import FilmSiren, PiGAN
 from networks.gan.generators3d.triplane import SuperResolution, TriPlaneGenerator
 from networks.gan.stylegan2.noise import draw_noise
+from networks.noise import BatchNoise
 from tests.networks.gan.generators3d.test_volume_rendering import camera
 
-RAYS = {"near": 2.2, "far": 3.45, "samples": 8, "more_samples": 0, "unit": 1.0, "background": 0.0}
+RAYS = {
+    "ray_start": 2.2,
+    "ray_end": 3.45,
+    "depth_samples": 8,
+    "importance_samples": 0,
+    "density_unit": 1.0,
+    "background": 0.0,
+}
 TRIPLANE = {
     "z_dim": 8,
     "w_dim": 8,
@@ -22,18 +30,18 @@ TRIPLANE = {
     "plane_size": 16,
     "plane_channels": 4,
     "decoder_width": 8,
-    "features": 3,
+    "decoder_output_dim": 3,
     "rays": RAYS,
-    "box": 1.2,
-    "raw_size": 16,
-    "upsampled": False,
+    "box_warp": 1.2,
+    "neural_resolution": 16,
+    "superresolution": False,
 }
 PIGAN = {
     "z_dim": 8,
     "width": 16,
     "layers": 3,
     "rays": RAYS,
-    "box": 1.2,
+    "box_warp": 1.2,
     "density_noise": 0.0,
     "noise_fade_steps": 0,
 }
@@ -52,7 +60,7 @@ def z_of(count=2):
 
 @pytest.mark.parametrize("kind", ["triplane", "pigan"])
 def test_one_interface(kind):
-    generator = generator_of(kind, rays=RAYS | {"more_samples": 4})
+    generator = generator_of(kind, rays=RAYS | {"importance_samples": 4})
     rendering = generator(z_of(), camera(0.2, 2))
     assert rendering.image.shape == (2, 3, 16, 16)
     assert rendering.depth.shape == rendering.weight.shape == (2, 16, 16)
@@ -72,21 +80,23 @@ def test_without_jitter_there_is_no_noise_and_with_it_there_is(kind):
     generator = generator_of(kind).eval()
     still = [generator(z_of(), camera(0, 2)).depth for _ in range(2)]
     assert torch.equal(*still)
-    drawn = [generator(z_of(), camera(0, 2), jitter=True).depth for _ in range(2)]
-    assert not torch.equal(*drawn)
+    drawn = [generator(z_of(), camera(0, 2), jitter=BatchNoise(0, step)).depth for step in (0, 0, 1)]
+    assert torch.equal(*drawn[:2])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], still[0])
 
 
 @pytest.mark.parametrize("kind", ["triplane", "pigan"])
 def test_a_scene_is_the_same_from_every_side(kind):
-    generator = generator_of(kind, rays=RAYS | {"samples": 64}).eval()
+    generator = generator_of(kind, rays=RAYS | {"depth_samples": 64}).eval()
     field = generator.field(z_of(1), camera(0), "const")
     points = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
     # What is at a point does not depend on what else is asked for.
     alone = torch.cat([generator.query(field, part)[0] for part in points.split(7, dim=1)], dim=1)
     assert torch.allclose(generator.query(field, points)[0], alone, atol=1e-5)
-    front, side = (generator.render(field, camera(yaw), jitter=False) for yaw in (0.0, 0.5))
+    front, side = (generator.render(field, camera(yaw), jitter=None) for yaw in (0.0, 0.5))
     assert not torch.allclose(front.depth, side.depth, atol=1e-3)
-    again = generator.render(field, camera(0.0), jitter=False)
+    again = generator.render(field, camera(0.0), jitter=None)
     assert torch.equal(front.image, again.image)
 
 
@@ -100,9 +110,9 @@ def test_names_are_those_of_eg3d():
         "plane_size": 256,
         "plane_channels": 32,
         "decoder_width": 64,
-        "features": 32,
-        "raw_size": 64,
-        "upsampled": True,
+        "decoder_output_dim": 32,
+        "neural_resolution": 64,
+        "superresolution": True,
     }
     with torch.device("meta"):
         shapes = {name: tuple(value.shape) for name, value in TriPlaneGenerator(options, 256).state_dict().items()}
@@ -159,10 +169,10 @@ def test_the_planes_see_xy_xz_and_zx():
 
 
 def test_sizes_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match="raw_size is 8, images are 16"):
-        generator_of("triplane", raw_size=8)
+    with pytest.raises(UserError, match="neural_resolution is 8, images are 16"):
+        generator_of("triplane", neural_resolution=8)
     with pytest.raises(UserError, match="128 pixels"):
-        generator_of("triplane", upsampled=True)
+        generator_of("triplane", superresolution=True)
 
 
 def test_film_layers_modulate_frequency_and_phase():
@@ -188,8 +198,8 @@ def test_noise_on_densities_fades_out():
 
 def test_the_paper_scale_file_is_pi_gans_curriculum():
     conf = OmegaConf.load("conf/model/geod_pigan.yaml").pigan
-    assert (conf.width, conf.layers, conf.rays.samples, conf.rays.more_samples) == (256, 8, 12, 12)
-    assert (conf.rays.near, conf.rays.far, conf.box) == (0.88, 1.12, 0.24)
+    assert (conf.width, conf.layers, conf.rays.depth_samples, conf.rays.importance_samples) == (256, 8, 12, 12)
+    assert (conf.rays.ray_start, conf.rays.ray_end, conf.box_warp) == (0.88, 1.12, 0.24)
 
 
 def test_scenes_can_share_the_noise_of_their_backbone():
@@ -198,7 +208,7 @@ def test_scenes_can_share_the_noise_of_their_backbone():
         if name.endswith("noise_strength"):
             torch.nn.init.ones_(parameter)
     sides = generator.backbone.synthesis.noise_sides
-    noise, other = (draw_noise(sides, 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    noise, other = (draw_noise(sides, 2, BatchNoise(seed, 0)) for seed in (0, 1))
     first = generator(z_of(), camera(0.1, 2), noise=noise)
     assert torch.equal(generator(z_of(), camera(0.1, 2), noise=noise).image, first.image)
     assert not torch.allclose(generator(z_of(), camera(0.1, 2), noise=other).image, first.image, atol=1e-4)

@@ -1,13 +1,11 @@
 """Latents and samples by seed and index."""
 
-import pytest
 import torch
 
 from lightning_modules.generated_images import rank_share
 from networks.cameras import PoseOptions, orbit_cameras
-from networks.distributed import rank_part
 from networks.gan.generators3d.samples import Samples3D
-from networks.gan.latents import batch_generator, sample_latents
+from networks.gan.latents import sample_latents
 from networks.seeds import stream_seed
 from tests.networks.gan.generators3d.test_interface import generator_of
 
@@ -52,19 +50,5 @@ def test_cameras_are_drawn_as_in_training():
     assert {tuple(row) for row in labelled.tolist()} <= {tuple(row) for row in labels.tolist()}
 
 
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_processes_hold_parts_of_one_batch(world):
-    whole = torch.randn(8, 3, generator=batch_generator(1, 5, 0))
-    parts = []
-    for rank in range(world):
-        drawn = torch.randn(8, 3, generator=batch_generator(1, 5, 0))
-        parts.append(drawn[rank_part(8 // world, rank)])
-    assert torch.equal(torch.cat(parts), whole)
-
-
-def test_batches_purposes_and_runs_draw_different_numbers():
-    keys = [(seed, batch, purpose) for seed in (0, 1) for batch in (0, 1) for purpose in (0, 1)]
-    assert len({batch_generator(*key).initial_seed() for key in keys}) == 8
-    three = [batch_generator(0, batch, purpose, purposes=3).initial_seed() for batch in (0, 1) for purpose in range(3)]
-    assert three == list(range(6))
+def test_streams_of_neighboring_seeds_are_apart():
     assert stream_seed(2, 1) == 2_000_007

@@ -16,8 +16,9 @@ from networks.gan.generators3d.volume_rendering import (
     march,
     stratified_samples,
 )
+from networks.noise import BatchNoise
 
-STEPS = RaySteps(near=2.0, far=3.5, samples=96, more_samples=0, unit=1.0, background=0.0)
+STEPS = RaySteps(ray_start=2.0, ray_end=3.5, depth_samples=96, importance_samples=0, density_unit=1.0, background=0.0)
 
 
 def camera(yaw=0.0, count=1, size=16):
@@ -49,8 +50,8 @@ def test_a_slab_of_constant_density_has_its_analytic_depth():
         there = (points[..., 2] > start) & (points[..., 2] < end)
         return torch.where(there, inside, -40.0), torch.ones(len(points), 3, points.shape[1])
 
-    steps = STEPS | {"samples": 3000}
-    _, depth, weight = march(look, camera(), 2, steps, jitter=False)
+    steps = STEPS | {"depth_samples": 3000}
+    _, depth, weight = march(look, camera(), 2, steps, jitter=None)
     cosine = cast_rays(camera(), 2).cosines[0, 0]
     length = (end - start) / cosine
     stopped = 1 - torch.exp(-density * length)
@@ -65,7 +66,7 @@ def test_a_facing_wall_has_one_depth():
     def look(points, directions):
         return (points[..., 2] - 0.1) * 4000, torch.ones(len(points), 3, points.shape[1])
 
-    _, depth, weight = march(look, camera(), 16, STEPS | {"samples": 2000}, jitter=False)
+    _, depth, weight = march(look, camera(), 16, STEPS | {"depth_samples": 2000}, jitter=None)
     assert weight.min() > 0.999
     assert (depth - depth.mean()).abs().max() < 1e-3
     assert depth.mean().item() == pytest.approx(heads.CENTRE + 0.1, abs=0.03)
@@ -104,24 +105,24 @@ def test_empty_rays_are_finite_and_have_no_weight():
 
 def test_samples_are_even_and_jitter_stays_in_its_step():
     rays = cast_rays(camera(), 4)
-    even = stratified_samples(rays, 2.0, 3.0, 11, jitter=False)
+    even = stratified_samples(rays, 2.0, 3.0, 11, jitter=None)
     assert torch.allclose(even[0, 3], torch.linspace(2, 3, 11))
-    drawn = stratified_samples(rays, 2.0, 3.0, 11, jitter=True)
+    drawn = stratified_samples(rays, 2.0, 3.0, 11, jitter=BatchNoise(0, 0))
     assert ((drawn - even) >= 0).all()
     assert ((drawn - even) <= 0.1 + 1e-6).all()
 
 
-def test_more_samples_lie_where_the_weights_are():
+def test_importance_samples_lie_where_the_weights_are():
     distances = torch.linspace(2, 3, 21).expand(1, 1, 21)
     weights = torch.zeros(1, 1, 20)
     weights[..., 12] = 1.0
-    for jitter in (False, True):
+    for jitter in (None, BatchNoise(0, 0)):
         more = importance_samples(distances, weights, 400, jitter=jitter)
         near = ((more > 2.55) & (more < 2.7)).float().mean()
         assert near > 0.85
         assert more.min() >= 2
         assert more.max() <= 3
-    evenly = importance_samples(distances, torch.ones(1, 1, 20), 100, jitter=False)
+    evenly = importance_samples(distances, torch.ones(1, 1, 20), 100, jitter=None)
     assert torch.allclose(evenly.sort(dim=-1).values, (torch.arange(100) + 0.5) / 100 + 2, atol=1e-3)
 
 
@@ -131,8 +132,8 @@ def test_a_second_look_sharpens_the_depth_of_a_wall():
 
     errors = []
     for more in (0, 24):
-        steps = STEPS | {"samples": 24, "more_samples": more}
-        _, depth, _ = march(look, camera(), 8, steps, jitter=False)
+        steps = STEPS | {"depth_samples": 24, "importance_samples": more}
+        _, depth, _ = march(look, camera(), 8, steps, jitter=None)
         errors.append((depth - heads.CENTRE - 0.137).abs().mean())
     assert errors[1] < 0.5 * errors[0]
 
@@ -141,8 +142,11 @@ def test_noise_on_densities_changes_what_is_seen():
     def look(points, directions):
         return torch.zeros(points.shape[:2]), torch.ones(len(points), 3, points.shape[1])
 
-    found = [march(look, camera(), 8, STEPS, jitter=False, density_noise=noise)[2] for noise in (0.0, 1.0)]
+    steps = STEPS | {"samples": 400}
+    found = [march(look, camera(), 8, steps, jitter=BatchNoise(0, 0), density_noise=noise)[2] for noise in (0.0, 1.0)]
     assert found[0].std() < 1e-3 < found[1].std()
+    still = march(look, camera(), 8, steps, jitter=None, density_noise=1.0)[2]
+    assert still.std() < 1e-3
 
 
 def test_what_passes_everything_is_the_background():
@@ -150,7 +154,7 @@ def test_what_passes_everything_is_the_background():
         return torch.full(points.shape[:2], -40.0), torch.ones(len(points), 3, points.shape[1])
 
     for background, shown in ((0.0, -1.0), (1.0, 1.0)):
-        image = march(look, camera(), 4, STEPS | {"background": background}, jitter=False)[0]
+        image = march(look, camera(), 4, STEPS | {"background": background}, jitter=None)[0]
         assert torch.allclose(image, torch.tensor(shown), atol=1e-5)
 
 

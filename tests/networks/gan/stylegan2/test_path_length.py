@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from networks.gan.stylegan2.generator import StyleGAN2
-from networks.gan.stylegan2.path_length import PathLengthPenalty, path_lengths, shrunk_batch
+from networks.gan.stylegan2.path_length import PathLengthPenalty, draw_directions, path_lengths, shrunk_batch
+from networks.noise import BatchNoise
 
 
 def linear_images(ws, weight):
@@ -56,12 +57,13 @@ def test_it_trains_synthesis_and_mapping_of_a_generator():
     torch.manual_seed(0)
     generator, penalty = StyleGAN2(8, 0, 8, 8, 3, mapping_layers=2, channel_base=64, channel_max=8), PathLengthPenalty()
     ws = generator.latents(generator.mapping(drawn(4, 8)))
-    penalty(generator.synthesis(ws, "const"), ws).backward()
+    images = generator.synthesis(ws, "const")
+    penalty(images, ws, draw_directions(images, BatchNoise(0, 0))).backward()
     for name in ("mapping.fc0.weight", "synthesis.b8.conv1.weight", "synthesis.b4.torgb.affine.weight"):
         assert generator.get_parameter(name).grad.abs().sum() > 0, name
     assert penalty.mean_length > 0
 
 
 def test_one_sample_in_shrink_is_regularized_and_at_least_one():
-    assert [shrunk_batch(batch, 2) for batch in (8, 3, 2, 1)] == [4, 1, 1, 1]
-    assert shrunk_batch(6, 1) == 6
+    assert [shrunk_batch(batch, 2) for batch in (8, 3, 2, 1)] == [[0, 2, 4, 6], [0, 2], [0], [0]]
+    assert shrunk_batch(6, 1) == list(range(6))
