@@ -1,20 +1,21 @@
 """Rendered scenes with captions that text-to-image models are trained on, and the few pictures of one subject."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from common.errors import UserError
+from common.ranges import NonNegativeInt, PositiveInt, Range
 from datamodules.base import BaseDataModule, digest
 from datamodules.loading import Batch, mix
 from datamodules.memory import Images
 from datamodules.worlds import subjects
 
 _SPLITS = ("fit", "val", "test")
-LABEL_SIZES = (len(subjects.CLASSES), len(subjects.COLORS), len(subjects.COLORS), len(subjects.BACKGROUNDS))
+SlotSize = Annotated[int, Range(low=16)]
 
 
 class _Captioned(Images):
@@ -54,27 +55,25 @@ class SubjectScenes(BaseDataModule):
         val_size: validation pictures.
         test_size: test pictures.
 
-    Raises:
-        UserError: if a split is empty or a slot has fewer than 16 pixels.
     """
+
+    offers: ClassVar = {"images": "slots=1", "color images": "slots=1", "attributes": "", "scene captions": "slots=4"}
 
     def __init__(
         self,
         *,
-        batch_size: int = 96,
-        num_workers: int = 0,
+        batch_size: PositiveInt = 96,
+        num_workers: NonNegativeInt = 0,
         seed: int = 0,
         world_seed: int = 0,
         channels: Literal[3] = 3,
-        image_size: int = 16,
+        image_size: SlotSize = 16,
         slots: Literal[1, 2, 3, 4] = 4,
-        train_size: int = 20000,
-        val_size: int = 512,
-        test_size: int = 1000,
+        train_size: PositiveInt = 20000,
+        val_size: PositiveInt = 512,
+        test_size: PositiveInt = 1000,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if image_size < 16 or min(train_size, val_size, test_size) < 1:
-            raise UserError(f"data: image_size is {image_size}, should be at least 16, and no split can be empty")
         self.world_seed, self.slots = world_seed, slots
         self.image_shape = (channels, image_size, slots * image_size)
         self.sizes = dict(zip(_SPLITS, (train_size, val_size, test_size), strict=True))
@@ -147,23 +146,23 @@ class SubjectPictures(BaseDataModule):
         image_size: side of a picture in pixels.
     """
 
+    offers: ClassVar = {"subject": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 24,
-        num_workers: int = 0,
+        batch_size: PositiveInt = 24,
+        num_workers: NonNegativeInt = 0,
         seed: int = 0,
         subject: Literal["A", "B", "C", "D", "E", "F"] = "A",
         subject_seed: int = 0,
-        pictures: int = 5,
-        held_out: int = 16,
-        iterations: int = 150,
+        pictures: PositiveInt = 5,
+        held_out: PositiveInt = 16,
+        iterations: PositiveInt = 150,
         channels: Literal[3] = 3,
-        image_size: int = 16,
+        image_size: SlotSize = 16,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if min(pictures, held_out, iterations) < 1:
-            raise UserError("data: pictures, held_out and iterations should be at least 1")
         self.image_shape = (channels, image_size, image_size)
         self.subject, self.subject_seed, self.iterations = subject, subject_seed, iterations
         self.sizes = {"fit": pictures, "val": held_out}
@@ -225,21 +224,23 @@ class SeveralSubjects(BaseDataModule):
         image_size: side of a picture in pixels.
     """
 
+    offers: ClassVar = {"several subjects": ""}
+
     def __init__(
         self,
         *,
-        batch_size: int = 48,
-        num_workers: int = 0,
+        batch_size: PositiveInt = 48,
+        num_workers: NonNegativeInt = 0,
         seed: int = 0,
         subject_names: list[Literal["A", "B", "C", "D", "E", "F"]],
         subject_seed: int = 0,
-        pictures: int = 5,
-        iterations: int = 60,
+        pictures: PositiveInt = 5,
+        iterations: PositiveInt = 60,
         channels: Literal[3] = 3,
-        image_size: int = 16,
+        image_size: SlotSize = 16,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if min(pictures, iterations) < 1 or not 2 <= len(set(subject_names)) == len(subject_names) <= subjects.SLOTS:
+        if not 2 <= len(set(subject_names)) == len(subject_names) <= subjects.SLOTS:
             raise UserError(f"data.subject_names is {subject_names}: takes two to four different subjects")
         self.image_shape = (channels, image_size, image_size)
         self.names, self.subject_seed = list(subject_names), subject_seed

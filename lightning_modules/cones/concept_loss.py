@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_modules.cones.base_model import TextToImage, forward_noise
 from networks.diffusion.conditions import Conditions, DiffusionNetwork
 from networks.diffusion.loss import denoising_loss
+from networks.noise import BatchNoise
 
 
 def half_loss(
@@ -16,8 +17,8 @@ def half_loss(
     network: DiffusionNetwork,
     conditions: Conditions,
     latents: Float[Tensor, "b c h w"],
-    timesteps: Tensor | None = None,
-    noise: Tensor | None = None,
+    timesteps: Tensor,
+    noise: Tensor,
 ) -> Float[Tensor, ""]:
     """Return the mean denoising loss of latents under the conditions of one prompt, whatever their number.
 
@@ -26,15 +27,23 @@ def half_loss(
         network: its U-Net, masked or not.
         conditions: of one prompt, a batch of one.
         latents: clean latents.
-        timesteps: drawn uniformly unless given.
-        noise: drawn unless given.
+        timesteps: of every sample.
+        noise: of every sample.
     """
-    count = len(latents)
-    times = model.schedule.draw_timesteps(count) if timesteps is None else timesteps
-    eps = torch.randn_like(latents) if noise is None else noise
-    repeated = repeat(conditions, count)
-    losses = denoising_loss(lambda x, t: network(x, t, repeated), model.schedule, model.prediction, latents, times, eps)
+    repeated = repeat(conditions, len(latents))
+    losses = denoising_loss(
+        lambda x, t: network(x, t, repeated), model.schedule, model.prediction, latents, timesteps, noise
+    )
     return losses.mean()
+
+
+def drawn_loss(
+    model: TextToImage, network: DiffusionNetwork, conditions: Conditions, latents: Tensor, noise: BatchNoise
+) -> Float[Tensor, ""]:
+    """Return the loss at timesteps drawn uniformly, see `half_loss`."""
+    timesteps = noise.integers("timesteps", 0, model.schedule.timesteps, (len(latents),))
+    eps = noise.normal("noise", latents.shape, device=latents.device, dtype=latents.dtype)
+    return half_loss(model, network, conditions, latents, timesteps, eps)
 
 
 def repeat(conditions: Conditions, count: int) -> Conditions:
@@ -50,6 +59,7 @@ def concept_loss(
     subject: Float[Tensor, "b c h w"],
     prior: Float[Tensor, "n c h w"],
     prior_weight: float,
+    noise: BatchNoise,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
     """Return the loss, the subject's half and the prior's half: each a mean over its own samples, then added.
 
@@ -60,9 +70,10 @@ def concept_loss(
         subject: latents of pictures of the subject.
         prior: latents of pictures of its class.
         prior_weight: lambda; at 0 the prior's half is not computed.
+        noise: draws timesteps and noise of either half.
     """
-    own = half_loss(model, network, prompts[0], subject)
-    kept = half_loss(model, network, prompts[1], prior) if prior_weight else own.new_zeros(())
+    own = drawn_loss(model, network, prompts[0], subject, noise.part("subject"))
+    kept = drawn_loss(model, network, prompts[1], prior, noise.part("prior")) if prior_weight else own.new_zeros(())
     return own + prior_weight * kept, own.detach(), kept.detach()
 
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from common.ranges import PositiveInt
 from lightning_modules.cones.image_generation import PromptSampler
 from lightning_modules.cones.scene_prompts import ATTRIBUTES, SceneOracle, SceneWords
 
@@ -18,10 +19,10 @@ class EvaluationOptions(TypedDict):
     `words` are the scenes'; `loss_repeats` is how often a picture is used for losses on fixed noise.
     """
 
-    samples: int
+    samples: PositiveInt
     oracle: str | None
     words: SceneWords
-    loss_repeats: int
+    loss_repeats: PositiveInt
 
 
 class Subject(NamedTuple):

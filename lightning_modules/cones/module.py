@@ -1,6 +1,6 @@
 """Cones: finds the weights whose shutting makes a text-to-image model draw one subject."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from common.findings import Findings
+from common.ranges import PositiveFloat, PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.cones.adaptation import Adaptation, float_bytes, keep_gradient_of_row
 from lightning_modules.cones.base_loading import build_base, load_base
@@ -63,6 +64,7 @@ class Cones(BasePaper):
     """
 
     can_be_sharded = False
+    needs: ClassVar = {"subject": ""}
     sample_options: ClassVar[ConceptSampleOptions] = {
         "count": 16,
         "seed": None,
@@ -77,13 +79,13 @@ class Cones(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
+        image_size: PositiveInt,
         base: BaseOptions,
         adapt: Adaptation,
         scope: Scope,
         update: Update,
-        rho: float | Literal["auto"],
-        rho_target: float,
+        rho: PositiveFloat | Literal["auto"],
+        rho_target: PositiveFloat,
         selection: SelectionOptions,
         prior: PriorOptions,
         optimizer: OptimizerOptions,
@@ -151,7 +153,7 @@ class Cones(BasePaper):
         data, h = self.datamodule, self.options
         if h["adapt"] == "identifier":
             keep_gradient_of_row(self.base.embedding, self.base.token_of(data.identifier))
-        self._prior = self._prior_latents() if h["prior"]["weight"] else torch.zeros(0)
+        self._prior = self._prior_latents() if h["prior"]["weight"] else torch.zeros(1)
 
     def _prior_latents(self) -> Tensor:
         h, data = self.options, self.datamodule
@@ -164,6 +166,11 @@ class Cones(BasePaper):
             folder=self.run_folder.parent.parent / ".class_images",
         )
         return encoded(self.base, images.to(self.device))
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of the base and of the oracle."""
+        yield lambda: load_base(build_base(self.options["base"], self.options["image_size"]), self.options["base"])
+        yield lambda: load_oracle(self.options["evaluation"]["oracle"])
 
     def base_hash(self) -> str:
         """Return the hash of the base's candidate weights."""
@@ -184,11 +191,11 @@ class Cones(BasePaper):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Return the concept-implanting loss (cones §2.2)."""
         options = self.options["prior"]
-        places = torch.randint(len(self._prior), (options["batch"],)) if len(self._prior) else []
+        places = self.noise.integers("prior", 0, max(1, len(self._prior)), (options["batch_size"],))
         subject = encoded(self.base, batch["image"])
         prompts = self._conditions()
         loss, own, kept = concept_loss(
-            self.base, self._network(), prompts, subject, self._prior[places], options["weight"]
+            self.base, self._network(), prompts, subject, self._prior[places], options["weight"], self.noise
         )
         for name, value in (("loss", loss), ("loss_subject", own), ("loss_prior", kept)):
             self.log(f"train/{name}", value, prog_bar=name == "loss", batch_size=len(subject), sync_dist=True)
@@ -200,7 +207,9 @@ class Cones(BasePaper):
         conditions = self.base.conditions([""])
         prompts = (conditions, conditions)
         network = self._network()
-        concept_loss(self.base, network, prompts, clean, clean, self.options["prior"]["weight"])[0].backward()
+        concept_loss(self.base, network, prompts, clean, clean, self.options["prior"]["weight"], self.noise)[
+            0
+        ].backward()
 
     def configure_optimizers(self) -> Optimizer:
         """Return the update of the masks, or the optimizer of a fine-tuning."""
@@ -261,7 +270,7 @@ class Cones(BasePaper):
     def _sampler(self, guidance: float | None = None, steps: int | None = None) -> PromptSampler:
         options = self.options["sampler"]
         weight = options["guidance"] if guidance is None else guidance
-        return PromptSampler(self.base, weight, steps or options["steps"], options["batch"], self.device)
+        return PromptSampler(self.base, weight, steps or options["steps"], options["batch_size"], self.device)
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Do nothing with the held-out pictures: the test reads them as a whole."""

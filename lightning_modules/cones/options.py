@@ -2,6 +2,7 @@
 
 from typing import Literal, TypedDict
 
+from common.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from lightning_modules.base import SampleOptions
 from lightning_modules.cones.adaptation import Adaptation
 from lightning_modules.cones.base_model import SmallModelOptions
@@ -24,19 +25,19 @@ class BaseOptions(TypedDict):
 
 
 class PriorOptions(TypedDict):
-    """The prior's half of the loss: its `weight` lambda, how many class `images` there are, and how many in a batch."""
+    """The prior's half of the loss: `weight` is lambda; a step sees `batch_size` of the class `images`."""
 
-    weight: float
-    images: int
-    batch: int
+    weight: NonNegativeFloat
+    images: PositiveInt
+    batch_size: PositiveInt
 
 
 class SamplerOptions(TypedDict):
     """How images are drawn: the guidance weight, DDIM steps, and images drawn at a time."""
 
-    guidance: float
-    steps: int
-    batch: int
+    guidance: NonNegativeFloat
+    steps: PositiveInt
+    batch_size: PositiveInt
 
 
 class ConesOptions(TypedDict):
@@ -47,8 +48,8 @@ class ConesOptions(TypedDict):
     adapt: Adaptation
     scope: Scope
     update: Update
-    rho: float | Literal["auto"]
-    rho_target: float
+    rho: PositiveFloat | Literal["auto"]
+    rho_target: PositiveFloat
     selection: SelectionOptions
     prior: PriorOptions
     optimizer: OptimizerOptions

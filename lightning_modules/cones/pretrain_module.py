@@ -1,6 +1,6 @@
 """Training of the small text-to-image model that stands in for Stable Diffusion."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypedDict, cast
 
 import torch
@@ -9,6 +9,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torchmetrics import MeanMetric
 
+from common.ranges import FractionBelowOne, NonNegativeFloat, PositiveInt
 from lightning_modules.base import BasePaper, SampleOptions
 from lightning_modules.cones.base_model import SmallModelOptions, SmallTextToImage, forward_noise
 from lightning_modules.cones.image_generation import PromptSampler
@@ -36,15 +37,15 @@ class PromptSampleOptions(SampleOptions):
 class SamplerOptions(TypedDict):
     """How images are drawn: the guidance weight, DDIM steps, and images drawn at a time."""
 
-    guidance: float
-    steps: int
-    batch: int
+    guidance: NonNegativeFloat
+    steps: PositiveInt
+    batch_size: PositiveInt
 
 
 class PretrainEvaluation(TypedDict):
     """The test: images of scenes in `words` for each number of slots, which an oracle (of cones_oracle) reads."""
 
-    samples: int
+    samples: PositiveInt
     oracle: str | None
     words: SceneWords
 
@@ -80,6 +81,7 @@ class TextToImagePretraining(BasePaper):
     """
 
     can_be_sharded = False
+    needs: ClassVar = {"scene captions": ""}
     sample_options: ClassVar[PromptSampleOptions] = {
         "count": 16,
         "seed": None,
@@ -92,9 +94,9 @@ class TextToImagePretraining(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
+        image_size: PositiveInt,
         base: SmallModelOptions,
-        ema: float,
+        ema: FractionBelowOne,
         optimizer: OptimizerOptions,
         schedule: WarmCosine,
         sampler: SamplerOptions,
@@ -146,8 +148,9 @@ class TextToImagePretraining(BasePaper):
         assert self.model is not None
         slots = self.drawn_slots(self.global_step, batch["image"].shape[-1] // self.options["image_size"])
         images, prompts = self._part(batch, slots)
-        times = self.model.schedule.draw_timesteps(len(images))
-        loss = self._losses(self.model, images, prompts, torch.randn_like(images), times).mean()
+        times = self.noise.integers("timesteps", 0, self.model.schedule.timesteps, (len(images),))
+        eps = self.noise.normal("noise", images.shape, device=images.device)
+        loss = self._losses(self.model, images, prompts, eps, times).mean()
         if self._trainer is not None:
             self.log("train/loss", loss, prog_bar=True, batch_size=len(images), sync_dist=True)
         return loss
@@ -178,7 +181,7 @@ class TextToImagePretraining(BasePaper):
         """Return the optimizer and its schedule."""
         assert self.model is not None
         optimizer = build_optimizer(self.model.parameters(), self.options["optimizer"])
-        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_share"])
+        return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])
 
     # Images.
 
@@ -186,7 +189,7 @@ class TextToImagePretraining(BasePaper):
         options = self.options["sampler"]
         self.average.eval()
         weight = options["guidance"] if guidance is None else guidance
-        return PromptSampler(self.averaged_model, weight, steps or options["steps"], options["batch"], self.device)
+        return PromptSampler(self.averaged_model, weight, steps or options["steps"], options["batch_size"], self.device)
 
     def generate(self, options: PromptSampleOptions) -> Iterator[Float[Tensor, "b c h w"]]:
         """Yield images of the prompt in -1..1, a batch at a time.
@@ -204,6 +207,10 @@ class TextToImagePretraining(BasePaper):
 
     def _oracle(self) -> SceneOracle:
         return load_oracle(self.options["evaluation"]["oracle"]).to(self.device)
+
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the reading of the oracle."""
+        yield self._oracle
 
     def on_fit_start(self) -> None:
         """Report a missing oracle before the training, not after it."""

@@ -1,15 +1,17 @@
 """Which candidates are shut: those whose shrinking lowered the loss most, or those of a control (cones §2.5)."""
 
 from collections.abc import Mapping
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from common.errors import UserError
+from common.ranges import Range
 from lightning_modules.cones.concept_masks import ConceptMask, Update
 
+Share = Annotated[float, Range(above=0, below=1)]
 Criterion = Literal["neurons", "wrong_sign", "unsigned", "magnitude", "random"]
 
 
@@ -24,16 +26,15 @@ class SelectionOptions(TypedDict):
 
     criterion: Criterion
     by: Literal["quantile", "threshold"]
-    fraction: float | None
-    fractions: list[float]
+    fraction: Share | None
+    fractions: list[Share]
     threshold: float | None
 
 
 def check_selection(options: SelectionOptions) -> None:
     """Raise UserError for options that select nothing."""
-    given = [options["fraction"]] if options["fraction"] is not None else options["fractions"]
-    if options["by"] == "quantile" and (not given or not all(0 < each < 1 for each in given)):
-        raise UserError(f"model.selection: the fractions are {given}, each should be above 0 and below 1")
+    if options["by"] == "quantile" and options["fraction"] is None and not options["fractions"]:
+        raise UserError("model.selection: fraction is null and fractions has none, so nothing would be shut")
     if options["by"] == "threshold" and options["threshold"] is None:
         raise UserError("model.selection.by is threshold, and threshold is null; it has no published value")
 

@@ -1,6 +1,6 @@
 """Several subjects in one image: the union of their clusters, and the tuning of what it shuts (cones §2.7)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from common.errors import UserError
 from common.findings import Findings
+from common.ranges import PositiveInt
 from lightning_modules.base import BasePaper
 from lightning_modules.cones.adaptation import TunedEntries, build_tuned
 from lightning_modules.cones.base_loading import build_base, load_base
@@ -54,6 +55,7 @@ class ConesUnion(BasePaper):
     """
 
     can_be_sharded = False
+    needs: ClassVar = {"several subjects": ""}
     sample_options: ClassVar[ConceptSampleOptions] = {
         "count": 16,
         "seed": None,
@@ -68,7 +70,7 @@ class ConesUnion(BasePaper):
     def __init__(
         self,
         *,
-        image_size: int,
+        image_size: PositiveInt,
         base: BaseOptions,
         clusters: list[str],
         scope: Scope,
@@ -149,6 +151,10 @@ class ConesUnion(BasePaper):
         self._judge()
         self._priors = [self._prior_of(subject) for subject in self.datamodule.subjects]
 
+    def start_checks(self, data: Any) -> Iterator[Callable[[], object]]:
+        """Yield the readings of the oracle; base and clusters are read when the networks are built."""
+        yield lambda: load_oracle(self.options["evaluation"]["oracle"])
+
     def _prior_of(self, subject: Subject) -> Tensor:
         h = self.options
         folder = self.run_folder.parent.parent / ".class_images"
@@ -173,9 +179,10 @@ class ConesUnion(BasePaper):
         for place, subject in enumerate(self.datamodule.subjects):
             images = batch["image"][batch["label"] == place]
             prompts = self.base.conditions([subject.prompt]), self.base.conditions([subject.class_prompt])
-            prior = self._priors[place][torch.randint(len(self._priors[place]), (options["batch"],))]
+            noise, own = self.noise.part(f"subject{place}"), self._priors[place]
+            prior = own[noise.integers("prior", 0, len(own), (options["batch_size"],))]
             clean = encoded(self.base, images)
-            losses.append(concept_loss(self.base, network, prompts, clean, prior, options["weight"])[0])
+            losses.append(concept_loss(self.base, network, prompts, clean, prior, options["weight"], noise)[0])
         loss = torch.stack(losses).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["image"]), sync_dist=True)
         return loss
@@ -206,7 +213,7 @@ class ConesUnion(BasePaper):
     def _sampler(self, guidance: float | None = None, steps: int | None = None) -> PromptSampler:
         options = self.options["sampler"]
         weight = options["guidance"] if guidance is None else guidance
-        return PromptSampler(self.base, weight, steps or options["steps"], options["batch"], self.device)
+        return PromptSampler(self.base, weight, steps or options["steps"], options["batch_size"], self.device)
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Do nothing with the pictures: the test draws its own."""

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from common.errors import UserError, suggestion
+from common.ranges import PositiveInt
 
 _PADDING, _START, _FIRST_WORD = 0, 1, 2
 _HEAD_WIDTH = 16
@@ -17,8 +18,8 @@ class WordOptions(TypedDict):
     """The words, the width of their tokens (a multiple of 16), and how many a prompt may have."""
 
     vocabulary: list[str]
-    width: int
-    context: int
+    width: PositiveInt
+    context: PositiveInt
 
 
 class WordEncoder(nn.Module):

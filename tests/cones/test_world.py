@@ -86,5 +86,5 @@ def test_scenes_have_labels_of_their_first_object():
     assert (
         data.fingerprint() != SubjectScenes(slots=2, train_size=8, val_size=2, test_size=2, world_seed=1).fingerprint()
     )
-    with pytest.raises(UserError, match="at least 16"):
+    with pytest.raises(ValueError, match="at least 16"):
         SubjectScenes(image_size=8)
