@@ -166,7 +166,7 @@ class SubjectPictures(BaseDataModule):
         self.image_shape = (channels, image_size, image_size)
         self.subject, self.subject_seed, self.iterations = subject, subject_seed, iterations
         self.sizes = {"fit": pictures, "val": held_out}
-        self.test_names = ["val"]
+        self.test_names = ["test"]
 
     @property
     def subjects(self) -> list[Subject]:
@@ -197,8 +197,8 @@ class SubjectPictures(BaseDataModule):
         return _subject_pixels(self.subject, self.subject_seed, name, self.sizes[name], self.image_shape[1])
 
     def source(self, name: str) -> Images:
-        """Return "fit" (the pictures, repeated) or "val" (others of the same subject)."""
-        pixels = self._pixels(name)
+        """Return "fit" (the pictures, repeated), or "val" and "test" (others of the same subject, the same ones)."""
+        pixels = self._pixels("val" if name == "test" else name)
         if name == "fit":
             # Every batch has each picture about as often.
             pixels = np.resize(pixels, (self.batch_size * self.iterations, *pixels.shape[1:]))
@@ -245,7 +245,7 @@ class SeveralSubjects(BaseDataModule):
         self.image_shape = (channels, image_size, image_size)
         self.names, self.subject_seed = list(subject_names), subject_seed
         self.pictures, self.iterations = pictures, iterations
-        self.test_names = ["val"]
+        self.test_names = ["test"]
 
     @property
     def subjects(self) -> list[Subject]:
@@ -253,7 +253,7 @@ class SeveralSubjects(BaseDataModule):
         return [_subject(name, self.subject_seed) for name in self.names]
 
     def source(self, name: str) -> Images:
-        """Return "fit" (the pictures, repeated) or "val" (the same, once)."""
+        """Return "fit" (the pictures, repeated), or "val" and "test" (the same, once)."""
         parts = [
             _subject_pixels(each, self.subject_seed, "fit", self.pictures, self.image_shape[1]) for each in self.names
         ]

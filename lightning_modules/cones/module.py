@@ -217,8 +217,7 @@ class Cones(BasePaper):
         if self._finds:
             rho = None if h["rho"] == "auto" else float(h["rho"])
             return MaskUpdate([cast(ConceptMask, mask) for mask in self.masks], h["update"], rho, h["rho_target"])
-        group: list[dict[str, object]] = [{"params": self.trained_parameters(), "name": h["adapt"]}]
-        return build_optimizer(group, h["optimizer"])
+        return build_optimizer(self.trained_parameters(), h["optimizer"], name=h["adapt"])
 
     # The cluster.
 

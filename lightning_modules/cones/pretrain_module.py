@@ -180,7 +180,7 @@ class TextToImagePretraining(BasePaper):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
         assert self.model is not None
-        optimizer = build_optimizer(self.model.parameters(), self.options["optimizer"])
+        optimizer = build_optimizer(self.model.parameters(), self.options["optimizer"], name="text_to_image")
         return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])
 
     # Images.

@@ -189,8 +189,7 @@ class ConesUnion(BasePaper):
 
     def configure_optimizers(self) -> Optimizer:
         """Return the optimizer of the shut weights' values."""
-        group: list[dict[str, object]] = [{"params": list(self.tuned.parameters()), "name": "shut_weights"}]
-        return build_optimizer(group, self.options["optimizer"])
+        return build_optimizer(self.tuned.parameters(), self.options["optimizer"], name="shut_weights")
 
     # Test and images.
 
