@@ -25,6 +25,9 @@ RUN_HERE |= {"clip_fsar"} | {
 }
 RUN_HERE |= {"linkgan"} | {f"linkgan_{name}" for name in ("base", "quadrants", "features", "objects", "objects_base")}
 RUN_HERE |= {f"linkgan_objects_{name}" for name in ("features", "segmenter")}
+RUN_HERE |= {"cones"} | {
+    f"cones_{name}" for name in ("pretrain", "oracle", "pair", "many", "finetune", "dreambooth", "textual_inversion")
+}
 RUN_ON_MINIATURES = {"uosr_cifar100", "uosr_cifar100_bit", "u_tuning_cifar100"}
 RUN_ON_MINIATURES |= {f"u_tuning_{name}" for name in ("cub", "nabirds", "flowers", "dogs", "cars")}
 RUN_ON_MINIATURES |= {"neural_dependency_imagenet", "neural_dependency_logits"}
@@ -52,6 +55,8 @@ GOES_WITH |= {name: f"clip_fsar_{name}" for name in ("hmdb51", "ucf101", "k100",
 GOES_WITH |= dict.fromkeys(("mini_clip", "actor_stills"), "clip_fsar_pretrain")
 GOES_WITH |= dict.fromkeys(("linkgan", "faces"), "linkgan") | {"linkgan_config_f": "linkgan_ffhq256"}
 GOES_WITH |= {"objects": "linkgan_objects", "linkgan_segmenter": "linkgan_objects_segmenter"}
+GOES_WITH |= {"cones": "cones", "cones_pretrain": "cones_pretrain", "cones_union": "cones_pair"}
+GOES_WITH |= {"subject_scenes": "cones_pretrain", "subject_pictures": "cones", "several_subjects": "cones_pair"}
 GOES_WITH |= {"picture_zip": "linkgan_ffhq256"}
 
 

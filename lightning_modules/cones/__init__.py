@@ -1,0 +1,1 @@
+"""Cones: Concept Neurons in Diffusion Models for Customized Generation (ICML 2023, arXiv 2303.05125)."""
