@@ -146,7 +146,7 @@ class SubjectPictures(BaseDataModule):
         image_size: side of a picture in pixels.
     """
 
-    offers: ClassVar = {"subject": ""}
+    offers: ClassVar = {"images": "", "color images": "", "subject": ""}
 
     def __init__(
         self,
@@ -224,7 +224,7 @@ class SeveralSubjects(BaseDataModule):
         image_size: side of a picture in pixels.
     """
 
-    offers: ClassVar = {"several subjects": ""}
+    offers: ClassVar = {"images": "", "color images": "", "several subjects": ""}
 
     def __init__(
         self,

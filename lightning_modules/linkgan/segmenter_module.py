@@ -106,5 +106,5 @@ class SegmenterTraining(BasePaper):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
-        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"])
+        optimizer = build_optimizer(self.trained_parameters(), self.options["optimizer"], name="segmenter")
         return with_warm_cosine(self, optimizer, self.options["schedule"]["warmup_ratio"])

@@ -37,6 +37,17 @@ WEIGHTS |= {
     for name in ("ffhq256", "cats256", "pigan")
 }
 WEIGHTS |= {
+    f"linkgan_{name}": [
+        f"model.init_from: no file weights/stylegan2_{weights}.ckpt",
+        "model.evaluation.inception: no file weights/pt_inception-2015-12-05-6726825d.pth",
+    ]
+    for name, weights in (("ffhq256", "ffhq256"), ("afhq", "afhq256"))
+}
+WEIGHTS |= {
+    f"linkgan_{name}": ["model: model.segmenter.path: no segmentation model at weights/segformer-ade20k"]
+    for name in ("church256", "car")
+}
+WEIGHTS |= {
     f"clip_fsar_{name}": ["model.towers.weights: no file weights/RN50.pt"]
     for name in ("hmdb51", "ucf101", "k100", "ssv2_full", "ssv2_small")
 }

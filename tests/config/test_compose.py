@@ -87,5 +87,7 @@ def test_every_option_composes(group, option):
 
 
 def test_no_config_file_is_outside_the_groups():
-    known = {"config", *options("experiment"), *options("model/parts")} | {option for group in GROUPS for option in options(group)}
+    known = {"config", *options("experiment"), *options("model/parts")} | {
+        option for group in GROUPS for option in options(group)
+    }
     assert {path.stem for path in CONF.rglob("*.yaml")} <= known
