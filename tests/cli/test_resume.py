@@ -1,6 +1,7 @@
 """kill -9 at any moment and the same command again: the run ends as if it had never been killed."""
 
 import signal
+from contextlib import suppress
 
 import pytest
 
@@ -57,8 +58,10 @@ def test_killed_while_testing(straight, tmp_path):
 
 
 def checkpoint_is_last(runs):
-    last = only_folder(runs) / "checkpoints" / "last.ckpt"
-    return last.exists() and checkpoint(only_folder(runs))["global_step"] == 18
+    # While a new one takes its place there is none for a moment.
+    with suppress(FileNotFoundError):
+        return checkpoint(only_folder(runs))["global_step"] == 18
+    return False
 
 
 @pytest.mark.full
